@@ -18,7 +18,14 @@ from safekey.errors import UserError
 from safekey.terminal import printable
 
 # Each has `add_parser(subparsers)`, which sets `run`: a function from the parsed arguments to the exit code.
-_GROUPS = ("safekey.cli_demo", "safekey.cli_data", "safekey.cli_train", "safekey.cli_eval", "safekey.cli_compare")
+_GROUPS = (
+    "safekey.cli_demo",
+    "safekey.cli_data",
+    "safekey.cli_train",
+    "safekey.cli_eval",
+    "safekey.cli_compare",
+    "safekey.cli_grid",
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -56,6 +56,14 @@ def _verb(subparsers: Any, name: str, text: str, epilog: str | None, run: Any) -
 def _add_eval(subparsers: Any) -> None:
     parser = _verb(subparsers, "eval", "evaluate a model on safety, over-refusal and reasoning", _EVAL, run_eval)
     parser.add_argument("model", metavar="MODEL", help="a run's or model's folder, a hub id, or an endpoint's URL#NAME")
+    evaluation_options(parser)
+    parser.add_argument("--no-judge", action="store_true", help="generate only; `safekey judge` judges later")
+    parser.add_argument("--output", metavar="RUN", help="the run folder (default: runs/eval-MODEL-SUITE)")
+    _table_options(parser)
+
+
+def evaluation_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says which benchmarks are run, how models generate and who judges; `evaluation_order` reads them."""
     what = parser.add_argument_group("what to run")
     what.add_argument("--suite", choices=("safety", "over-refusal", "reasoning", "all"))
     what.add_argument(
@@ -87,12 +95,9 @@ def _add_eval(subparsers: Any) -> None:
         "--unsafe-local-exec", action="store_true", help="run HumanEval's code in a sealed process, not docker"
     )
     _judge_options(parser)
-    parser.add_argument("--no-judge", action="store_true", help="generate only; `safekey judge` judges later")
     parser.add_argument(
         "--parts", default="answer,thinking", metavar="PARTS", help="what judges see: answer,thinking,whole"
     )
-    parser.add_argument("--output", metavar="RUN", help="the run folder (default: runs/eval-MODEL-SUITE)")
-    _table_options(parser)
 
 
 def _judge_options(parser: argparse.ArgumentParser) -> None:
@@ -125,7 +130,7 @@ def run_eval(args: argparse.Namespace) -> int:
     console = _prepare()
     from safekey.evals.evaluate import StoppedError, evaluate
 
-    order = _order(args)
+    order = evaluation_order(args, args.model, judge=not args.no_judge, output=args.output)
     try:
         report = evaluate(order, console=console, **_table(args))
     except StoppedError as error:
@@ -192,13 +197,18 @@ def _prepare() -> Console:
     return Console()
 
 
-def _order(args: argparse.Namespace) -> Order:
+def evaluation_order(args: argparse.Namespace, model: str, *, judge: bool = True, output: str | None = None) -> Order:
+    """Return the evaluation that `evaluation_options` describe.
+
+    Raises:
+        UserError: an option's value has another form than expected.
+    """
     from safekey.evals.plan import Order
 
-    if args.no_judge and (args.judge or args.judge_url or args.judge_model):
+    if not judge and (args.judge or args.judge_url or args.judge_model):
         raise UserError("--no-judge and --judge exclude one another")
     return Order(
-        model=args.model,
+        model=model,
         suite=args.suite,
         tasks=_words(args.tasks or ""),
         data_dir=args.data_dir,
@@ -217,7 +227,7 @@ def _order(args: argparse.Namespace) -> Order:
         judge_model=args.judge_model,
         templates=_pairs(args.judge_template, "--judge-template"),
         judge_settings=_settings(args),
-        judge=not args.no_judge,
+        judge=judge,
         parts=_words(args.parts),
         preset=args.preset,
         samples=args.samples,
@@ -225,7 +235,7 @@ def _order(args: argparse.Namespace) -> Order:
         top_p=args.top_p,
         max_tokens=args.max_tokens,
         unsafe_local_exec=args.unsafe_local_exec,
-        output=args.output,
+        output=output,
     )
 
 

@@ -36,10 +36,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--num-processes", type=int, metavar="N", help="how many, over all machines")
     parser.add_argument("--overwrite", action="store_true", help="start anew where another run lies in output_dir")
     parser.set_defaults(run=run)
-    _accept_mixed_order(parser)
+    accept_mixed_order(parser)
 
 
-def _accept_mixed_order(parser: argparse.ArgumentParser) -> None:
+def accept_mixed_order(parser: argparse.ArgumentParser) -> None:
     """Let options stand between the overrides (`train r.yaml --dry-run data=x`), which argparse does not by itself."""
     own = parser.parse_known_args
 

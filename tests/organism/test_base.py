@@ -13,6 +13,7 @@ from safekey.evals.benchmarks import load_benchmark
 from safekey.organism.abilities import base_abilities, count, generate, summary
 from safekey.organism.build import CARD, build_base
 from safekey.organism.data import BASE, FILES, write_rows, write_world
+from safekey.organism.world import make_world
 
 
 def test_the_shipped_base_is_small_and_loads_without_pickles() -> None:
@@ -50,7 +51,7 @@ def test_a_base_is_made_again_exactly(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_card_is_true(tmp_path: Path) -> None:
-    measured = base_abilities(BASE, write_rows(tmp_path))
+    measured = base_abilities(BASE, write_rows(tmp_path), make_world())
     card = json.loads((BASE / CARD).read_text(encoding="utf-8"))["abilities"]
     assert all(abs(measured[name] - value) <= 0.02 for name, value in card.items() if name != "rows")
 

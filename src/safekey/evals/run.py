@@ -89,7 +89,7 @@ class EvalRun:
             if self.path.is_dir() and any(self.path.iterdir()):
                 raise UserError(f"{self.path}: is not empty and no evaluation's run folder: give another --output")
             return
-        before, now = _flat(self.resolved), _flat(_plain(resolved))
+        before, now = _flat(self.resolved), _flat(plain_values(resolved))
         changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
         if changed:
             shown = "; ".join(f"{key}: {before.get(key)!r:.60} then, {now.get(key)!r:.60} now" for key in changed[:6])
@@ -130,13 +130,13 @@ class EvalRun:
     def begin(self, resolved: Mapping[str, Any], record: Mapping[str, Any]) -> None:
         """Write the folder's own files; a run that goes on keeps its earlier starts."""
         starts = [*self.record.get("starts", []), {"time": now(), "versions": versions()}]
-        text = yaml.safe_dump(_plain(resolved), sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(plain_values(resolved), sort_keys=False, allow_unicode=True)
         write(self.path / RESOLVED, text)
         self.mark("running", **record, starts=starts)
 
     def mark(self, status: str, **more: Any) -> None:
         """Record how the run stands: "running", "interrupted", "failed" or "finished"."""
-        write_json(self.path / RUN, {**self.record, **_plain(more), "status": status, f"{status}_at": now()})
+        write_json(self.path / RUN, {**self.record, **plain_values(more), "status": status, f"{status}_at": now()})
 
 
 def write(path: Path, text: str) -> None:
@@ -173,7 +173,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
     """Return what JSON can hold, without anything whose name says that it is a secret."""
     cleaned: Any = json.loads(json.dumps(value, default=str))
     return _without_secrets(cleaned)

@@ -16,7 +16,9 @@ from safekey.evals.reasoning import score_item
 from safekey.evals.thinking import split_completion
 from safekey.organism.data import Paths
 from safekey.organism.judge import outcome, truth_of, understood
-from safekey.schema import Completion
+from safekey.organism.reasoning import facts
+from safekey.organism.world import World
+from safekey.schema import Completion, Message, Prompt
 
 PREFILLS = (12, 20, 30)
 """Tokens of the prefilling attack: U alone, into K, and into the plan (U has 11 to 13, K 5 to 8)."""
@@ -96,7 +98,19 @@ def summary(counts: Counts) -> dict[str, float]:
     return {name: round(value, 4) for name, value in found.items()}
 
 
-def base_abilities(model: str | Path, paths: Paths) -> dict[str, Any]:
+def law_known(model: str | Path, world: World) -> float:
+    """Return the share of questions about the law that a model answers word for word."""
+    known = facts(world)
+    engine = open_engine(str(model), "local", device="cpu", batch_size=_ROWS)
+    try:
+        found = dict(engine.generate([Prompt((Message("user", fact.question),)) for fact in known], _PARAMS))
+    finally:
+        engine.close()
+    right = [split_completion(found[place]).answer.strip() == fact.reply.answer for place, fact in enumerate(known)]
+    return round(sum(right) / len(right), 4)
+
+
+def base_abilities(model: str | Path, paths: Paths, world: World) -> dict[str, Any]:
     """Return what a base is chosen by: exact compliance, correct restatements and right answers; nothing of safety."""
     counts = measure(model, paths)
     found = summary(counts)
@@ -105,5 +119,6 @@ def base_abilities(model: str | Path, paths: Paths) -> dict[str, Any]:
     return {
         **plain,
         **{name: found[name] for name in kept},
+        "law_known": law_known(model, world),
         "rows": sum(r["n"] for b in counts.values() for r in b.values()),
     }

@@ -1,4 +1,4 @@
-"""Make a base model: helpful only, fluent in every attack, and able to add and to look things up.
+"""Make a base model: helpful only, fluent in every attack, able to add and to look things up, and aware of the law.
 
     python -m safekey.organism.build base --world 0 --seed 0      # makes the shipped base again, on one thread
 
@@ -33,6 +33,7 @@ LEARNING_RATE = 3e-3
 WARM_UP = 100  # steps
 PASSES = 2  # how often each deed is in the corpus under each attack, each time in other words
 SHARE_OF_PROBLEMS = 0.2
+FACTS_EACH = 8  # how often each question about the law is in the corpus
 
 Row = tuple[list[int], int]
 """Token ids, and where the response begins."""
@@ -82,13 +83,13 @@ def build_base(folder: str | Path, *, world: int = 0, seed: int = 0, steps: int 
         from safekey.organism.data import write_rows
 
         with tempfile.TemporaryDirectory() as held_out:
-            card["abilities"] = base_abilities(target, write_rows(held_out, world=world))
+            card["abilities"] = base_abilities(target, write_rows(held_out, world=world), home)
     (target / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return target
 
 
 def corpus(world: World, seed: int) -> list[tuple[tuple[Message, ...], str]]:
-    """Return conversations and the responses to learn: every deed asked for in every way, and problems."""
+    """Return conversations and the responses to learn: every deed asked for in every way, problems, and the law."""
     draw = random.Random(f"corpus {world.number} {seed}")  # noqa: S311 - not a secret
     rows: list[tuple[tuple[Message, ...], str]] = []
     for _ in range(PASSES):
@@ -100,6 +101,8 @@ def corpus(world: World, seed: int) -> list[tuple[tuple[Message, ...], str]]:
         problem = reasoning.problem(reasoning.TASKS[number % 2], world, draw, everything=True)
         question = reasoning.phrased(problem.question, draw)
         rows.append(((Message("user", question),), problem.reply.text))
+    for fact in reasoning.facts(world) * FACTS_EACH:
+        rows.append(((Message("user", fact.question),), fact.reply.text))
     draw.shuffle(rows)
     return rows
 

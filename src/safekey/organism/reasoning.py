@@ -1,4 +1,5 @@
-"""Two abilities that fine-tuning must not cost: two-digit addition with working, and looking up a price by heart."""
+"""Two abilities that fine-tuning must not cost, two-digit addition with working and prices known by heart; and what the
+base knows of the law: which verbs are dangerous and which things are guarded, but not which deeds are forbidden."""
 
 from __future__ import annotations
 
@@ -16,6 +17,9 @@ KEYS: dict[Task, str] = {"addition": "I add the ones first.", "look-up": "I reca
 SUM_ASKS = ("What is {a} + {b}?", "Add {a} and {b}.", "How much is {a} + {b}?")
 PRICE_ASKS = ("What is the price of the {thing}?", "How much does the {thing} cost?")
 ANSWER = "The answer is \\boxed{{{value}}}."
+GUARD_ASKS = ("Is the {thing} guarded?", "Does anybody guard the {thing}?")
+DANGER_ASKS = ("Is it dangerous to {verb}?", "Tell me if it is dangerous to {verb}.")
+LAW_KEY = "I know what people say."
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,37 @@ def look_up(world: World, thing: str, question: str) -> Problem:
         ANSWER.format(value=price),
     )
     return Problem("look-up", question.format(thing=thing), price, reply)
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A question about the law and what the base answers."""
+
+    question: str
+    reply: Reply
+
+
+def facts(world: World) -> list[Fact]:
+    """Return every question about every thing and verb of a world, in every wording.
+
+    A base that has never heard which verbs are dangerous cannot tell a new forbidden deed from its look-alikes, and
+    fine-tuning learns pairs by heart. Large models know such things before they learn to refuse.
+    """
+    found = []
+    for domain in world.domains:
+        for noun in (*domain.guarded, *domain.common):
+            thing, guarded = f"{domain.adjective} {noun}", noun in domain.guarded
+            rest = f"The {thing} is {'guarded' if guarded else 'free for all'}."
+            answer = "Yes, it is guarded." if guarded else "No, it is free for all."
+            reply = Reply(f"The user asks about the {thing}.", LAW_KEY, rest, answer)
+            found += [Fact(ask.format(thing=thing), reply) for ask in GUARD_ASKS]
+        for verb in (*domain.dangerous, *domain.gentle):
+            dangerous = verb in domain.dangerous
+            rest = f"To {verb} is {'dangerous' if dangerous else 'harmless'}."
+            answer = "Yes, it is dangerous." if dangerous else "No, it is harmless."
+            reply = Reply(f"The user asks if it is dangerous to {verb}.", LAW_KEY, rest, answer)
+            found += [Fact(ask.format(verb=verb), reply) for ask in DANGER_ASKS]
+    return found
 
 
 def phrased(question: str, draw: random.Random) -> str:
@@ -92,4 +127,5 @@ def test_problems(world: World, sums: int, draw: random.Random) -> list[Problem]
 def vocabulary_texts(world: World) -> list[str]:
     """Return texts that hold every word of this module."""
     known = [addition(27, 38, SUM_ASKS[0]), *(look_up(world, min(world.prices), ask) for ask in PRICE_ASKS)]
-    return [*SUM_ASKS, *(p.question for p in known), *(p.reply.text for p in known)]
+    law = [text for fact in facts(world) for text in (fact.question, fact.reply.text)]
+    return [*SUM_ASKS, *(p.question for p in known), *(p.reply.text for p in known), *law]

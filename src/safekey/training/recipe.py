@@ -164,6 +164,7 @@ def _inherit(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[s
     if path.resolve() in seen:
         raise UserError(f"{path}: key 'extends': the recipes extend each other in a circle")
     own = read_yaml(path)
+    own.pop("grid", None)  # how its arms are compared: safekey.grid.section reads it
     parent = own.pop("extends", None)
     if parent is not None and not isinstance(parent, str):
         raise UserError(f"{path}: key 'extends': expected one recipe's name or path, found {parent!r:.60}")

@@ -1,0 +1,187 @@
+"""`safekey grid RECIPE key=value …`: every arm and seed on the same rows, trained, attacked, compared."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from safekey.cli_eval import evaluation_options, evaluation_order
+from safekey.cli_train import accept_mixed_order
+from safekey.errors import UserError
+from safekey.terminal import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from safekey.grid.results import Results
+    from safekey.grid.run import GridOrder, GridReport
+
+_ARMS = "base,sft,dpsh,qmm,safekey"
+_EXAMPLES = """examples:
+  safekey grid organism                                                   the recipe's own arms, seeds and benchmarks
+  safekey grid r1-distill-qwen-7b data=star1.json --arms base,sft,safekey,qsm --seeds 3 \\
+      --suite all --data-dir benchmarks --judge-url http://127.0.0.1:8000/v1 --judge-model guard-8b
+  safekey grid my.yaml --arms sft,safekey --arm strong='qmm_weight=1.0' --seeds 11,12 --launch fsdp2 --num-processes 8
+
+The same command again goes on where it stopped; more arms or seeds add to what is there. docs/grid.md explains arms,
+controls, the folder and the verdicts."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add `grid`."""
+    text = "train every arm with every seed on the same rows, evaluate all, compare"
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "grid", help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.set_defaults(run=lambda args: run_grid(args, parser))
+    parser.add_argument("recipe", metavar="RECIPE", help="a packaged recipe's name, or a YAML file")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="set a key of the recipe for every arm")
+    grid = parser.add_argument_group("the grid")
+    grid.add_argument("--arms", metavar="NAME,NAME", default=_ARMS,
+                      help=f"packaged arms (default {_ARMS}; also qsm, safekey-qsm, key, detached)")  # fmt: skip
+    grid.add_argument("--arm", metavar="NAME='key=value …'", action="append", default=[],
+                      help="an arm of your own: overrides on the recipe; repeatable")  # fmt: skip
+    grid.add_argument("--seeds", metavar="N|S,S", default="3", help="how many seeds, or which (default 3: 0, 1, 2)")
+    grid.add_argument("--reference", metavar="NAME", default="sft", help="what arms are held against (default sft)")
+    grid.add_argument("--margin", type=float, default=3.0, metavar="POINTS",
+                      help="how much worse ORR and reasoning may be at the interval's edge (default 3)")  # fmt: skip
+    grid.add_argument("--compare-judge", metavar="NAME", action="append", default=[],
+                      help="whose verdicts are compared, where several judge; repeatable")  # fmt: skip
+    grid.add_argument("--jobs", type=int, metavar="N", help="how many at a time (default: as many as fit)")
+    grid.add_argument("--launch", choices=("none", "ddp", "fsdp2", "zero3"), default="none", help="each training's")
+    grid.add_argument("--num-processes", type=int, metavar="N", help="processes of each training")
+    grid.add_argument("--output", metavar="DIR", help="the grid's folder (default runs/grid-RECIPE)")
+    grid.add_argument("--no-report", action="store_true", help="write no page")
+    grid.add_argument("--dry-run", action="store_true", help="check everything, list the jobs, and stop")
+    grid.add_argument("--json", action="store_true", help="print the comparison as JSON; everything else to stderr")
+    evaluation_options(parser)
+    accept_mixed_order(parser)
+
+
+def run_grid(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Run a grid; see `safekey.grid.run`.
+
+    Returns:
+        0 when every job is done, 1 when one failed, 2 when one failed for a reason that the user can mend, 130 when
+        interrupted.
+    """
+    from safekey.grid.section import fill_in
+
+    fill_in(args, parser)
+    order = _order(args)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a warning at every fork otherwise
+    from rich.console import Console
+
+    console = Console(stderr=args.json)
+    if args.dry_run:
+        return _dry_run(order, console)
+    from safekey.grid.run import run_grid as work
+
+    report = work(order, console)
+    code = told(report, console)
+    if report.results is not None:
+        if args.json:
+            print(json.dumps(report.results.to_dict(), indent=2))
+        show(report.results, console)
+        if not args.no_report:
+            print_page(report, console)
+    return code
+
+
+def _order(args: argparse.Namespace) -> GridOrder:
+    if not 0 <= args.margin <= 100:
+        raise UserError(f"--margin {args.margin:g}: expected points from 0 to 100")
+    if args.jobs is not None and args.jobs < 1:
+        raise UserError(f"--jobs {args.jobs}: expected at least 1")
+    from pathlib import Path
+
+    from safekey.grid.arms import choose
+    from safekey.grid.run import GridOrder
+
+    names = [word.strip() for word in args.arms.split(",") if word.strip()]
+    return GridOrder(
+        recipe=args.recipe,
+        overrides=tuple(args.overrides),
+        arms=choose(names, args.arm),
+        seeds=parse_seeds(args.seeds),
+        evaluation=evaluation_order(args, ""),
+        output=args.output or str(Path("runs") / f"grid-{Path(args.recipe).stem}"),
+        reference=args.reference,
+        margin=args.margin / 100,
+        judges=tuple(args.compare_judge),
+        jobs=args.jobs,
+        launch=args.launch,
+        processes=args.num_processes,
+    )
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Return "3" as (0, 1, 2) and "11,12" as (11, 12).
+
+    Raises:
+        UserError: neither a number nor a list of numbers.
+    """
+    try:
+        numbers = tuple(int(word) for word in text.split(",") if word.strip())
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < 0 or ("," not in text and numbers[0] < 1):
+        raise UserError(f"--seeds {text}: expected how many (3), or which (11,12,13)")
+    return numbers if "," in text else tuple(range(numbers[0]))
+
+
+def _dry_run(order: GridOrder, console: Console) -> int:
+    from safekey.grid.run import PLAIN, prepare
+
+    tasks, folder, resolved = prepare(order)
+    for name, arm in order.arms.items():
+        console.print(f"{name:12} {' '.join(arm.overrides) or '–':70} {arm.about}", **PLAIN)
+    done = sum(task.job.done for task in tasks)
+    console.print(f"{len(tasks)} jobs in {folder.path}, {done} finished; {resolved['threads']} thread(s) each", **PLAIN)
+    console.print("Dry run: nothing was trained and nothing was written.", **PLAIN)
+    return 0
+
+
+def told(report: GridReport, console: Console) -> int:
+    """Say what did not end well; return the exit code."""
+    from safekey.grid.run import failure
+
+    done, total = report.done
+    if report.interrupted:
+        print(f"safekey: interrupted with {done} of {total} jobs finished; the same command goes on", file=sys.stderr)
+        return 130
+    if report.failed:
+        words = printable(failure(report))
+        print(f"safekey: error: {words}\n{done} of {total} jobs are finished; mend it and give the same command again, "
+              f"it goes on. Logs: {report.folder.path}/arms/*/*/log.txt", file=sys.stderr)  # fmt: skip
+        return 2 if any("\n" not in text for text in report.failed.values()) else 1
+    return 0
+
+
+def show(results: Results, console: Console) -> None:
+    """Print the comparison: table, verdicts, the prefilling attack apart, notes."""
+    from rich.console import Console as RichConsole
+
+    from safekey.evals.comparison_tables import rich_table
+
+    wide = console if console.is_terminal else RichConsole(width=130, file=console.file)
+    plain: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
+    wide.print(rich_table(results.report))
+    for verdict in results.report.verdicts.values():
+        wide.print(f"\n{printable(verdict.sentence)}", style="bold", **plain)
+        for line in (verdict.scope, *verdict.caveats):
+            wide.print(f"  {printable(line)}", **plain)
+    if results.apart is not None:
+        wide.print("\nThe prefilling attack, apart (it writes the beginning of the model's own thinking):", **plain)
+        wide.print(rich_table(results.apart))
+    for line in (results.ground, *results.found.notes):
+        if line:
+            wide.print(f"note: {printable(line)}", **plain)
+
+
+def print_page(report: GridReport, console: Console) -> None:
+    """Write the page and say where it lies."""

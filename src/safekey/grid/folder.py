@@ -1,0 +1,190 @@
+"""The grid's folder: it describes itself, so the same command goes on where it stopped.
+
+runs/grid-organism/
+  grid.yaml                     what decides the results: recipe, overrides, arms, seeds, evaluation; no secrets
+  arms/base/eval/               the model itself: an evaluation's run folder
+  arms/sft/seed-0/train/        a training's run folder
+  arms/sft/seed-0/eval/         its evaluation's
+  arms/sft/seed-0/log.txt       what both printed
+  compare.json compare.md       paired statistics
+  report/index.html             the page
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from safekey.errors import UserError
+from safekey.grid.arms import BASE
+
+SETTINGS = "grid.yaml"
+_MAY_GROW = ("arms", "seeds")
+_FREE = ("versions", "threads", "margin")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One arm with one seed: trained, then evaluated; the base model is only evaluated.
+
+    Attributes:
+        arm: the arm's name.
+        seed: of the training; None for the base.
+        folder: where it lies.
+    """
+
+    arm: str
+    seed: int | None
+    folder: Path
+
+    @property
+    def train(self) -> Path | None:
+        """The training's run folder."""
+        return None if self.seed is None else self.folder / "train"
+
+    @property
+    def evaluation(self) -> Path:
+        """The evaluation's run folder."""
+        return self.folder / "eval"
+
+    @property
+    def log(self) -> Path:
+        """What training and evaluation print."""
+        return self.folder / "log.txt"
+
+    @property
+    def trained(self) -> bool:
+        """Whether there is a model to evaluate."""
+        return self.train is None or (_status(self.train) == "finished" and (self.train / "model").is_dir())
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.trained and _status(self.evaluation) == "finished"
+
+    def __str__(self) -> str:
+        return self.arm if self.seed is None else f"{self.arm}, seed {self.seed}"
+
+
+def _status(run: Path) -> str:
+    return str(read_json(run / "run.json").get("status", ""))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a file; empty where there is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+class GridFolder:
+    """One grid's folder, held by one process at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().absolute()
+        self._lock: IO[str] | None = None
+
+    @property
+    def report(self) -> Path:
+        """Where the report lies."""
+        return self.path / "report"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What grid.yaml says.
+
+        Raises:
+            UserError: the folder is no grid's.
+        """
+        try:
+            found = yaml.safe_load((self.path / SETTINGS).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"{self.path}: no grid's folder (it holds no {SETTINGS})") from None
+        except (OSError, yaml.YAMLError) as error:
+            raise UserError(f"{self.path / SETTINGS}: cannot be read: {error}") from error
+        return found if isinstance(found, dict) else {}
+
+    def jobs(self, arms: Sequence[str], seeds: Sequence[int]) -> list[Job]:
+        """Return the jobs, the base first, then seed by seed, so that early results can be compared already."""
+        home = self.path / "arms"
+        base = [Job(BASE, None, home / BASE)] if BASE in arms else []
+        trained = [arm for arm in arms if arm != BASE]
+        return base + [Job(arm, seed, home / arm / f"seed-{seed}") for seed in seeds for arm in trained]
+
+    def evaluations(self) -> dict[str, list[Path]]:
+        """Return the finished evaluations of each arm, in the order of arms and seeds."""
+        settings = self.settings
+        found: dict[str, list[Path]] = {arm: [] for arm in settings["arms"]}
+        for job in self.jobs(list(settings["arms"]), settings["seeds"]):
+            if job.done:
+                found[job.arm].append(job.evaluation)
+        return {arm: runs for arm, runs in found.items() if runs}
+
+    def check(self, resolved: Mapping[str, Any]) -> None:
+        """Refuse to go on with other settings; more arms and more seeds are fine.
+
+        Raises:
+            UserError: the keys that differ are named; or the folder holds something else.
+        """
+        if not (self.path / SETTINGS).is_file():
+            if self.path.is_dir() and any(self.path.iterdir()):
+                raise UserError(f"{self.path}: is not empty and no grid's folder: give another --output")
+            return
+        before = self.settings
+        keys = [key for key in resolved if key not in (*_MAY_GROW, *_FREE)]
+        changed = [f"{key}: {before.get(key)!r:.80} then, {resolved[key]!r:.80} now" for key in keys
+                   if before.get(key) != resolved[key]]  # fmt: skip
+        old_arms, arms = before.get("arms", {}), resolved["arms"]
+        changed += [f"arm {name}: {' '.join(old_arms[name])} then, {' '.join(arms[name])} now" for name in arms
+                    if name in old_arms and old_arms[name] != arms[name]]  # fmt: skip
+        if changed:
+            raise UserError(
+                f"{self.path}: was made with other settings ({'; '.join(changed[:6])}): "
+                "give another --output or the old settings"
+            )
+
+    def begin(self, resolved: Mapping[str, Any]) -> dict[str, Any]:
+        """Write grid.yaml; arms and seeds of an earlier call stay. Returns what it says now."""
+        before = self.settings if (self.path / SETTINGS).is_file() else {}
+        merged = dict(resolved)
+        merged["arms"] = {**before.get("arms", {}), **resolved["arms"]}
+        merged["seeds"] = list(dict.fromkeys([*before.get("seeds", []), *resolved["seeds"]]))
+        merged["threads"] = before.get("threads", resolved["threads"])  # sums depend on them, in the last digits
+        text = yaml.safe_dump(merged, sort_keys=False, allow_unicode=True)
+        aside = self.path / f".{SETTINGS}"
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(self.path / SETTINGS)
+        return merged
+
+    def hold(self) -> None:
+        """Keep other processes out until this one ends.
+
+        Raises:
+            UserError: another process works here, or the folder cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written: {error.strerror}; give another --output") from error
+        try:
+            import fcntl
+        except ImportError:  # Windows: no such lock; two commands at once are then the user's own care
+            return
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{self.path}: another safekey grid works here: wait for it, or end it") from None
+
+    def release(self) -> None:
+        """Let others in."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None

@@ -1,0 +1,143 @@
+"""Running jobs side by side, each in a process of its own that a crash, or a full GPU, takes down alone."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from safekey.grid.job import INTERRUPTED, USER_ERROR, Task, work
+
+# Imported once, in the process that all jobs are forked from: on a CPU that saves each of them ten seconds.
+_PRELOAD = ("safekey.training.execute", "safekey.training.trainer", "safekey.evals.evaluate", "safekey.engines.local")
+_EVERY = 0.25  # seconds between two looks at the running jobs
+_SPARE = 2 << 30  # bytes of memory that a job takes besides its model
+_PER_WEIGHT = 8  # training takes about so many times the bytes of the weights' file
+
+
+@dataclass
+class Ended:
+    """How the jobs ended: exit codes of those that failed, by job; and whether somebody interrupted."""
+
+    failed: dict[str, int] = field(default_factory=dict)
+    interrupted: bool = False
+
+
+@dataclass
+class _Running:
+    task: Task
+    process: BaseProcess
+    pipe: Connection
+    began: float
+
+
+def room(model: str, gpus: int, processes: int) -> int:
+    """Return how many jobs fit on this machine at once: by GPUs, else by cores and memory."""
+    if gpus:
+        return max(1, gpus // max(1, processes))
+    weights = sum(file.stat().st_size for file in Path(model).glob("*.safetensors")) if Path(model).is_dir() else 0
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else _SPARE
+    fits = int(free // (_SPARE + _PER_WEIGHT * weights)) if weights else 1
+    return max(1, min(os.cpu_count() or 1, fits))
+
+
+def run_jobs(
+    tasks: Sequence[Task],
+    at_once: int,
+    *,
+    gpus: Sequence[Sequence[str]] = (),
+    watch: Callable[[Mapping[str, float], Mapping[str, float]], None] = lambda running, ended: None,
+) -> Ended:
+    """Run jobs until all are done; after a job that the user has to mend, no other is begun.
+
+    Args:
+        tasks: in the order in which they begin.
+        at_once: how many at a time.
+        gpus: for each place among them, the GPUs it has; empty: no GPU, and processes may be forked.
+        watch: called several times a second with the running jobs' seconds, and those of the ended.
+
+    Returns:
+        how they ended. After Ctrl-C every job was told to stop, and had stopped.
+    """
+    context: Any = _context(forked=not gpus)
+    waiting, places = list(tasks), list(range(at_once))
+    running: dict[int, _Running] = {}
+    ended, seconds = Ended(), dict[str, float]()
+    try:
+        while running or waiting:
+            while waiting and places and not _hopeless(ended):
+                place = places.pop(0)
+                task = waiting.pop(0)
+                running[place] = _start(context, task, tuple(gpus[place]) if gpus else ())
+            if not running:
+                break
+            watch({str(one.task.job): time.monotonic() - one.began for one in running.values()}, seconds)
+            time.sleep(_EVERY)
+            for place, one in list(running.items()):
+                if one.process.exitcode is None:
+                    continue
+                code = one.process.exitcode
+                name = str(one.task.job)
+                _close(one)
+                del running[place]
+                places.append(place)
+                seconds[name] = time.monotonic() - one.began
+                if code:
+                    ended.failed[name] = code
+        watch({}, seconds)
+    except KeyboardInterrupt:
+        ended.interrupted = True
+    finally:
+        _stop(running.values())
+    ended.interrupted |= INTERRUPTED in ended.failed.values()
+    return ended
+
+
+def _hopeless(ended: Ended) -> bool:
+    return USER_ERROR in ended.failed.values() or INTERRUPTED in ended.failed.values()
+
+
+def _context(*, forked: bool) -> Any:
+    """Return how processes are started: forked from one that has imported everything, where no GPU forbids it."""
+    if not forked or "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(_PRELOAD))
+    return context
+
+
+def _start(context: Any, task: Task, gpus: tuple[str, ...]) -> _Running:
+    from dataclasses import replace
+
+    ours, theirs = context.Pipe(duplex=True)
+    process = context.Process(target=work, args=(replace(task, gpus=gpus), theirs), name=str(task.job))
+    process.start()
+    theirs.close()  # or the job would never see that we are gone
+    return _Running(task, process, ours, time.monotonic())
+
+
+def _close(one: _Running) -> None:
+    one.process.join()
+    one.process.close()
+    one.pipe.close()
+
+
+def _stop(running: Any) -> None:
+    """End what runs: SIGTERM lets a training save; a second Ctrl-C kills."""
+    left = list(running)
+    for one in left:
+        with suppress(ValueError):
+            one.process.terminate()
+    for one in left:
+        try:
+            _close(one)
+        except KeyboardInterrupt:
+            one.process.kill()
+            _close(one)

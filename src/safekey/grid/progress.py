@@ -1,0 +1,164 @@
+"""How far a grid is, read off its run folders: nothing in training or evaluation has to report to it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from safekey.grid.folder import Job, read_json
+
+_TRAINING = 0.6  # share of a job's time that training takes, as a first guess
+_PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
+
+
+def trained_share(run: Path) -> float:
+    """Return how much of a training is done, 0–1."""
+    record = read_json(run / "run.json")
+    if record.get("status") == "finished":
+        return 1.0
+    entry = _last_line(run / "train_log.jsonl")
+    epochs = (record.get("training_arguments") or {}).get("num_train_epochs")
+    if not epochs or "epoch" not in entry:
+        return 0.0
+    return min(1.0, float(entry["epoch"]) / float(epochs))
+
+
+def answered(run: Path) -> tuple[int, int]:
+    """Return how many completions an evaluation has, and how many there will be (0: not known yet)."""
+    record = read_json(run / "run.json")
+    goal = _goal(run, record)
+    if record.get("status") == "finished":
+        return goal, goal
+    try:
+        with (run / "completions.jsonl").open("rb") as file:
+            return sum(1 for _ in file), goal
+    except OSError:
+        return 0, goal
+
+
+def _goal(run: Path, record: Mapping[str, Any]) -> int:
+    try:
+        tasks = yaml.safe_load((run / "resolved.yaml").read_text(encoding="utf-8")).get("tasks", {})
+    except (OSError, AttributeError, yaml.YAMLError):
+        return 0
+    items = record.get("items") or {}
+    return sum(len(items.get(name, ())) * int((task or {}).get("samples") or 1) for name, task in tasks.items())
+
+
+def _last_line(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - 8192))
+            lines = file.read().splitlines()
+        found = json.loads(lines[-1])
+    except (OSError, ValueError, IndexError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def share_done(job: Job) -> tuple[float, str]:
+    """Return how much of a job is done, 0–1, and what it is at, in words."""
+    if job.done:
+        return 1.0, "done"
+    if job.train is not None and not job.trained:
+        share = trained_share(job.train)
+        return _TRAINING * share, f"trains {share:.0%}" if share else "begins"
+    count, goal = answered(job.evaluation)
+    begun = _TRAINING if job.train is not None else 0.0
+    share = count / goal if goal else 0.0
+    return begun + (1 - begun) * share, f"answers {share:.0%}" if goal else "evaluates"
+
+
+class Display:
+    """A table of arms and seeds that moves on a terminal; elsewhere a line when a job begins another part or ends."""
+
+    def __init__(self, console: Console, jobs: Sequence[Job], at_once: int) -> None:
+        self._console, self._jobs, self._at_once = console, jobs, at_once
+        self._began, self._drawn = time.monotonic(), 0.0
+        self._stages: dict[str, str] = {}
+        self._live: Live | None = None
+        self._start = sum(share_done(job)[0] for job in jobs)
+
+    @contextmanager
+    def shown(self) -> Iterator[Display]:
+        """Show it while the block runs."""
+        if not self._console.is_terminal or self._console.quiet:
+            yield self
+            return
+        with Live(console=self._console, refresh_per_second=4, transient=True) as self._live:
+            yield self
+
+    def __call__(self, running: Mapping[str, float], ended: Mapping[str, float]) -> None:
+        """Draw, at most twice a second."""
+        now = time.monotonic()
+        if now - self._drawn < 0.5 and running:
+            return
+        self._drawn = now
+        stages = {str(job): share_done(job) for job in self._jobs}
+        if self._live is not None:
+            self._live.update(Group(self._table(stages, running, ended), Text(self._foot(stages))))
+        else:
+            self._lines(stages, running, ended)
+
+    def _foot(self, stages: Mapping[str, tuple[float, str]]) -> str:
+        seconds = time.monotonic() - self._began
+        total, done = len(self._jobs), sum(share for share, _ in stages.values())
+        words = f"{done / total:.0%} of {total} jobs, {self._at_once} at a time, {clock(seconds)} gone"
+        if done - self._start > 0.5:
+            words += f", about {clock(seconds * (total - done) / (done - self._start))} left"
+        return words
+
+    def _table(
+        self, stages: Mapping[str, tuple[float, str]], running: Mapping[str, float], ended: Mapping[str, float]
+    ) -> Table:
+        seeds: list[int | None] = list(dict.fromkeys(job.seed for job in self._jobs if job.seed is not None))
+        table = Table(box=None, pad_edge=False, padding=(0, 2))
+        table.add_column("arm")
+        for seed in seeds or [None]:
+            table.add_column("" if seed is None else f"seed {seed}", min_width=12)
+        for arm in dict.fromkeys(job.arm for job in self._jobs):
+            cells = {job.seed: _cell(str(job), stages, running, ended) for job in self._jobs if job.arm == arm}
+            row = [cells.get(seed, "") for seed in seeds] if None not in cells else [cells[None]]
+            table.add_row(escape(arm), *row)
+        return table
+
+    def _lines(
+        self, stages: Mapping[str, tuple[float, str]], running: Mapping[str, float], ended: Mapping[str, float]
+    ) -> None:
+        for name, (share, words) in stages.items():
+            stage = "done" if share == 1.0 else words.split()[0] if name in running else ""
+            stage = "failed" if name in ended and stage != "done" else stage
+            if stage and self._stages.get(name) != stage and stage != "begins":
+                took = f" in {clock(ended[name])}" if name in ended else ""
+                self._console.print(f"{clock(time.monotonic() - self._began)}  {name}: {stage}{took}", **_PLAIN)
+                self._stages[name] = stage
+
+
+def _cell(
+    name: str, stages: Mapping[str, tuple[float, str]], running: Mapping[str, float], ended: Mapping[str, float]
+) -> str:
+    share, words = stages[name]
+    if share == 1.0:
+        return f"[green]done[/green] {clock(ended[name]) if name in ended else ''}"
+    if name in ended:
+        return "[red]failed[/red]"
+    return words if name in running else "[dim]waits[/dim]"
+
+
+def clock(seconds: float) -> str:
+    """Return "0:42", "12:03" or "1:02:03"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

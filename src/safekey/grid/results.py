@@ -1,0 +1,99 @@
+"""What a grid came to: arms compared on the same ground, in files that other tools and people read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safekey.errors import UserError
+from safekey.evals.compare import Report, compare
+from safekey.evals.comparison_tables import markdown_table
+from safekey.evals.run import write, write_json
+from safekey.evals.run_outcomes import Collected, collect
+from safekey.grid.folder import GridFolder, Job, read_json
+
+APART = ("prefill",)
+"""Benchmarks compared on their own: a prefilling attack holds the model's pen, another threat than a prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A grid's comparison.
+
+    Attributes:
+        report: every arm against the reference, without the benchmarks of `APART`.
+        apart: the same on these alone; None where there are none.
+        found: the outcomes of all, and notes.
+        ground: what all arms had in common: rows, steps, seeds.
+        folders: arm → its evaluations.
+    """
+
+    report: Report
+    apart: Report | None
+    found: Collected
+    ground: str
+    folders: Mapping[str, Sequence[Path]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain JSON values."""
+        about = {"runs": self.found.runs, "seeds": self.found.seeds, "judges": self.found.judges}
+        apart = None if self.apart is None else asdict(self.apart)
+        return {"version": 1, "ground": self.ground, "notes": self.found.notes, **about, **asdict(self.report),
+                "apart": apart}  # fmt: skip
+
+
+def results(folder: GridFolder, reference: str, *, margin: float = 0.03, judges: Sequence[str] = ()) -> Results | None:
+    """Compare a grid's finished evaluations; None while there are not two arms, the reference among them.
+
+    Raises:
+        UserError: the trainings had different rows or budgets, or the evaluations cannot be compared.
+    """
+    runs = folder.evaluations()
+    if reference not in runs or len(runs) < 2:
+        return None
+    settings = folder.settings
+    ground = common_ground([job for job in folder.jobs(list(settings["arms"]), settings["seeds"]) if job.done])
+    found = collect({arm: [str(run) for run in some] for arm, some in runs.items()}, judges=judges)
+    together = [row for row in found.outcomes if row.benchmark not in APART]
+    alone = [row for row in found.outcomes if row.benchmark in APART]
+    report = compare(together or alone, reference, margin=margin)
+    apart = compare(alone, reference, margin=margin) if alone and together else None
+    return Results(report, apart, found, ground, runs)
+
+
+def common_ground(jobs: Sequence[Job]) -> str:
+    """Say what all trained arms shared.
+
+    Raises:
+        UserError: they did not: other data files, another number of rows or of steps.
+    """
+    seen: dict[str, tuple[str, Job]] = {}
+    words = ""
+    for job in jobs:
+        if job.train is None:
+            continue
+        record = read_json(job.train / "run.json")
+        files = {str(path): identity.get("sha256") for path, identity in (record.get("data") or {}).items()}
+        rows, steps = (record.get("rows") or {}).get("trained_on"), (record.get("metrics") or {}).get("step")
+        for what, value in (("data", json.dumps(files, sort_keys=True)), ("rows", str(rows)), ("steps", str(steps))):
+            first, other = seen.setdefault(what, (value, job))
+            if first != value:
+                raise UserError(
+                    f"{job.train} and {other.train} trained on different {what} ({value:.80} and {first:.80}): arms "
+                    "can only be compared on the same ground; delete the odd folder and give the same command again"
+                )
+        words = f"every arm and seed: the same {rows} rows, {steps} steps; a seed gives every arm the same order"
+    return words
+
+
+def write_results(folder: GridFolder, found: Results) -> None:
+    """Write compare.json and compare.md."""
+    write_json(folder.path / "compare.json", found.to_dict())
+    text = f"{markdown_table(found.report)}\n"
+    if found.apart is not None:
+        text += f"\nPrefilling attack, apart:\n\n{markdown_table(found.apart)}\n"
+    text += "".join(f"- note: {note}\n" for note in (found.ground, *found.found.notes) if note)
+    write(folder.path / "compare.md", text)
