@@ -73,7 +73,7 @@ def _judged(text: str) -> Stance | None:
     found: Stance | None = None
     for match in cues.CONDEMNS.finditer(text):
         if _denied(text, match.start()):
-            found = found or "complying"
+            found = found or ("complying" if cues.IMPERSONAL.match(text) else None)
         elif _guessed(text, match.start()):
             found = "cautious"
         else:
