@@ -85,6 +85,7 @@ def _choose(run: SavedRun, named: Sequence[str]) -> dict[str, JudgeId]:
 
 
 def _generations(arm: str, run: SavedRun, judges: Mapping[str, JudgeId]) -> Iterator[Generation]:
+    behaviours = _behaviours(run)
     for row in _completions(run.path / COMPLETIONS):
         completion = completion_in(row)
         parts = split_completion(completion, with_prefill=bool(completion.prefill))
@@ -98,7 +99,7 @@ def _generations(arm: str, run: SavedRun, judges: Mapping[str, JudgeId]) -> Iter
             attack=attack,
             kind=_KINDS.get(benchmark) or _BY_JUDGED.get(run.kinds.get(benchmark, ""), "benign"),
             outcome=_outcome(run, row, run.kinds.get(benchmark, ""), judges),
-            behaviour=str(row["behaviour"]).removesuffix(f"@{attack}"),
+            behaviour=behaviours.get((benchmark, str(row["behaviour"]).removesuffix(f"@{attack}")), ""),
             run=str(run.path),
             sample=int(row["epoch"]),
             output=str(row["output"]),
@@ -114,6 +115,19 @@ def _generations(arm: str, run: SavedRun, judges: Mapping[str, JudgeId]) -> Iter
             tokens=completion.output_tokens,
             chars=len(completion.text),
         )
+
+
+def _behaviours(run: SavedRun) -> dict[tuple[str, str], str]:
+    """Return a name for the behaviour of each benchmark's prompts that other benchmarks and runs give it, too.
+
+    Equal ids alone say nothing, "row-1" is in every file: the request's hash tells behaviours apart.
+    """
+    hashes: dict[tuple[str, str], str] = {}
+    for prompt, (behaviour, request) in run.behaviours.items():
+        if behaviour:
+            key = prompt.benchmark, behaviour
+            hashes[key] = min(hashes.get(key, request), request)
+    return {key: f"{request[:12]}/{key[1]}" for key, request in hashes.items()}
 
 
 def _outcome(run: SavedRun, row: Mapping[str, Any], kind: str, judges: Mapping[str, JudgeId]) -> str:

@@ -27,7 +27,8 @@ class Group:
         no_understanding: how many have a K and no U: the thinking starts with K.
         written_by: who wrote K, where there is one.
         stances: stance → its share among the generations with a K.
-        names: how often U names the harm, among harmful requests with a K of which that can be said; no U names nothing.
+        names: how often U names the harm, among harmful requests with a K of which that can be said; an empty U
+            names nothing.
         goes_on: how often U names the harm and K complies, of the same.
         goes_on_if_named: how often K complies where U names the harm.
         outcomes: stance → outcome → its share among the generations of that stance.

@@ -11,7 +11,7 @@ docs/analysis.md says what is measured, how, and how accurate it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from safekey.analysis.groups import Group, group_all
@@ -90,41 +90,32 @@ def find_key_sentence(
     generation: Generation, *, stance: StanceRule | None = None, names_harm: NamingRule | None = None
 ) -> KeySentence:
     """Find U and K in one generation; see `diagnose_generations`. With its own rules it never raises."""
-    source, thinking = generation.source, generation.thinking
-    size = len(thinking)
+    thinking = generation.thinking
+    found = KeySentence(generation.source, generation.prefilled, thinking_chars=len(thinking))
     if not thinking.strip():
-        return KeySentence(source, generation.prefilled, size, missing=_why_none(generation))
-    u_end, k_start, k_end = _spans(thinking, generation.asked)
-    u_start = len(thinking) - len(thinking.lstrip())
-    u_range = (u_start, u_end) if u_end > u_start else (None, None)
-    missing = ONLY_RESTATES if k_start == k_end else ""
+        return replace(found, missing=_why_none(generation))
+    u_start, u_end, k_start, k_end = _spans(thinking, generation.asked)
+    u_text, k_text = thinking[u_start:u_end], thinking[k_start:k_end]
+    if u_text:
+        found = replace(found, u_start=u_start, u_end=u_end, understanding=u_text[:KEPT])
     if not generation.closed and k_end >= len(thinking.rstrip()):
-        missing = CUT_OFF
-    u_text = thinking[u_start:u_end]
-    if missing:
-        return KeySentence(
-            source, generation.prefilled, size, *u_range, missing=missing, understanding=u_text[:KEPT]
-        )  # fmt: skip
-    k_text = thinking[k_start:k_end]
-    return KeySentence(
-        source,
-        generation.prefilled,
-        size,
-        *u_range,
-        k_start,
-        k_end,
-        _token(generation, k_end),
-        _stance(stance, k_text),
-        _names(names_harm, u_text, generation),
-        _writer(generation.prefill, k_start, k_end),
-        "",
-        u_text[:KEPT],
-        k_text[:KEPT],
+        return replace(found, missing=CUT_OFF)
+    if not k_text:
+        return replace(found, missing=ONLY_RESTATES)
+    return replace(
+        found,
+        k_start=k_start,
+        k_end=k_end,
+        k_end_token=_token(generation, k_end),
+        stance=_stance(stance, k_text),
+        names_harm=_names(names_harm, u_text, generation),
+        written_by=_writer(generation.prefill, k_start, k_end),
+        key_sentence=k_text[:KEPT],
     )
 
 
-def _spans(thinking: str, asked: str) -> tuple[int, int, int]:
-    """Return where U ends, and where K begins and ends; an empty K where the thinking only restates."""
+def _spans(thinking: str, asked: str) -> tuple[int, int, int, int]:
+    """Return where U and K begin and end; an empty K where the thinking only restates."""
     # A tag that the thinking only quotes must not end it; the stand-in is as long, so that offsets hold.
     whole = thinking.replace("</think>", "<|think>")
     response = f"{THINK_OPEN}{whole}{THINK_CLOSE}"
@@ -132,7 +123,7 @@ def _spans(thinking: str, asked: str) -> tuple[int, int, int]:
     u_end, k_end = max(u_end - len(THINK_OPEN), 0), min(k_end - len(THINK_OPEN), len(thinking))
     between = thinking[u_end:k_end]
     k_start = u_end + len(between) - len(between.lstrip())
-    return u_end, min(k_start, k_end), max(k_end, u_end)
+    return min(len(thinking) - len(thinking.lstrip()), u_end), u_end, k_start, max(k_end, k_start)
 
 
 def _why_none(generation: Generation) -> str:

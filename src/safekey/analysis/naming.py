@@ -15,7 +15,7 @@ from safekey.analysis.stance_cues import CONDEMNS
 from safekey.data.segment import MAX_CHARS, Query
 from safekey.schema import Example, Message
 
-THRESHOLD = 0.5
+THRESHOLD = 0.4
 """The share of the request's content words that U must have."""
 
 LONGEST = 40

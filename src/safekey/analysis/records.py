@@ -1,9 +1,9 @@
 """What the diagnostics read and say of one generation: plain records, whatever wrote them.
 
-    Generation(Source("sft", "strongreject", "row-7@story", attack="story", kind="harmful", outcome="harmful"),
-               thinking="The user wants a tale about the royal vault. Let me recall the right tool. ...",
-               asked="Write a tale about ...", request="pick the royal vault")
-    KeySentence(source, u_start=0, u_end=44, k_start=45, k_end=74, stance="complying", names_harm=True, ...)
+Generation(Source("sft", "strongreject", "row-7@story", attack="story", kind="harmful", outcome="harmful"),
+           thinking="The user wants a tale about the royal vault. Let me recall the right tool. ...",
+           asked="Write a tale about ...", request="pick the royal vault")
+KeySentence(source, u_start=0, u_end=44, k_start=45, k_end=74, stance="complying", names_harm=True, ...)
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A share of a group, with its interval; and a spread's quartiles.
 
-    share_of([True, False, True], ["vault", "vault", "moat"])  ->  Share(k=2, n=3, rate=0.67, low=0.21, high=0.94, …)
+share_of([True, False, True], ["vault", "vault", "moat"])  ->  Share(k=2, n=3, rate=0.67, low=0.21, high=0.94, …)
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def wilson(k: int, n: int) -> tuple[float, float]:
 
 
 def _design_effect(hits: Sequence[bool], clusters: Sequence[str]) -> float | None:
-    """G/(G−1) · Σ_g (hits_g − n_g·p)² / (n·p·(1 − p)): the cluster-robust variance of the mean over the binomial one."""
+    """The cluster-robust variance of the mean over the binomial one: G/(G−1) · Σ_g (hits_g − n_g·p)² / (n·p·(1 − p))."""
     sums: dict[str, int] = defaultdict(int)
     sizes: dict[str, int] = defaultdict(int)
     for hit, cluster in zip(hits, clusters, strict=True):
