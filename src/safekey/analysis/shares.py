@@ -60,7 +60,7 @@ def wilson(k: int, n: int) -> tuple[float, float]:
 
 
 def _design_effect(hits: Sequence[bool], clusters: Sequence[str]) -> float | None:
-    """The cluster-robust variance of the mean over the binomial one: G/(G−1) · Σ_g (hits_g − n_g·p)² / (n·p·(1 − p))."""
+    """G/(G−1) · Σ_g (hits_g − n_g·p)² / (n·p·(1 − p)): the cluster-robust variance over the binomial one."""
     sums: dict[str, int] = defaultdict(int)
     sizes: dict[str, int] = defaultdict(int)
     for hit, cluster in zip(hits, clusters, strict=True):

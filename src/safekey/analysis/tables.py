@@ -99,7 +99,7 @@ def interval_note(groups: list[Group]) -> str:
     if wider < NOTABLE:
         return "Intervals: Wilson, 95 %; behaviours repeat, but clustered intervals would be hardly wider."
     return (
-        "Intervals: Wilson, 95 %, as if generations were independent. Behaviours repeat, over attacks, samples or runs: "
+        "Intervals: Wilson, 95 %, as if generations were independent. Behaviours repeat (attacks, samples, runs): "
         f"clustered ones would be up to {wider:.1f} times as wide. Training seeds are pooled."
     )
 
