@@ -90,7 +90,7 @@ def _head(text: str) -> str:
 
 
 def _denied(text: str, place: int) -> bool:
-    """Whether the word at `place` is denied by one of the three before it."""
+    """Whether the word at `place` is denied by one of the words before it."""
     return cues.DENIES.search(text[max(0, place - _NEAR) : place]) is not None
 
 

@@ -119,7 +119,7 @@ CONDEMNS = _any(
 DENIES = re.compile(
     r"(?:\b(?:not|no|never|nothing|isn't|aren't|wasn't|doesn't|don't|won't|hardly|nicht|kein\w{0,2}|pas|non|não|"
     r"niet|не|ليس)"
-    r"(?:\s\w+){0,2}\s|\bwithout |\bno (?:es )?|不是?|没有?|नहीं )$"
+    r"(?:\s\w+){0,3}\s|\bwithout |\bno (?:es )?|不是?|没有?|नहीं )$"
 )
 # The subject of a clause whose denial is about the request: "This isn't dangerous", not "They aren't asking for ...".
 IMPERSONAL = re.compile(
