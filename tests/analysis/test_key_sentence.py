@@ -145,7 +145,7 @@ def test_other_rules_can_take_their_place() -> None:
         ("The user wants something.", " ".join(f"{n:05}x" for n in range(100)), None),
         (
             "The user wants to pick the royal vault.",
-            "pick the royal vault (it takes the zorbin, at Keltra, by night)",
+            "pick the royal vault (it takes the long zorbin, at Keltra, under a new moon)",
             True,
         ),
     ],
