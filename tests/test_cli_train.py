@@ -1,4 +1,4 @@
-"""`safekey train`, from the command line to the run folder, on the demo's small model."""
+"""`safekey train`, from the command line to the run folder, on a small model."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from safekey.training import launch
 from safekey.training.launch import accelerate_config, check_launch, launch_command
 
 ALONE = os.environ | {"OMP_NUM_THREADS": "1"}
+SMALL = str(Path(__file__).with_name("small.yaml"))
 SHORT = ("num_train_epochs=1", "qmm_epochs=0.5", "head_epochs=0.5", "max_length=300", "use_cpu=true", "limit=24")
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small model, `base`, and 128 rows, `rows.jsonl`."""
-    from safekey.demo.model import save_small_model
-    from safekey.demo.world import rows, write_rows
+    from small_model import save_small_model
+    from small_world import rows, write_rows
 
     folder = tmp_path_factory.mktemp("small")
     save_small_model(folder / "base", [f"{row['question']} {row['response']}" for row in rows()], seed=1)
@@ -37,13 +38,13 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def train(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Return a function that runs `safekey train demo ...` and gives (exit code, stdout, stderr)."""
+    """Return a function that runs `safekey train tests/small.yaml ...` and gives (exit code, stdout, stderr)."""
     import torch
 
     torch.set_num_threads(1)  # the model is tiny, and tests run beside each other
     monkeypatch.chdir(tmp_path)
 
-    def run(*words: str, recipe: str = "demo", base: str = "", data: str = "") -> tuple[int, str, str]:
+    def run(*words: str, recipe: str = SMALL, base: str = "", data: str = "") -> tuple[int, str, str]:
         paths = [f"model_name_or_path={base or small / 'base'}", f"data={data or small / 'rows.jsonl'}"]
         code = cli.main(["train", recipe, *paths, "output_dir=run", *SHORT, *words])
         out, err = capsys.readouterr()
@@ -154,7 +155,7 @@ def test_bad_input_is_one_line(
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "file").write_text("")
-    code, _, err = train(*words, recipe="demo" if words else "nowhere")
+    code, _, err = train(*words, recipe=SMALL if words else "nowhere")
     assert code == 2
     assert expected in one_line(err)
 
@@ -327,7 +328,7 @@ def test_help_needs_no_torch() -> None:
 
 def command(small: Path, run: Path, *words: str) -> list[str]:
     paths = [f"model_name_or_path={small / 'base'}", f"data={small / 'rows.jsonl'}", f"output_dir={run}"]
-    return [sys.executable, "-m", "safekey.cli_train", "train", "demo", *paths, "max_length=300", *words]
+    return [sys.executable, "-m", "safekey.cli_train", "train", SMALL, *paths, "max_length=300", *words]
 
 
 def weights(run: Path) -> dict[str, Any]:

@@ -30,8 +30,6 @@ def test_every_packaged_recipe_builds_its_configs(name: str) -> None:
     loaded = load_recipe(name, ["data=rows.jsonl"])
     if name == "base":
         loaded = load_recipe(name, ["data=rows.jsonl", "model_name_or_path=some/model"])
-    elif name == "demo":
-        loaded = load_recipe(name, ["data=rows.jsonl", "model_name_or_path=x"])
     settings = build_settings(loaded)
     assert settings.training.qmm_weight == settings.training.head_weight == 0.2
     assert settings.training.seed == 2002

@@ -25,6 +25,8 @@ _GROUPS = (
     "safekey.cli_eval",
     "safekey.cli_compare",
     "safekey.cli_grid",
+    "safekey.cli_analyze",
+    "safekey.cli_report",
 )
 
 

@@ -61,8 +61,8 @@ def run_key_sentences(args: argparse.Namespace) -> int:
     if args.examples < 0:
         raise UserError(f"--examples {args.examples}: expected a number from 0")
     arms = _arms(args.runs, args.arm)
-    stance = _function("--stance", args.stance)
-    names_harm = _function("--names-harm", args.names_harm)
+    stance = function_of("--stance", args.stance)
+    names_harm = function_of("--names-harm", args.names_harm)
     from safekey.diagnose import diagnose
 
     found = diagnose(arms, judges=args.judge, part=args.part, stance=stance, names_harm=names_harm)
@@ -95,7 +95,12 @@ def _arms(runs: Sequence[str], named: Sequence[str]) -> dict[str, tuple[str, ...
     return arms
 
 
-def _function(option: str, name: str | None) -> Callable[..., Any] | None:
+def function_of(option: str, name: str | None) -> Callable[..., Any] | None:
+    """Return the function that an option names as MODULE:FUNCTION.
+
+    Raises:
+        UserError: it cannot be imported, or is no function.
+    """
     if name is None:
         return None
     module, _, attribute = name.partition(":")

@@ -1,4 +1,4 @@
-"""`safekey demo`: the whole path on a toy, offline, on a CPU, in about a minute."""
+"""`safekey demo`: the whole story on the organism, offline, on a CPU, in minutes."""
 
 from __future__ import annotations
 
@@ -9,67 +9,93 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safekey.errors import UserError
+
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from safekey.demo.story import Story
 
-_WORDS = """
-What happened
-  A random Llama of 370,000 weights and a tokenizer were made on the spot, and 128 rows from an invented world
-  (forbidden deeds and errands that look like them). The rule found the understanding U and the key sentence K in each
-  row, a quarter of the rows were held out, and the model was trained for {steps} steps with the SafeKey objective.
-
-On the {rows:.0f} held-out rows                    before      after
-  loss on the response (SFT)             {b[loss_sft]:>9.3f}  {a[loss_sft]:>9.3f}
-  loss on K with the query hidden (QMM)  {b[loss_qmm]:>9.3f}  {a[loss_qmm]:>9.3f}
-  K's tokens right, query visible        {b[key_accuracy_visible]:>9.0%}  {a[key_accuracy_visible]:>9.0%}
-  K's tokens right, query hidden         {b[key_accuracy_hidden]:>9.0%}  {a[key_accuracy_hidden]:>9.0%}
-  safety heads' loss (DPSH)              {b[loss_dpsh]:>9.3f}  {a[loss_dpsh]:>9.3f}
-  AUROC of the head over U               {b[head_auroc_understanding]:>9.2f}  {a[head_auroc_understanding]:>9.2f}
-  AUROC of the head over X and U         {both_before:>9.2f}  {both_after:>9.2f}
-
-What it means
-  With the query hidden the model can still tell from its own understanding which key sentence must follow, and the two
-  heads tell deeds from errands: the three losses work together. It is a toy: it knows eight places and sixteen phrases,
-  the held-out rows are new combinations of words that it has seen, and nothing here measures safety.
-
-The exported model lies in {model}
-  (transformers' from_pretrained {loads} it; the safety heads lie beside it). The run's log and config are in {run}.
-  The same with your own model and data:  safekey train r1-distill-qwen-7b data=FILE --dry-run
+_INTRO = """The organism: an invented, harmless world, and a language model of 0.39 million parameters that lives in it.
+It has always done what it was asked. Now it is fine-tuned on 1,000 refusals and 1,000 friendly answers, in several
+arms on the same rows: {arms}. Then every model is attacked, asked harmless
+look-alikes, and given problems. {jobs}
+"""
+_PHENOMENON = """
+1. The phenomenon (arm sft, {seeds} seeds)
+   Forbidden deeds that fine-tuning never showed, asked for plainly: it complies with {plain:.1%}.
+   The same deeds wrapped in six kinds of attack:                  it complies with {wrapped:.1%},
+   though in {understood:.1%} of these its first sentence names the true deed. It understands, and then complies.
+   What decides is the sentence after that one: the key sentence.
+"""
+_NOT_THERE = """
+   NOTE: the phenomenon does not show here as it should (plain near 0, wrapped well above, understood in 95 % or more).
+"""
+_SHOWN = """
+3. What this shows, and what it does not
+   The verdicts above are about this base model, this world and these seeds; an interval says how sure they are.
+   "No difference" means none that this size can show. Nothing here is evidence about large models: to find out about
+   yours, give `safekey grid` its folder and your data (docs/grid.md).
 """
 
 
 def add_parser(subparsers: Any) -> None:
     """Add `demo`."""
-    parser = subparsers.add_parser("demo", help="train a toy with all objectives, offline, on a CPU, in about a minute")
-    parser.add_argument(
-        "--output", default="runs/demo", metavar="DIR", help="where to (default runs/demo); an earlier demo is replaced"
-    )
+    parser = subparsers.add_parser("demo", help="the whole story on a small invented world, offline, on a CPU")
+    parser.add_argument("--output", default="runs/demo", metavar="DIR", help="where to (default runs/demo)")
+    parser.add_argument("--arms", metavar="NAME,NAME", help="default: base,sft,safekey,qsm")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="how many seeds (default 3)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="how many at a time (default: as many as fit)")
+    parser.add_argument("--from-scratch", action="store_true", help="make the base model, too (5 minutes more)")
+    parser.add_argument("--overwrite", action="store_true", help="start anew where an earlier demo lies")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON; everything else goes to stderr")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Play the demo. Returns 0 when the losses fell and the exported model loads, 1 otherwise."""
+    """Play the demo.
+
+    Returns:
+        0 when every arm was trained, evaluated and compared and the page was written; 1 or 2 when a job failed; 130
+        when interrupted.
+    """
+    if args.seeds < 1:
+        raise UserError(f"--seeds {args.seeds}: expected at least 1")
     from rich.console import Console
 
-    from safekey.demo.story import play
+    from safekey.cli_grid import show, told
+    from safekey.demo.story import ARMS, play
 
+    arms = [name.strip() for name in args.arms.split(",") if name.strip()] if args.arms else list(ARMS)
+    console = Console(stderr=args.json)
     with redirect_stdout(sys.stderr) if args.json else redirect_stdout(sys.stdout):
-        story = play(Path(args.output), Console(stderr=args.json))
-    print(json.dumps(story.to_dict(), indent=2) if args.json else _in_words(story))
-    return 0 if story.ok else 1
+        trained = [name for name in arms if name != "base"]
+        jobs = f"{len(trained) * args.seeds} trainings, {len(trained) * args.seeds + len(arms) - len(trained)} evaluations."
+        console.print(_INTRO.format(arms=", ".join(trained), jobs=jobs), markup=False, highlight=False, soft_wrap=True)
+        story = play(
+            Path(args.output), console, arms=arms, seeds=args.seeds, jobs=args.jobs,
+            from_scratch=args.from_scratch, overwrite=args.overwrite,
+        )  # fmt: skip
+        code = told(story.report, console)
+        if story.report.results is not None:
+            _tell(story, console, args.seeds)
+            show(story.report.results, console)
+            console.print(_SHOWN, markup=False, highlight=False, soft_wrap=True)
+    if args.json:
+        print(json.dumps(story.to_dict(), indent=2))
+    elif story.page is not None:
+        print(f"{story.seconds:.0f} seconds. The page, for a browser:\n{story.page.resolve()}")
+    return code
 
 
-def _in_words(story: Story) -> str:
-    both = "head_auroc_query_and_understanding"
-    return _WORDS.format(
-        steps=story.steps,
-        rows=story.after["rows"],
-        b=story.before,
-        a=story.after,
-        both_before=story.before[both],
-        both_after=story.after[both],
-        model=story.model,
-        loads="loads" if story.loads else "DOES NOT LOAD",
-        run=story.run,
-    )
+def _tell(story: Story, console: Console, seeds: int) -> None:
+    plain: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
+    if story.phenomenon is not None:
+        seen = story.phenomenon
+        console.print(_PHENOMENON.format(seeds=seeds, **{name: getattr(seen, name) for name in _NUMBERS}), **plain)
+        if not seen.shows:
+            console.print(_NOT_THERE, style="yellow", **plain)
+    console.print("2. The arms, held against sft on the same prompts\n", **plain)
+
+
+_NUMBERS = ("plain", "wrapped", "understood")

@@ -6,8 +6,11 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safekey.cli_analyze import function_of
 from safekey.cli_eval import evaluation_options, evaluation_order
 from safekey.cli_train import accept_mixed_order
 from safekey.errors import UserError
@@ -55,6 +58,8 @@ def add_parser(subparsers: Any) -> None:
     grid.add_argument("--launch", choices=("none", "ddp", "fsdp2", "zero3"), default="none", help="each training's")
     grid.add_argument("--num-processes", type=int, metavar="N", help="processes of each training")
     grid.add_argument("--output", metavar="DIR", help="the grid's folder (default runs/grid-RECIPE)")
+    grid.add_argument("--names-harm", metavar="MODULE:FUNCTION",
+                      help="says whether U names the request, in place of shared words")  # fmt: skip
     grid.add_argument("--no-report", action="store_true", help="write no page")
     grid.add_argument("--dry-run", action="store_true", help="check everything, list the jobs, and stop")
     grid.add_argument("--json", action="store_true", help="print the comparison as JSON; everything else to stderr")
@@ -69,10 +74,7 @@ def run_grid(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         0 when every job is done, 1 when one failed, 2 when one failed for a reason that the user can mend, 130 when
         interrupted.
     """
-    from safekey.grid.section import fill_in
-
-    fill_in(args, parser)
-    order = _order(args)
+    order = _order(args, parser)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a warning at every fork otherwise
     from rich.console import Console
 
@@ -88,17 +90,30 @@ def run_grid(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             print(json.dumps(report.results.to_dict(), indent=2))
         show(report.results, console)
         if not args.no_report:
-            print_page(report, console)
+            _page(report, args, console)
     return code
 
 
-def _order(args: argparse.Namespace) -> GridOrder:
+def grid_order(words: Sequence[str]) -> GridOrder:
+    """Return the grid that the words of a command line ask for.
+
+    Raises:
+        UserError: what is wrong with them.
+    """
+    parser = argparse.ArgumentParser(prog="safekey")
+    subparsers = parser.add_subparsers(required=True)
+    add_parser(subparsers)
+    return _order(parser.parse_args(["grid", *words]), subparsers.choices["grid"])
+
+
+def _order(args: argparse.Namespace, parser: argparse.ArgumentParser) -> GridOrder:
+    from safekey.grid.section import fill_in
+
+    fill_in(args, parser)
     if not 0 <= args.margin <= 100:
         raise UserError(f"--margin {args.margin:g}: expected points from 0 to 100")
     if args.jobs is not None and args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: expected at least 1")
-    from pathlib import Path
-
     from safekey.grid.arms import choose
     from safekey.grid.run import GridOrder
 
@@ -183,5 +198,10 @@ def show(results: Results, console: Console) -> None:
             wide.print(f"note: {printable(line)}", **plain)
 
 
-def print_page(report: GridReport, console: Console) -> None:
-    """Write the page and say where it lies."""
+def _page(report: GridReport, args: argparse.Namespace, console: Console) -> None:
+    from safekey.grid.page import write_page
+
+    assert report.results is not None
+    rule = function_of("--names-harm", args.names_harm)
+    written, _ = write_page(report.folder, report.results, judges=args.compare_judge, names_harm=rule)
+    console.print(f"\nThe page, for a browser:\n{written.html}", markup=False, highlight=False, soft_wrap=True)

@@ -1,1 +1,1 @@
-"""What `safekey demo` needs, made on the spot: rows from an invented world, a small tokenizer and a small model."""
+"""What `safekey demo` tells: the organism's grid, and what may and may not be read off it."""

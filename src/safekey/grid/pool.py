@@ -19,6 +19,7 @@ from safekey.grid.job import INTERRUPTED, USER_ERROR, Task, work
 _PRELOAD = ("safekey.training.execute", "safekey.training.trainer", "safekey.evals.evaluate", "safekey.engines.local")
 _EVERY = 0.25  # seconds between two looks at the running jobs
 _SPARE = 2 << 30  # bytes of memory that a job takes besides its model
+_SMALL = 64 << 20  # bytes of weights
 _PER_WEIGHT = 8  # training takes about so many times the bytes of the weights' file
 
 
@@ -38,11 +39,20 @@ class _Running:
     began: float
 
 
+def threads_each(model: str, at_once: int) -> int:
+    """Return how many threads a job has on a CPU: its share of the cores; a small model is slower with more than one."""
+    return 1 if 0 < _weights(model) < _SMALL else max(1, (os.cpu_count() or 1) // at_once)
+
+
+def _weights(model: str) -> int:
+    return sum(file.stat().st_size for file in Path(model).glob("*.safetensors")) if Path(model).is_dir() else 0
+
+
 def room(model: str, gpus: int, processes: int) -> int:
     """Return how many jobs fit on this machine at once: by GPUs, else by cores and memory."""
     if gpus:
         return max(1, gpus // max(1, processes))
-    weights = sum(file.stat().st_size for file in Path(model).glob("*.safetensors")) if Path(model).is_dir() else 0
+    weights = _weights(model)
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else _SPARE
     fits = int(free // (_SPARE + _PER_WEIGHT * weights)) if weights else 1
     return max(1, min(os.cpu_count() or 1, fits))

@@ -20,7 +20,7 @@ from safekey.evals.run import now, plain_values, versions
 from safekey.grid.arms import BASE, REFERENCE, Arm
 from safekey.grid.folder import GridFolder, Job
 from safekey.grid.job import Task
-from safekey.grid.pool import Ended, room, run_jobs
+from safekey.grid.pool import Ended, room, run_jobs, threads_each
 from safekey.grid.progress import Display
 from safekey.grid.results import Results, results, write_results
 
@@ -196,7 +196,7 @@ def _resolved(order: GridOrder, base: str) -> dict[str, Any]:
         "evaluation": given,
         "launch": order.launch,
         "processes": order.processes,
-        "threads": max(1, (os.cpu_count() or 1) // at_once),
+        "threads": threads_each(base, at_once),
         "versions": {**versions(), "begun": now()},
     })  # fmt: skip
     return plain

@@ -1,4 +1,4 @@
-"""A small tokenizer and a small random model with an R1-like chat template, so that the demo downloads nothing."""
+"""A small tokenizer and a small random model with an R1-like chat template, so that tests download nothing."""
 
 from __future__ import annotations
 
