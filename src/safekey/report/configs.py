@@ -39,8 +39,12 @@ def versions_table(material: Material) -> Table:
     """Return the versions that each arm's first run was evaluated with, and its model's weights."""
     found = {arm: _versions(records[0]) for arm, records in material.records.items()}
     names = list(dict.fromkeys(name for versions in found.values() for name in versions))
-    rows = tuple((Cell(name), *(Cell(_word(found[arm].get(name))) for arm in material.arms)) for name in names)
-    return Table("versions", "Versions and weights, by each arm's first run", ("", *material.arms), rows)
+    alike = [name for name in names if len({found[arm].get(name) for arm in material.arms}) == 1]
+    rows = [(Cell(n), *(Cell(_word(found[arm].get(n))) for arm in material.arms)) for n in names if n not in alike]
+    first = found[material.arms[0]]
+    note = f"The same for every arm: {', '.join(f'{name} {first[name]}' for name in alike)}." if alike else ""
+    caption = "Versions and weights in which arms differ, by each arm's first run"
+    return Table("versions", caption, ("", *material.arms), tuple(rows), note=note)
 
 
 def run_table(material: Material) -> Table:

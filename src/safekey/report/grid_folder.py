@@ -61,7 +61,7 @@ def read_grid(folder: Path) -> GridFolder:
     named = settings.get("arms")
     order = [str(name) for name in named] if isinstance(named, (Mapping, list)) else []
     folders = sorted(path for path in (home / "arms").glob("*") if path.is_dir())
-    folders.sort(key=lambda path: order.index(path.name) if path.name in order else -1)
+    folders.sort(key=lambda path: order.index(path.name) if path.name in order else len(order))
     arms, notes = {}, []
     for path in folders:
         runs = sorted((run for run in (*path.glob("eval"), *path.glob("seed-*/eval"))), key=_seed)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from safekey.evals.pairing import METRICS
 from safekey.report.material import Material
-from safekey.report.tables import Table, difference_table, ends_tables, main_table, slice_table
+from safekey.report.tables import Cell, Table, difference_table, ends_tables, main_table, slice_table
 from safekey.report.words import arm_in_words, headline
 from safekey.terminal import printable
 
@@ -57,18 +57,16 @@ def markdown(material: Material, title: str, notes: Sequence[str], plots: Sequen
 def _section(table: Table | None) -> list[str]:
     if table is None:
         return []
-    rows = [[_cell(cell.text, cell.more, cell.strong) for cell in row] for row in table.rows]
+    rows = [[_cell(cell) for cell in row] for row in table.rows]
     head = [plain(text) for text in table.head]
     lines = [f"**{plain(table.caption)}**", ""]
     lines += [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
     return [*lines, "", *([plain(table.note), ""] if table.note else [])]
 
 
-def _cell(text: str, more: str, strong: bool) -> str:
-    first = plain(text)
-    if more:
-        first = f"{first}<br>{plain(more)}"
-    return f"**{first}** ●" if strong else first
+def _cell(cell: Cell) -> str:
+    lines = "<br>".join(plain(line) for line in (cell.text, *cell.more))
+    return f"{lines} ●" if cell.strong else lines
 
 
 def plain(text: str) -> str:

@@ -39,16 +39,16 @@ def _lines(record: Mapping[str, object]) -> list[str]:
 def notices(material: Material) -> list[str]:
     """Return what belongs beside the verdicts: contamination, and outputs that are in no rate."""
     found = []
-    dirty: dict[str, float] = {}
+    dirty: dict[str, int] = {}
     for records in material.records.values():
         for record in records:
             for benchmark, row in (record.record.get("contamination") or {}).items():
-                share = row.get("share") if isinstance(row, Mapping) else None
-                if isinstance(share, (int, float)) and share > 0:
-                    dirty[str(benchmark)] = max(dirty.get(str(benchmark), 0.0), float(share))
+                count = row.get("overlapping") if isinstance(row, Mapping) else None
+                if isinstance(count, int) and count > 0:
+                    dirty[str(benchmark)] = max(dirty.get(str(benchmark), 0), count)
     if dirty:
-        worst = ", ".join(f"{name} {100 * share:.0f} %" for name, share in sorted(dirty.items()))
-        found.append(f"Prompts that overlap with training data: {worst}. See the notes for what overlaps.")
+        worst = ", ".join(f"{name} {count:,}" for name, count in sorted(dirty.items()))
+        found.append(f"Prompts that overlap with a run's training data: {worst}. The notes say how.")
     total = sum(ends.total for ends in material.ends.values())
     cut = sum(sum(ends.outputs.values()) for ends in material.ends.values())
     unscored = sum(ends.unscored for ends in material.ends.values())

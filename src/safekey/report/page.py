@@ -74,6 +74,7 @@ def page(
         words=VERDICTS,
         signs=SIGNS,
         notices=notices(material),
+        scopes=_scopes(material),
         tables=_tables(material, settings),
         figures=figures,
         method=METHOD,
@@ -127,6 +128,14 @@ def _tables(material: Material, settings: Mapping[str, Any] | None) -> dict[str,
         "versions": versions_table(material),
         "runs": run_table(material),
     }
+
+
+def _scopes(material: Material) -> list[tuple[str, str]]:
+    """Return what the verdicts are about, each once, with the arms that it holds for."""
+    found: dict[str, list[str]] = {}
+    for name, verdict in material.headline.verdicts.items() if material.headline else ():
+        found.setdefault(verdict.scope, []).append(name)
+    return [(scope, ", ".join(names)) for scope, names in found.items()]
 
 
 def _bar(table: Table, row: int) -> list[tuple[str, str, str]]:

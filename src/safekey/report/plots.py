@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from safekey.evals.arm_rates import ArmRate
 from safekey.report import palette
-from safekey.report.material import Material, Slice
+from safekey.report.material import PREFILL, Material, Slice
 from safekey.terminal import printable
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def draw(material: Material) -> list[Plot]:
 
     with mpl.rc_context(dict(_STYLE)):
         drawn = [_plane(material), _by_attack(material, "asr"), _by_attack(material, "orr")]
+        drawn.append(_by_attack(material, "asr", prefill=True))
         drawn.append(_curves(material, "losses", "Losses over training steps", LOSSES, None))
         title = "Key-sentence accuracy and the heads' AUROC over training steps"
         drawn.append(_curves(material, "key-accuracy", title, KEY_ACCURACY, (0.0, 1.03)))
@@ -143,14 +144,14 @@ def _plane(material: Material) -> Plot | None:
     ax.set_ylabel("over-refusal rate, % (harmless ones refused)")
     ax.annotate("better", xy=(0.015, 0.02), xytext=(0.13, 0.145), xycoords="axes fraction", fontsize=9,
                 color=palette.GOOD.light, arrowprops={"arrowstyle": "->", "color": palette.GOOD.light})  # fmt: skip
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    _legend(ax, material)
     title = "Attack success against over-refusal"
     return _plot(figure, "asr-orr", title, f"{title}; lower left is better. {'; '.join(said)}.")
 
 
-def _by_attack(material: Material, metric: str) -> Plot | None:
+def _by_attack(material: Material, metric: str, prefill: bool = False) -> Plot | None:
     """One row for each slice of a metric, one marker with its interval for each arm."""
-    slices = [part for part in material.slices if part.metric == metric]
+    slices = [part for part in material.slices if part.metric == metric and (part.benchmark == PREFILL) == prefill]
     if len(slices) < 2:
         return None
     arms = list(enumerate(material.arms))
@@ -171,16 +172,26 @@ def _by_attack(material: Material, metric: str) -> Plot | None:
         ax.axhline(row + 0.5, color=palette.LINE.light, linewidth=0.8)
     ax.set_yticks(range(len(slices)), [_name(part.label) for part in slices])
     ax.set_ylim(len(slices) - 0.5, -0.5)
-    ax.set_xlim(-2, 102)
+    most = max((100 * rate.high for key, rate in material.slice_rates.items() if key[1] in slices), default=100)
+    ax.set_xlim(-0.02 * most, min(1.05 * most, 102))
     ax.grid(visible=False, axis="y")
     ax.tick_params(axis="y", length=0)
     words = {"asr": "attack success rate", "orr": "over-refusal rate"}[metric]
     ax.set_xlabel(f"{words}, %")
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    title = f"{words.capitalize()} by benchmark and attack"
-    return _plot(
-        figure, f"{metric}-by-attack", title, f"{title}. The tables hold every number. {_said(material, slices)}"
-    )
+    _legend(ax, material)
+    title = f"{words.capitalize()} {'under prefilling' if prefill else 'by benchmark and attack'}"
+    description = f"{title}. The tables hold every number. {_said(material, slices)}"
+    return _plot(figure, f"{metric}-{'prefill' if prefill else 'by-attack'}", title, description)
+
+
+def _legend(ax: Axes, material: Material) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], linestyle="", marker=palette.marker(place), color=palette.arm(place).light, label=_name(arm))
+        for place, arm in enumerate(material.arms)
+    ]
+    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def _said(material: Material, slices: Sequence[Slice]) -> str:
@@ -205,7 +216,8 @@ def _curves(
         return None
     columns = min(2, len(there))
     rows = -(-len(there) // columns)
-    figure, axes = _figure(7.2, 2.5 * rows + 0.55, rows, columns)
+    figure, axes = _figure(7.2, 2.6 * rows + 0.55, rows, columns)
+    figure.get_layout_engine().set(h_pad=0.1, w_pad=0.08)
     used: dict[str, Any] = {}
     for ax, key in zip(axes.flat, there, strict=False):
         for place, arm in enumerate(material.arms):
@@ -220,6 +232,9 @@ def _curves(
         ax.set_xlabel("step")
         if limits:
             ax.set_ylim(*limits)
+        elif _wide([value for group in runs.values() for curve in group for _, value in curve.get(key, ())]):
+            ax.set_yscale("log")
+            ax.yaxis.set_major_formatter("{x:g}")
         else:
             ax.set_ylim(bottom=0)
     for ax in list(axes.flat)[len(there) :]:
@@ -234,6 +249,11 @@ def _curves(
         for key in there
     )  # fmt: skip
     return _plot(figure, name, title, f"{title}: a thick line for each arm's mean, thin ones for its runs. {last}.")
+
+
+def _wide(values: Sequence[float]) -> bool:
+    """Whether only a logarithmic scale shows small values beside large ones."""
+    return min(values) > 0 and max(values) > 20 * min(values)
 
 
 def mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from safekey.evals.arm_rates import ArmRate
 from safekey.evals.compare import Comparison, Report
@@ -22,10 +22,10 @@ _ORDER = ("unsafe", "cautious", "refused", "full_compliance", "partial_refusal",
 
 @dataclass(frozen=True)
 class Cell:
-    """A table's cell: a first line, a quieter second one, and whether the difference in it is shown to be real."""
+    """A table's cell: a first line, quieter ones below, and whether the difference in it is shown to be real."""
 
     text: str
-    more: str = ""
+    more: tuple[str, ...] = ()
     strong: bool = False
 
 
@@ -40,6 +40,7 @@ class Table:
         rows: the cells.
         shares: for each row the shares of its classes (0–1) for a bar; empty for none.
         note: what to know about it.
+        flat: whether quieter lines stand beside the first one.
     """
 
     name: str
@@ -48,14 +49,14 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     shares: tuple[tuple[float, ...], ...] = ()
     note: str = ""
-    groups: tuple[int, ...] = field(default_factory=tuple)
+    flat: bool = False
 
 
 def percent(rate: ArmRate | None) -> Cell:
     """Return a rate and its interval."""
     if rate is None:
         return Cell(NOT_THERE)
-    return Cell(f"{100 * rate.value:.1f} %", f"{100 * rate.low:.1f} – {100 * rate.high:.1f}")
+    return Cell(f"{100 * rate.value:.1f} %", (f"{100 * rate.low:.1f} – {100 * rate.high:.1f}",))
 
 
 def main_table(material: Material) -> Table:
@@ -66,7 +67,7 @@ def main_table(material: Material) -> Table:
         word = "reference" if arm == material.reference else VERDICTS[verdict.verdict] if verdict else NOT_THERE
         runs = len(material.records[arm])
         rates = (percent(material.rates.get((arm, metric))) for metric in METRICS)
-        rows.append((Cell(arm, f"{runs} run{'s' if runs > 1 else ''}"), Cell(word), *rates))
+        rows.append((Cell(arm, (f"{runs} run{'s' if runs > 1 else ''}",)), Cell(word), *rates))
     return Table(
         "main",
         "Rates of each arm, with 95 % intervals",
@@ -90,7 +91,7 @@ def difference_table(report: Report, name: str) -> Table:
 
 def _difference_cell(row: Comparison | None) -> Cell:
     rates, colon, rest = cell(row).partition(": ")
-    return Cell(rates, rest, _is_shown(row)) if colon else Cell(rates)
+    return Cell(rates, (rest,), _is_shown(row)) if colon else Cell(rates)
 
 
 def slice_table(material: Material, metric: Metric, prefill: bool = False) -> Table | None:
@@ -104,14 +105,13 @@ def slice_table(material: Material, metric: Metric, prefill: bool = False) -> Ta
         for arm in material.arms:
             rate = percent(material.slice_rates.get((arm, part)))
             compared = material.exploratory.get((arm, part))
-            cells.append(
-                Cell(f"{rate.text} ({rate.more})" if rate.more else rate.text, _change(compared), _is_shown(compared))
-            )
+            cells.append(Cell(rate.text, (*rate.more, *_change(compared)), _is_shown(compared)))
         rows.append((Cell(part.label), *cells))
     family = sum(row.p is not None for row in material.exploratory.values())
     name = "under prefilling" if prefill else "by benchmark and attack"
     note = (
-        f"Exploratory. Second line: difference to {material.reference} in points [95 % interval of each alone], p by "
+        f"Exploratory. Below each rate and its interval: difference to {material.reference} in points [95 % interval of each "
+        f"alone], p by "
         f"Holm over the {family} comparisons of all such tables; bold with ● where p ≤ .05."
         if family
         else ""
@@ -120,12 +120,12 @@ def slice_table(material: Material, metric: Metric, prefill: bool = False) -> Ta
                  tuple(rows), note=note)  # fmt: skip
 
 
-def _change(row: Comparison | None) -> str:
+def _change(row: Comparison | None) -> tuple[str, ...]:
     if row is None or row.difference is None or row.interval is None or row.p_adjusted is None:
-        return ""
+        return ()
     low, high = row.interval
     sign = "+" if row.difference.estimate > 0 else ""
-    return f"{sign}{points(row.difference.estimate)} [{points(low)}, {points(high)}], {p_text(row.p_adjusted)}"
+    return f"{sign}{points(row.difference.estimate)} [{points(low)}, {points(high)}]", p_text(row.p_adjusted)
 
 
 def _is_shown(row: Comparison | None) -> bool:
@@ -138,7 +138,8 @@ def ends_tables(material: Material) -> list[Table]:
     tables = []
     for metric, prefill in groups:
         slices = [part for part in material.slices if part.metric == metric and (part.benchmark == PREFILL) == prefill]
-        if slices:
+        lost = any(_sum(material, arm, slices).outputs or _sum(material, arm, slices).unscored for arm in material.arms)
+        if slices and (metric != "accuracy" or lost):
             name = "prefilling attacks" if prefill else "all benchmarks together"
             tables.append(_ends_table(material, f"ends-{metric}{'-prefill' if prefill else ''}",
                                       f"{TITLES[metric]}: how outputs ended, {name}",
@@ -181,13 +182,11 @@ def _ends_table(material: Material, name: str, title: str, rows: Sequence[tuple[
         unnamed = ends.total - sum(counts) - sum(others) - ends.unscored
         numbers = [*counts, *([unnamed] if not classes else []), *others, ends.unscored]
         total = max(ends.total, 1)
-        lines.append(
-            (Cell(arm), *(Cell(f"{100 * n / total:.1f} %", f"{n:,}") for n in numbers), Cell(f"{ends.total:,}"))
-        )
+        lines.append((Cell(arm), *(Cell(f"{100 * n / total:.1f} %", (f"{n:,}",)) for n in numbers), Cell(f"{total:,}")))
         shares.append(tuple(n / total for n in numbers))
     named = classes or ["scored"]
     head = ("arm", *named, *outputs, "unscored", "outputs")
-    return Table(name, title, head, tuple(lines), tuple(shares))
+    return Table(name, title, head, tuple(lines), tuple(shares), flat=True)
 
 
 def _class_order(name: str) -> tuple[int, str]:

@@ -22,6 +22,16 @@ SIGNS: Mapping[VerdictClass, str] = {
     "better": "▲", "lower-asr-cost-open": "△", "trade-off": "⇄", "worse": "▼", "other-gain": "△",
     "no-difference": "=", "not-comparable": "?",
 }  # fmt: skip
+_IN_SHORT: Mapping[VerdictClass, tuple[str, str]] = {
+    "better": ("{} is better", "{} are better"),
+    "lower-asr-cost-open": ("{} lets fewer attacks succeed, at a cost not yet known",
+                            "{} let fewer attacks succeed, at a cost not yet known"),
+    "other-gain": ("{} gains, but not against attacks", "{} gain, but not against attacks"),
+    "trade-off": ("{} trades one thing for another", "{} trade one thing for another"),
+    "worse": ("{} is worse", "{} are worse"),
+    "no-difference": ("no difference is shown for {}", "no difference is shown for {}"),
+    "not-comparable": ("{} cannot be compared", "{} cannot be compared"),
+}  # fmt: skip
 METHOD = (
     "A reasoning model thinks in words before it answers. When somebody asks for something harmful in disguise (a "
     "story, a role to play), such a model often sees through the disguise while it thinks and helps all the same. "
@@ -60,12 +70,14 @@ def headline(report: Report | None) -> str:
     groups: dict[VerdictClass, list[str]] = {}
     for name, verdict in report.verdicts.items():
         groups.setdefault(verdict.verdict, []).append(name)
-    said = "; ".join(
-        f"{VERDICTS[kind][0].lower()}{VERDICTS[kind][1:]}: {', '.join(groups[kind])}"
-        for kind in VERDICTS
-        if kind in groups
-    )
-    return f"Against {report.reference} — {said}."
+    said = [
+        _IN_SHORT[kind][len(groups[kind]) > 1].format(_listed(groups[kind])) for kind in _IN_SHORT if kind in groups
+    ]
+    return f"Against {report.reference}: {'; '.join(said)}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def arm_in_words(records: Sequence[RunRecord]) -> str:
