@@ -64,7 +64,7 @@ def run_report(args: argparse.Namespace) -> int:
         more |= {"settings": grid.settings, "notes": grid.notes}
     else:
         named, reference = arms_of(args.runs, args.arm, args.reference, least=1)
-        arms = {name: [Path(run) for run in runs] for name, runs in named.items()}
+        arms = {name: tuple(Path(run) for run in runs) for name, runs in named.items()}
         output = Path(args.output or "runs/report")
     written = write_report(
         arms,
@@ -89,7 +89,7 @@ def run_report(args: argparse.Namespace) -> int:
     print(printable(f"{written.markdown}: verdicts and tables; {len(written.plots)} files of plots beside it"))
     print(
         printable(
-            f"{written.html} ({written.sizes[written.html]:,} bytes, {written.shown:,} of {written.total:,} transcripts)"
+            f"{written.html}: {written.sizes[written.html]:,} bytes, {written.shown:,} of {written.total:,} transcripts"
         )
     )
     return 0

@@ -73,7 +73,8 @@ def _table(rows: Iterable[Outcome]) -> tuple[Table, NDArray[np.intp]]:
     seeds: dict[Hashable, int] = {}
     prompts: dict[Hashable, int] = {}
     names: dict[Hashable, int] = {}
-    cells, clusters = [], []
+    cells: list[tuple[int, int, float | None]] = []
+    clusters: list[int] = []
     for row in rows:
         place = prompts.setdefault(row.key, len(prompts))
         cells.append((seeds.setdefault(row.seed, len(seeds)), place, row.value))
@@ -104,7 +105,7 @@ def rate(table: Table, clusters: NDArray[np.intp], level: float = 0.95) -> ArmRa
     """
     present = ~np.isnan(table)
     rows, items = present.any(axis=1), present.any(axis=0)
-    per_seed = tuple(float(np.nanmean(row)) if some else math.nan for row, some in zip(table, rows, strict=True))
+    per_seed = tuple(float(np.nanmean(row)) if (~np.isnan(row)).any() else math.nan for row in table)
     missing = int((~present).sum())
     kept, groups = table[rows][:, items], np.unique(clusters[items], return_inverse=True)[1]
     here = ~np.isnan(kept)

@@ -38,11 +38,11 @@ def markdown(material: Material, title: str, notes: Sequence[str], plots: Sequen
         lines += _section(slice_table(material, metric))
     forced = slice_table(material, "asr", prefill=True)
     if forced:
-        lines += ["## Under prefilling", "", "Whoever prefills writes the beginning of the model's own thinking: another "
-                  "threat, and no part of the headline.", ""]  # fmt: skip
+        lines += ["## Under prefilling", "", "Whoever prefills writes the beginning of the model's own thinking: "
+                  "another threat, and no part of the headline.", ""]  # fmt: skip
         lines += _section(forced)
         if material.prefill:
-            lines += ["- " + plain(verdict.sentence) for verdict in material.prefill.verdicts.values()] + [""]
+            lines += _section(difference_table(material.prefill, "prefill-differences", "under prefilling"))
     lines += ["## How outputs ended", ""]
     for table in ends_tables(material):
         lines += _section(table)

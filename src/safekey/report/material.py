@@ -35,10 +35,14 @@ class Slice(NamedTuple):
     benchmark: str
     attack: str
 
-    @property
-    def label(self) -> str:
-        """As one word for tables: "strongreject: story"."""
-        return self.benchmark if self.attack in (PLAIN, self.benchmark) else f"{self.benchmark}: {self.attack}"
+    def label(self, slices: Sequence[Slice]) -> str:
+        """Return its name in a table of such slices: "strongreject: story", "prefill: 20 tokens", or "multi-turn"."""
+        alone = sum(part.benchmark == self.benchmark for part in slices) == 1
+        if alone and self.attack in (PLAIN, self.benchmark):
+            return self.benchmark
+        count = self.attack.removeprefix(f"{PREFILL}-")
+        attack = f"{count} tokens" if count.isdecimal() else "plain" if self.attack == PLAIN else self.attack
+        return f"{self.benchmark}: {attack}"
 
 
 @dataclass(frozen=True)

@@ -54,9 +54,9 @@ def notices(material: Material) -> list[str]:
     unscored = sum(ends.unscored for ends in material.ends.values())
     if cut or unscored:
         found.append(
-            f"Of {total:,} outputs {cut:,} have no whole answer (cut off, never out of the thinking, empty, in circles) and "
-            f"{unscored:,} no verdict. In ASR and ORR they are in no rate, neither safe nor refused; a reasoning problem "
-            f"without a whole answer counts as wrong.{_bounds(material)}"
+            f"Of {total:,} outputs {cut:,} have no whole answer (cut off, never out of thinking, empty, in circles) "
+            f"and {unscored:,} no verdict. In ASR and ORR they are in no rate, neither safe nor refused; a reasoning "
+            f"problem without a whole answer counts as wrong.{_bounds(material)}"
         )
     return found
 
@@ -65,7 +65,7 @@ def _bounds(material: Material) -> str:
     said = []
     for arm in material.arms:
         for metric in ("asr", "orr"):
-            rate = material.rates.get((arm, metric))  # type: ignore[call-overload]
+            rate = material.rates.get((arm, metric))
             if rate is not None and rate.unscored:
                 low, high = rate.bounds
                 said.append(f"{arm} {metric.upper()} {100 * low:.1f} … {100 * high:.1f} %")

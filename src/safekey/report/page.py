@@ -1,8 +1,8 @@
 """The page: one HTML file that holds everything, asks no network, and takes nothing that a model wrote for markup.
 
-What keeps it safe: Jinja escapes every value; control characters and those that turn a line around are written out; what
-models wrote is compressed data that the script shows as text; and a content security policy admits no script and no
-style but the page's own, by their hashes, and no request at all.
+What keeps it safe: Jinja escapes every value; control characters and those that turn a line around are written out;
+what models wrote is compressed data that the script shows as text; and a content security policy admits no script and
+no style but the page's own, by their hashes, and no request at all.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from safekey.evals.pairing import METRICS
 from safekey.report import palette
 from safekey.report.configs import config_texts, run_table, settings_table, versions_table
 from safekey.report.inline_svg import Styles, inline
+from safekey.report.key_sentences import section
 from safekey.report.material import Material
 from safekey.report.notes import notices
 from safekey.report.packing import Packed
@@ -47,18 +48,19 @@ from safekey.terminal import printable
 
 _GLYPHS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "*": "★"}
 _SHARES: Mapping[str, str] = {
-    "unsafe": "bad", "full_refusal": "bad", "partial_refusal": "mixed", "cautious": "mixed", "refused": "ok", "full_compliance": "ok",
-    "scored": "ok", "unscored": "none",
+    "unsafe": "bad", "full_refusal": "bad", "partial_refusal": "mixed", "cautious": "mixed", "refused": "ok",
+    "full_compliance": "ok", "scored": "ok", "unscored": "none",
 }  # fmt: skip
 
 
 def page(
     material: Material, title: str, *, plots: Sequence[Plot], notes: Sequence[str], settings: Mapping[str, Any] | None,
-    generated: str, packed: Packed | None,
+    diagnostics: Mapping[str, Any] | None, generated: str, packed: Packed | None,
 ) -> str:  # fmt: skip
     """Return the page's HTML; without `packed`, as long as it is without transcripts."""
     styles = Styles()
-    figures = {plot.name: Markup(inline(plot, styles)) for plot in plots}  # noqa: S704 - made from our own plots
+    diagnosed = section(diagnostics, material.arms)
+    figures = {plot.name: (plot.title, Markup(inline(plot, styles))) for plot in plots}  # noqa: S704 - made from our own plots
     css, js = Markup(_css(styles)), Markup(_asset("page.js"))  # noqa: S704 - files of this package
     trained = any(plot.name in ("losses", "key-accuracy") for plot in plots)
     return _template().render(
@@ -69,7 +71,7 @@ def page(
         data=packed.data if packed else "",
         packed_words=packed_in_words(packed) if packed else "",
         headline=headline(material.headline),
-        sections=_sections(trained),
+        sections=_sections(trained, diagnosed is not None),
         material=material,
         words=VERDICTS,
         signs=SIGNS,
@@ -86,7 +88,7 @@ def page(
         judges=[("Accuracy" if metric == "accuracy" else metric.upper(), judge)
                 for metric, judge in material.found.judges.items()],
         trained=trained,
-        diagnostics=None,
+        diagnostics=diagnosed,
         configs=config_texts(material, settings),
         notes=notes,
         generated=generated,
@@ -100,19 +102,21 @@ def packed_in_words(packed: Packed) -> str:
         said = f"All {packed.total:,} responses are in this page."
     else:
         said = (
-            f"{packed.shown:,} of {packed.total:,} responses are in this page, which is kept under 5 MB: {packed.differing_shown:,} "
-            f"of the {packed.differing:,} to prompts on which arms differ, then a random sample of the others. The run folders "
-            "(below) hold all of them, in completions.jsonl."
+            f"{packed.shown:,} of {packed.total:,} responses are in this page, which is kept under 5 MB: "
+            f"{packed.differing_shown:,} of the {packed.differing:,} to prompts on which arms differ, then a random "
+            "sample of the others. The run folders (below) hold all of them, in completions.jsonl."
         )
     if packed.cut:
         said += f" {packed.cut:,} long ones are cut in the middle to about {packed.limit:,} characters."
     return said
 
 
-def _sections(trained: bool) -> list[tuple[str, str]]:
-    found = [("verdicts", "Verdicts"), ("method", "Method and arms"), ("differences", "Differences"), ("training", "Training"),
+def _sections(trained: bool, diagnosed: bool) -> list[tuple[str, str]]:
+    found = [("verdicts", "Verdicts"), ("method", "Method and arms"), ("differences", "Differences"),
+             ("training", "Training"), ("key-sentence", "Key sentences"),
              ("transcripts", "Transcripts"), ("settings", "Settings"), ("notes", "Notes")]  # fmt: skip
-    return [row for row in found if trained or row[0] != "training"]
+    left_out = {name for name, there in (("training", trained), ("key-sentence", diagnosed)) if not there}
+    return [row for row in found if row[0] not in left_out]
 
 
 def _tables(material: Material, settings: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -121,6 +125,9 @@ def _tables(material: Material, settings: Mapping[str, Any] | None) -> dict[str,
         "main": main_table(material),
         "differences": difference_table(material.headline, "behind") if material.headline else None,
         "slices": [table for table in slices if table is not None],
+        "prefill_differences": difference_table(material.prefill, "prefill-differences", "under prefilling")
+        if material.prefill
+        else None,
         "prefill": slice_table(material, "asr", prefill=True),
         "ends": ends_tables(material),
         "ends_by_slice": ends_by_slice(material),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import statistics
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_STYLE: Mapping[str, Any] = {
+_STYLE: Mapping[Any, Any] = {
     "svg.fonttype": "none",  # words stay words: readable, searchable, small
     "svg.hashsalt": "safekey",
     "font.family": "DejaVu Sans",
@@ -91,7 +92,8 @@ def draw(material: Material) -> list[Plot]:
     """Draw all plots that there is something to draw for."""
     import matplotlib as mpl
 
-    with mpl.rc_context(dict(_STYLE)):
+    with mpl.rc_context(dict(_STYLE)), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a name in a script that the font lacks: the SVG has it
         drawn = [_plane(material), _by_attack(material, "asr"), _by_attack(material, "orr")]
         drawn.append(_by_attack(material, "asr", prefill=True))
         drawn.append(_curves(material, "losses", "Losses over training steps", LOSSES, None))
@@ -103,8 +105,9 @@ def draw(material: Material) -> list[Plot]:
 def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **more: Any) -> tuple[Figure, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.06))
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **more)
 
@@ -170,7 +173,7 @@ def _by_attack(material: Material, metric: str, prefill: bool = False) -> Plot |
                     elinewidth=1.3, color=palette.arm(place).light, label=_name(arm))  # fmt: skip
     for row in range(len(slices) - 1):
         ax.axhline(row + 0.5, color=palette.LINE.light, linewidth=0.8)
-    ax.set_yticks(range(len(slices)), [_name(part.label) for part in slices])
+    ax.set_yticks(range(len(slices)), [_name(part.label(slices)) for part in slices])
     ax.set_ylim(len(slices) - 0.5, -0.5)
     most = max((100 * rate.high for key, rate in material.slice_rates.items() if key[1] in slices), default=100)
     ax.set_xlim(-0.02 * most, min(1.05 * most, 102))
@@ -199,7 +202,7 @@ def _said(material: Material, slices: Sequence[Slice]) -> str:
     for part in slices:
         rates = [(arm, material.slice_rates.get((arm, part))) for arm in material.arms]
         known = ", ".join(f"{printable(arm)} {100 * rate.value:.1f} %" for arm, rate in rates if rate is not None)
-        lines.append(f"{printable(part.label)}: {known}.")
+        lines.append(f"{printable(part.label(slices))}: {known}.")
     return " ".join(lines)
 
 
@@ -217,7 +220,6 @@ def _curves(
     columns = min(2, len(there))
     rows = -(-len(there) // columns)
     figure, axes = _figure(7.2, 2.6 * rows + 0.55, rows, columns)
-    figure.get_layout_engine().set(h_pad=0.1, w_pad=0.08)
     used: dict[str, Any] = {}
     for ax, key in zip(axes.flat, there, strict=False):
         for place, arm in enumerate(material.arms):

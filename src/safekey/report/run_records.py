@@ -77,7 +77,7 @@ def _training(folder: Path) -> Training:
     curves: dict[str, dict[float, float]] = {}
     for row in _log(folder / "train_log.jsonl"):
         step = row.get("step")
-        if not _finite(step):
+        if not isinstance(step, (int, float)):
             continue
         for name, value in row.items():
             if name not in ("step", "epoch") and _finite(value):
@@ -96,7 +96,7 @@ def _mapping(path: Path, parse: Any) -> Mapping[str, Any]:
 
 
 def _log(path: Path) -> list[Mapping[str, Any]]:
-    rows = []
+    rows: list[Mapping[str, Any]] = []
     try:
         lines = path.read_bytes().splitlines()
     except OSError:

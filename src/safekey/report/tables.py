@@ -73,20 +73,20 @@ def main_table(material: Material) -> Table:
         "Rates of each arm, with 95 % intervals",
         ("arm", "verdict", *HEADINGS.values()),
         tuple(rows),
-        note="Each interval is the arm's own, over training seeds and behaviours. Overlapping intervals do not mean “no "
-        "difference”: arms answer the same prompts, and the verdicts use that.",
+        note="Each interval is the arm's own, over training seeds and behaviours. Overlapping intervals do not mean "
+        "“no difference”: arms answer the same prompts, and the verdicts use that.",
     )
 
 
-def difference_table(report: Report, name: str) -> Table:
-    """Return the differences to the reference behind the verdicts."""
+def difference_table(report: Report, name: str, where: str = "") -> Table:
+    """Return the differences to the reference behind the verdicts, or those `where` else."""
     found = {(row.arm, row.metric): row for row in report.comparisons}
     measured = [metric for metric in METRICS if any(metric == row.metric for row in report.comparisons)]
     rows = tuple(
         (Cell(arm), *(_difference_cell(found.get((arm, metric))) for metric in measured)) for arm in report.verdicts
     )
     head = (f"against {report.reference}", *(HEADINGS[metric] for metric in measured))
-    return Table(name, f"Differences to {report.reference}", head, rows, note=caption(report))
+    return Table(name, f"Differences to {report.reference} {where}".strip(), head, rows, note=caption(report))
 
 
 def _difference_cell(row: Comparison | None) -> Cell:
@@ -106,13 +106,12 @@ def slice_table(material: Material, metric: Metric, prefill: bool = False) -> Ta
             rate = percent(material.slice_rates.get((arm, part)))
             compared = material.exploratory.get((arm, part))
             cells.append(Cell(rate.text, (*rate.more, *_change(compared)), _is_shown(compared)))
-        rows.append((Cell(part.label), *cells))
+        rows.append((Cell(part.label(slices)), *cells))
     family = sum(row.p is not None for row in material.exploratory.values())
     name = "under prefilling" if prefill else "by benchmark and attack"
     note = (
-        f"Exploratory. Below each rate and its interval: difference to {material.reference} in points [95 % interval of each "
-        f"alone], p by "
-        f"Holm over the {family} comparisons of all such tables; bold with ● where p ≤ .05."
+        f"Exploratory. Below each rate and its interval: difference to {material.reference} in points [95 % interval "
+        f"of each alone], p by Holm over the {family} comparisons of all such tables; bold with ● where p ≤ .05."
         if family
         else ""
     )
@@ -155,7 +154,7 @@ def ends_by_slice(material: Material) -> list[Table]:
         _ends_table(
             material,
             f"ends-{number}",
-            f"{TITLES[part.metric]}, {part.label}",
+            f"{TITLES[part.metric]}, {part.label(material.slices)}",
             [(arm, _sum(material, arm, [part])) for arm in material.arms],
         )
         for number, part in enumerate(material.slices)

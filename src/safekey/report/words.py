@@ -44,20 +44,21 @@ PARTS: Sequence[tuple[str, str, str]] = (
     ("K", "the key sentence", "the next sentence, where the model turns to helping or to declining"),
 )
 OBJECTIVES: Sequence[tuple[str, str, str]] = (
-    ("SFT", "supervised fine-tuning", "imitate good responses: safe ones to harmful requests, helpful ones to others. The "
-     "ground on which all else stands, and the usual reference."),
+    ("SFT", "supervised fine-tuning", "imitate good responses: safe ones to harmful requests, helpful ones to others. "
+     "The ground on which all else stands, and the usual reference."),
     ("DPSH", "dual-path safety head", "two small heads learn during training to tell harmful from harmless, one from U "
      "alone and one from X and U, so that the model's inner states come to hold that knowledge early."),
     ("QMM", "query-mask modelling", "predict K with X hidden: K must then follow from U."),
-    ("QSM", "query swap", "predict K with another row's X in place of the right one: K must follow from U even with a query in "
-     "sight. An extension of this library, not part of the paper."),
+    ("QSM", "query swap", "predict K with another row's X in place of the right one: K must follow from U even with a "
+     "query in sight. An extension of this library, not part of the paper."),
 )  # fmt: skip
 NUMBERS: Sequence[tuple[str, str]] = (
     ("ASR, attack success rate", "the share of harmful requests that were fulfilled; lower is better."),
-    ("ORR, over-refusal rate", "the share of harmless requests that were refused; lower is better. A model that refuses "
-     "everything has an ASR of 0 and an ORR of 100 %, which is why they stand side by side."),
+    ("ORR, over-refusal rate", "the share of harmless requests that were refused; lower is better. A model that "
+     "refuses everything has an ASR of 0 and an ORR of 100 %, which is why they stand side by side."),
     ("Accuracy", "the share of reasoning problems solved; higher is better."),
-    ("Interval", "where the true rate or difference plausibly lies (95 %), given that prompts and training seeds are samples."),
+    ("Interval", "where the true rate or difference plausibly lies (95 %), given that prompts and training seeds are "
+     "samples."),
     ("Verdict", "in words, from tests corrected for the number of comparisons. “No difference shown” says what size "
      "could have been seen; it does not say that there is none."),
 )  # fmt: skip

@@ -68,6 +68,7 @@ def write_report(
     title: str = "What fine-tuning did",
     allow_different_settings: bool = False,
     notes: Sequence[str] = (),
+    diagnostics: Mapping[str, Any] | None = None,
 ) -> Written:
     """Write the report of one or more arms' evaluations into a folder; files of an earlier report are replaced.
 
@@ -82,10 +83,11 @@ def write_report(
         title: the page's heading.
         allow_different_settings: compare runs that were decoded differently; the page says so.
         notes: what a reader should know besides.
+        diagnostics: of the key sentences, as `safekey.diagnose.diagnose(arms).to_dict()` gives them; None: not shown.
 
     Raises:
-        UserError: a folder is no finished evaluation's, the runs have too little in common, the reference is no arm, or the
-            folder cannot be written.
+        UserError: a folder is no finished evaluation's, the runs have too little in common, the reference is no arm, or
+            the folder cannot be written.
     """
     if reference not in arms:
         raise UserError(f"the reference '{reference}' is no arm; there are: {', '.join(arms) or 'none'}")
@@ -93,17 +95,19 @@ def write_report(
                       allow_different_settings=allow_different_settings)  # fmt: skip
     plots = draw(material)
     said = all_notes(material, notes)
-    html, packed = _page(material, title, plots, said, settings)
+    html, packed = _page(material, title, plots, said, settings, diagnostics)
     text = markdown(material, title, said, [f"{plot.name}.png|{plot.title}" for plot in plots])
     return _written(output, html, text, plots, packed, material)
 
 
 def _page(
-    material: Material, title: str, plots: Sequence[Plot], notes: Sequence[str], settings: Mapping[str, Any] | None
-) -> tuple[str, Packed]:
+    material: Material, title: str, plots: Sequence[Plot], notes: Sequence[str], settings: Mapping[str, Any] | None,
+    diagnostics: Mapping[str, Any] | None,
+) -> tuple[str, Packed]:  # fmt: skip
     now = datetime.now(UTC).isoformat(timespec="seconds")
     generated = f"Written by safekey {safekey.__version__} at {now}."
-    rest: dict[str, Any] = {"plots": plots, "notes": notes, "settings": settings, "generated": generated}
+    rest: dict[str, Any] = {"plots": plots, "notes": notes, "settings": settings, "diagnostics": diagnostics,
+                            "generated": generated}  # fmt: skip
     bare = len(page(material, title, packed=None, **rest).encode())
     prompts, responses = read_transcripts(material)
     runs = [[record.label for record in material.records[arm]] for arm in material.arms]
@@ -111,16 +115,15 @@ def _page(
     seeds = [[record.seed for record in material.records[arm]] for arm in material.arms]
     packed = pack(prompts, responses, seeds, head, MOST_BYTES - _SPARE - bare)
     html = page(material, title, packed=packed, **rest)
-    if len(html.encode()) >= MOST_BYTES:
-        raise UserError(
-            f"the page would be {len(html.encode()):,} bytes without transcripts, over {MOST_BYTES:,}: report on fewer arms"
-        )
+    size = len(html.encode())
+    if size >= MOST_BYTES:
+        raise UserError(f"the page is {size:,} bytes without transcripts, over {MOST_BYTES:,}: report on fewer arms")
     return html, packed
 
 
 def _pair(material: Material) -> list[int]:
     """Return the reference and the arm that differs most from it, as places; −1 where there is none."""
-    gaps = {}
+    gaps: dict[str, float] = {}
     for row in material.headline.comparisons if material.headline else ():
         if row.difference is not None:
             gaps[row.arm] = gaps.get(row.arm, 0.0) + row.difference.square
