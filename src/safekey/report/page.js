@@ -137,7 +137,7 @@
       const benchmark = benchmarks[numberOf("f-benchmark")], attack = attacks[numberOf("f-attack")];
       const seed = seeds[numberOf("f-seed")], text = $("f-text").value.toLowerCase();
       const leftOutcome = outcomes[numberOf("f-left-outcome")], rightOutcome = outcomes[numberOf("f-right-outcome")];
-      const differ = $("f-differ").checked;
+      const differ = $("f-differ").checked, kept = found[open];
       const holds = (entry) => {
         const prompt = data.prompts[entry.prompt];
         prompt.low ??= [prompt.i, ...prompt.m.map((turn) => turn[1])].join("\n").toLowerCase();
@@ -151,9 +151,9 @@
           (rightOutcome === undefined || (entry.right && entry.right.label === rightOutcome)) &&
           (!differ || (entry.left && entry.right && entry.left.state !== entry.right.state)) && (!text || holds(entry));
       });
-      page = 0;
-      open = -1;
-      $("view").replaceChildren();
+      open = kept === undefined ? -1 : found.indexOf(kept);
+      page = open < 0 ? 0 : Math.floor(open / PER_PAGE);
+      if (open < 0) $("view").replaceChildren();
       list();
     }
 
