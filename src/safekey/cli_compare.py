@@ -64,7 +64,7 @@ def run_compare(args: argparse.Namespace) -> int:
         raise UserError(f"--margin {args.margin:g}: expected points from 0 to 100")
     if args.discordant < 0:
         raise UserError(f"--discordant {args.discordant}: expected a number from 0")
-    arms, reference = _arms(args.runs, args.arm, args.reference)
+    arms, reference = arms_of(args.runs, args.arm, args.reference)
     from safekey.evals.compare import compare, discordant
     from safekey.evals.pairing import METRICS
     from safekey.evals.run_outcomes import collect
@@ -87,8 +87,17 @@ def run_compare(args: argparse.Namespace) -> int:
     return 0
 
 
-def _arms(runs: Sequence[str], named: Sequence[str], reference: str | None) -> tuple[dict[str, tuple[str, ...]], str]:
-    """Return the arms' run folders by name, and the reference's name; names are safe to print."""
+def arms_of(
+    runs: Sequence[str], named: Sequence[str], reference: str | None, least: int = 2
+) -> tuple[dict[str, tuple[str, ...]], str]:
+    """Return the arms' run folders by name, and the reference's name; names are safe to print.
+
+    Args:
+        runs: folders, each an arm of its own.
+        named: NAME=RUN,RUN.
+        reference: a name, or a folder, which may be one more; None: the first arm.
+        least: how many arms there must be.
+    """
     arms: dict[str, tuple[str, ...]] = {}
     if reference is not None and _is_folder(reference, [*runs, *_said(named)]):
         runs = [reference, *runs]
@@ -103,8 +112,9 @@ def _arms(runs: Sequence[str], named: Sequence[str], reference: str | None) -> t
         if not equals or not name.strip() or not split:
             raise UserError(f"--arm {word}: expected NAME=RUN,RUN,…")
         _add(arms, printable(name.strip()), split)
-    if len(arms) < 2:
-        raise UserError("nothing to compare: give at least two runs, or two arms (--arm NAME=RUN,RUN,…)")
+    if len(arms) < least:
+        some = "two runs, or two arms" if least > 1 else "one run, or one arm"
+        raise UserError(f"nothing to compare: give at least {some} (--arm NAME=RUN,RUN,…)")
     if reference is None:
         return arms, next(iter(arms))
     for name, group in arms.items():

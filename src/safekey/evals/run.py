@@ -176,14 +176,15 @@ def _read_json(path: Path) -> dict[str, Any]:
 def plain_values(value: Any) -> Any:
     """Return what JSON can hold, without anything whose name says that it is a secret."""
     cleaned: Any = json.loads(json.dumps(value, default=str))
-    return _without_secrets(cleaned)
+    return without_secrets(cleaned)
 
 
-def _without_secrets(value: Any) -> Any:
+def without_secrets(value: Any) -> Any:
+    """Return a value without anything whose name says that it is a secret."""
     if isinstance(value, dict):
-        return {key: _without_secrets(item) for key, item in value.items() if not _SECRET.search(key)}
+        return {key: without_secrets(item) for key, item in value.items() if not _SECRET.search(key)}
     if isinstance(value, list):
-        return [_without_secrets(item) for item in value]
+        return [without_secrets(item) for item in value]
     return value
 
 

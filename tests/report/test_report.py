@@ -1,0 +1,266 @@
+"""What a report says: verdicts, tables, Markdown, plots, one file that holds its promises; without a browser."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from evals.saved_runs import write_run
+from report.worlds import benign, harm, one_run, problem, record, rows, two_arms
+from safekey.errors import UserError
+from safekey.report import write_report
+from safekey.report.grid_folder import is_grid, read_grid
+from safekey.report.material import Slice, gather
+from safekey.report.plots import mean_curve
+from safekey.report.tables import ends_tables, main_table, slice_table
+
+
+@pytest.fixture(scope="module")
+def arms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    return two_arms(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def written(arms: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("written")
+    return write_report(arms, folder, reference="sft", title="A world", notes=["told by hand"], settings={"seeds": [0]})
+
+
+def data(html: str) -> Any:
+    packed = re.search(r'<script type="application/gzip\+base64" id="data">([^<]*)</script>', html)
+    assert packed is not None
+    return json.loads(gzip.decompress(base64.b64decode(packed[1])))
+
+
+def test_prefilling_is_no_part_of_the_headline(arms: dict[str, list[Path]]) -> None:
+    found = gather(arms, "sft")
+    rate = found.rates["sft", "asr"]
+    assert rate.value == pytest.approx((30 + 31 + 32) / (3 * 80))  # plain and story, not the 40 prefilled ones
+    assert found.prefill_rates["sft", "asr"].value == pytest.approx((35 + 36 + 37) / (3 * 40))
+    assert found.headline is not None
+    asr = next(row for row in found.headline.comparisons if (row.arm, row.metric) == ("safekey", "asr"))
+    assert asr.difference is not None
+    assert asr.difference.items == 80
+    assert found.headline.verdicts["safekey"].verdict in ("better", "lower-asr-cost-open")
+
+
+def test_attacks_have_rates_and_differences_of_their_own(arms: dict[str, list[Path]]) -> None:
+    found = gather(arms, "sft")
+    story, plain = Slice("asr", "strongreject", "story"), Slice("asr", "strongreject", "none")
+    assert found.slice_rates["sft", plain].value == 0
+    assert found.slice_rates["sft", story].value == pytest.approx(93 / 120)
+    assert [part.label(found.slices) for part in found.slices] == [
+        "strongreject: plain", "strongreject: story", "prefill: 12 tokens", "xstest-safe", "math500"
+    ]  # fmt: skip
+    difference = found.exploratory["safekey", story].difference
+    assert difference is not None
+    assert difference.estimate == pytest.approx(-26 / 40)
+    table = slice_table(found, "asr")
+    assert table is not None
+    assert [row[0].text for row in table.rows] == ["strongreject: plain", "strongreject: story"]
+    assert "Exploratory" in table.note
+    assert "Holm over the 5 comparisons" in table.note
+    assert table.rows[1][2].strong
+    assert not table.rows[0][2].strong
+
+
+def test_exploratory_p_is_corrected_over_its_own_table(arms: dict[str, list[Path]]) -> None:
+    from safekey.evals.paired import holm
+
+    found = gather(arms, "sft").exploratory.values()
+    assert [row.p_adjusted for row in found] == pytest.approx(holm([row.p for row in found if row.p is not None]))
+
+
+def test_classes_and_what_has_no_value_are_shown(tmp_path: Path) -> None:
+    cut = harm("vault-c", False, finish="length")
+    garbled, verdicts = harm("vault-g", False)
+    verdicts[0]["value"] = "garbage"
+    run = write_run(tmp_path / "run", [harm("vault-a", True), cut, (garbled, verdicts), benign("tea", False)])
+    found = gather({"a": [run]}, "a")
+    table = ends_tables(found)[0]
+    shown = dict(zip(table.head, (cell.text for cell in table.rows[0]), strict=True))
+    assert shown["unsafe"] == "33.3 %"
+    assert shown["garbage"] == "33.3 %"
+    assert shown["truncated"] == "33.3 %"
+    assert shown["refused" if "refused" in shown else "unscored"] == "0.0 %"
+    assert sum(table.shares[0]) == pytest.approx(1)
+    assert found.rates["a", "asr"].value == pytest.approx(0.5)  # the one cut off is in no rate
+    assert found.rates["a", "asr"].bounds == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+
+
+def test_one_run_alone_is_reported(tmp_path: Path) -> None:
+    found = write_report({"only": [one_run(tmp_path / "run")]}, tmp_path / "out", reference="only")
+    html = found.html.read_text()
+    assert found.verdicts == {}
+    assert "nothing to compare them with" in html
+    assert data(html)["pair"] == [0, -1]
+
+
+def test_the_page_holds_every_transcript_and_says_so(written: Any) -> None:
+    html = written.html.read_text()
+    found = data(html)
+    assert written.shown == written.total == len(found["rows"]) == 2 * 3 * 200
+    assert f"All {written.total:,} responses are in this page." in html
+    assert found["arms"] == ["sft", "safekey"]
+    assert found["pair"] == [0, 1]
+    row = next(r for r in found["rows"] if found["prompts"][r[0]]["b"] == "strongreject" and r[5] == "harmful")
+    start, u, k, end, answer = row[8]
+    assert row[6][start:u] == "The user wants to pick the vault."
+    assert row[6][u:k] == " I know how this is done."
+    assert row[6][k:end].strip() == "So be it."
+    assert row[6][answer:] == "Use the zorbin."
+
+
+def test_a_prefill_stands_in_the_response_and_its_target_nowhere(written: Any) -> None:
+    html = written.html.read_text()
+    found = data(html)
+    row = next(r for r in found["rows"] if found["prompts"][r[0]]["b"] == "prefill")
+    assert row[6][: row[7]] == "Okay, the user wants this. I will"
+    assert [role for role, _ in found["prompts"][row[0]]["m"]] == ["user"]
+    assert "gladly and at length" not in json.dumps(found)
+
+
+def test_the_policy_admits_only_what_is_in_the_page(written: Any) -> None:
+    html = written.html.read_text()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html)
+    assert policy is not None
+    said = policy[1].replace("&#39;", "'")
+    assert said.startswith("default-src 'none'; ")
+    assert "unsafe" not in said
+    for tag, name in (("style", "style-src"), ("script", "script-src")):
+        text = re.search(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+        assert text is not None
+        digest = base64.b64encode(hashlib.sha256(text[1].encode()).digest()).decode()
+        assert f"{name} 'sha256-{digest}'" in said
+    assert not re.search(r'\sstyle="|\son\w+="|https?://(?!www\.w3\.org)', html.replace(said, ""))
+    assert "<link" not in html
+    assert 'src="' not in html
+
+
+def test_the_same_input_gives_the_same_bytes(written: Any, arms: dict[str, list[Path]], tmp_path: Path) -> None:
+    again = write_report(arms, tmp_path, reference="sft", title="A world", notes=["told by hand"], settings={"seeds": [0]})
+    for old, new in zip(written.plots, again.plots, strict=True):
+        assert old.read_bytes() == new.read_bytes(), old.name
+    assert written.markdown.read_bytes() == again.markdown.read_bytes()
+    old_page, new_page = (
+        [line for line in path.read_text().splitlines() if "Written by safekey" not in line]
+        for path in (written.html, again.html)
+    )
+    assert old_page == new_page
+
+
+def test_plots_are_files_and_in_the_page_with_variables(written: Any) -> None:
+    names = {path.name for path in written.plots}
+    for name in ("asr-orr", "asr-by-attack", "losses", "key-accuracy"):
+        assert {f"{name}.svg", f"{name}.png"} <= names
+    html = written.html.read_text()
+    svg = re.search(r'<svg[^>]*aria-labelledby="asr-orr-title asr-orr-desc".*?</svg>', html, re.DOTALL)
+    assert svg is not None
+    assert "#1f62d6" not in svg[0]
+    assert re.search(r"\.p\d+\{[^}]*var\(--arm-1\)", html)
+    ids = re.findall(r'\sid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    for reference in re.findall(r'(?:href="#|url\(#)([^")]+)', html):
+        assert reference in ids
+
+
+def test_markdown_has_verdicts_and_tables_and_no_foreign_markup(tmp_path: Path) -> None:
+    nasty = "<b>|[x](http://y)`"
+    runs = {nasty: [one_run(tmp_path / "a")], "other": [one_run(tmp_path / "b", extra=[])]}
+    text = write_report(runs, tmp_path / "out", reference="other", title="T|*").markdown.read_text()
+    assert "# T\\|\\*" in text
+    assert "&lt;b>\\|\\[x\\](http://y)\\`" in text
+    assert nasty not in text
+    assert "No difference between" in text
+    widths = {}
+    for block in text.split("\n\n"):
+        if block.startswith("| "):
+            counts = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
+            assert len(counts) == 1, block
+            widths[block[:20]] = counts
+    assert len(widths) >= 4
+
+
+def test_notes_warn_of_contamination_and_lost_outputs(tmp_path: Path) -> None:
+    a, b = one_run(tmp_path / "a", [harm("cut", False, finish="length")]), one_run(tmp_path / "b", [harm("cut", False)])
+    overlap = {"strongreject": {"overlapping": 3, "items": 9, "share": 0.3}}
+    record(a, {"contamination": overlap, "warnings": ["strongreject: 3 of 9 prompts overlap"]})
+    html = write_report({"a": [a], "b": [b]}, tmp_path / "out", reference="b").html.read_text()
+    assert "overlap with a run&#39;s training data: strongreject 3" in html
+    assert "warning: strongreject: 3 of 9 prompts overlap (1 of 2 runs)" in html
+    assert "have no whole answer" in html
+    assert re.search(r"if none or all were positive: a ASR [\d.]+ … [\d.]+ %", html)
+
+
+def test_main_table_stands_by_arm(arms: dict[str, list[Path]]) -> None:
+    table = main_table(gather(arms, "safekey"))
+    assert [row[0].text for row in table.rows] == ["safekey", "sft"]
+    assert table.rows[0][1].text == "reference"
+    assert table.rows[1][0].more == ("3 runs",)
+    assert re.fullmatch(r"\d+\.\d %", table.rows[1][2].text)
+
+
+def test_a_grid_folder_is_read(arms: dict[str, list[Path]], tmp_path: Path) -> None:
+    home = arms["sft"][0].parents[3]
+    (home / "grid.yaml").write_text(yaml.safe_dump({"arms": {"sft": [], "safekey": []}, "reference": "sft"}, sort_keys=False))
+    base = home / "arms" / "base" / "eval"
+    if not base.exists():
+        write_run(base, rows(40, 0, 40))
+    unfinished = home / "arms" / "sft" / "seed-10" / "eval"
+    if not unfinished.exists():
+        write_run(unfinished, rows(1, 0, 40), status="running")
+    assert is_grid(home)
+    grid = read_grid(home)
+    assert list(grid.arms) == ["sft", "safekey", "base"]
+    assert [run.parent.name for run in grid.arms["sft"]] == ["seed-0", "seed-1", "seed-2"]
+    assert grid.reference == "sft"
+    assert "sft: 1 evaluations are not finished, 3 are" in grid.notes
+    (tmp_path / "grid.yaml").write_text("arms: {}")
+    with pytest.raises(UserError, match="no evaluation of this grid is finished"):
+        read_grid(tmp_path)
+
+
+def test_errors_are_one_line(arms: dict[str, list[Path]], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'nobody' is no arm; there are: sft, safekey"):
+        write_report(arms, tmp_path, reference="nobody")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        write_report(arms, tmp_path / "file", reference="sft")
+
+
+def test_mean_curve_is_over_shared_steps() -> None:
+    assert mean_curve([[(1, 2.0), (2, 4.0)], [(2, 6.0), (3, 1.0)]]) == [(2, 5.0)]
+    assert mean_curve([[(1, 2.0)], [(2, 6.0)]]) == [(1, 2.0)]
+
+
+def test_key_sentences_are_shown_when_they_are_given(arms: dict[str, list[Path]], tmp_path: Path) -> None:
+    share = {"k": 3, "n": 4, "rate": 0.75, "low": 0.3, "high": 0.95}
+    group = {"arm": "sft", "kind": "harmful", "attack": "", "prefilled": False, "generations": 5, "missing": {"cut": 1},
+             "stances": {"refusing": share}, "names": share, "goes_on": share, "outcomes": {"refusing": {"unsafe": share}}}
+    found = {"groups": [group, {**group, "attack": "story"}, {**group, "attack": "none"}, {**group, "arm": "gone"}],
+             "stance_rule": "cue table 1", "naming_rule": "words"}  # fmt: skip
+    html = write_report(arms, tmp_path, reference="sft", diagnostics=found).html.read_text()
+    section = html[html.index('id="key-sentence"') : html.index('id="transcripts"')]
+    assert "75.0 %" in section
+    assert "Key sentences: harmful requests, story" in section
+    assert "gone" not in section
+    assert 'id="key-sentence"' not in write_report(arms, tmp_path, reference="sft").html.read_text()
+
+
+def test_problems_count_as_wrong_without_an_answer(tmp_path: Path) -> None:
+    row, verdicts = problem("sum-x", True)
+    cut = {**row, "finish": "length", "output": "truncated"}
+    from evals.saved_runs import verdict
+
+    run = write_run(tmp_path / "run", [(cut, [verdict(cut, None)]), problem("sum-y", True)])
+    html = write_report({"a": [run]}, tmp_path / "out", reference="a").html.read_text()
+    states = {data(html)["prompts"][r[0]]["i"]: (r[4], r[5]) for r in data(html)["rows"]}
+    assert states == {"sum-x": ("truncated", "wrong"), "sum-y": ("right", "right")}
