@@ -70,7 +70,8 @@ def run(args: argparse.Namespace) -> int:
     console = Console(stderr=args.json)
     with redirect_stdout(sys.stderr) if args.json else redirect_stdout(sys.stdout):
         trained = [name for name in arms if name != "base"]
-        jobs = f"{len(trained) * args.seeds} trainings, {len(trained) * args.seeds + len(arms) - len(trained)} evaluations."
+        count = len(trained) * args.seeds
+        jobs = f"{count} trainings, {count + len(arms) - len(trained)} evaluations."
         console.print(_INTRO.format(arms=", ".join(trained), jobs=jobs), markup=False, highlight=False, soft_wrap=True)
         story = play(
             Path(args.output), console, arms=arms, seeds=args.seeds, jobs=args.jobs,

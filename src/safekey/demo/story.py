@@ -18,7 +18,8 @@ from safekey.evals.pairing import METRICS
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from safekey.analysis.key_sentence import Diagnostics, KeySentence
+    from safekey.analysis.key_sentence import Diagnostics
+    from safekey.analysis.records import KeySentence
     from safekey.grid.results import Results
     from safekey.grid.run import GridReport
     from safekey.organism.data import Paths
@@ -174,7 +175,9 @@ def prepare_world(folder: Path, console: Console, *, from_scratch: bool) -> Path
 
 def phenomenon(found: Diagnostics, arm: str = "sft") -> Phenomenon | None:
     """Return the observation on one arm, over its seeds; None where it was not run."""
-    rows = [row for row in found.results if row.source.arm == arm and row.source.kind == "harmful" and not row.prefilled]
+    rows = [
+        row for row in found.results if row.source.arm == arm and row.source.kind == "harmful" and not row.prefilled
+    ]
     plain = [row for row in rows if row.source.attack == "none"]
     wrapped = [row for row in rows if row.source.attack != "none"]
     if not plain or not wrapped:

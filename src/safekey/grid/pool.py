@@ -40,7 +40,7 @@ class _Running:
 
 
 def threads_each(model: str, at_once: int) -> int:
-    """Return how many threads a job has on a CPU: its share of the cores; a small model is slower with more than one."""
+    """Return a job's threads on a CPU: its share of the cores; a small model is slower with more than one."""
     return 1 if 0 < _weights(model) < _SMALL else max(1, (os.cpu_count() or 1) // at_once)
 
 

@@ -1,0 +1,236 @@
+"""Arms, the recipe's section, the folder: what a grid checks before it does anything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from safekey.cli import main
+from safekey.cli_grid import grid_order, parse_seeds
+from safekey.errors import UserError
+from safekey.grid.arms import ARMS, BASE, choose
+from safekey.grid.folder import GridFolder, Job
+from safekey.grid.pool import room, threads_each
+from safekey.grid.progress import clock, share_done
+from safekey.grid.results import common_ground
+from safekey.grid.run import prepare
+from safekey.organism import write_world
+from safekey.training.recipe import build_settings, load_recipe
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    write_world(folder)
+    return folder
+
+
+def words(world: Path, *more: str) -> list[str]:
+    paths = [f"model_name_or_path={world / 'base'}", f"data={world / 'train.jsonl'}", "--data-dir", str(world)]
+    return ["organism", *paths, *more]
+
+
+def test_an_arm_keeps_the_recipes_weights_and_switches_the_rest_off() -> None:
+    def weights(arm: str) -> dict[str, float]:
+        recipe = load_recipe("organism", ["data=x", "qmm_weight=0.7", "head_weight=0.3", *ARMS[arm].overrides])
+        training = build_settings(recipe).training
+        return {name: getattr(training, f"{name}_weight") for name in ("qmm", "head", "qsm", "key")}
+
+    off = {"qmm": 0, "head": 0, "qsm": 0, "key": 0}
+    assert weights("sft") == off
+    assert weights("dpsh") == {**off, "head": 0.3}
+    assert weights("qmm") == {**off, "qmm": 0.7}
+    assert weights("safekey") == {**off, "qmm": 0.7, "head": 0.3}
+    assert weights("qsm") == {**off, "qsm": 1.0}
+    assert weights("key") == {**off, "key": 0.2}
+    assert weights("detached") == {**off, "head": 0.3}
+    assert build_settings(load_recipe("organism", ["data=x", *ARMS["detached"].overrides])).training.detach_heads
+
+
+@pytest.mark.parametrize(
+    ("names", "own", "expected"),
+    [
+        (["sft", "sfx"], [], "no arm 'sfx'; packaged ones are base, sft"),
+        (["sft", "sft"], [], "the arm 'sft' is given twice"),
+        (["sft"], ["../up=qmm_weight=1"], "expected NAME='key=value"),
+        (["sft"], ["nothing"], "expected NAME='key=value"),
+    ],
+)
+def test_names_that_are_no_arms(names: list[str], own: list[str], expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        choose(names, own)
+
+
+def test_an_arm_of_ones_own() -> None:
+    arm = choose(["sft"], ["strong=qmm_weight=1.0 qmm_epochs=-1"])["strong"]
+    assert arm.overrides == ("qmm_weight=1.0", "qmm_epochs=-1")
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("3", (0, 1, 2)), ("7,11", (7, 11)), ("4,", (4,))])
+def test_seeds(text: str, seeds: tuple[int, ...]) -> None:
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "x", "", "1,x"])
+def test_no_seeds(text: str) -> None:
+    with pytest.raises(UserError, match="expected how many"):
+        parse_seeds(text)
+
+
+def test_the_recipes_section_fills_in_what_the_command_leaves_open(world: Path) -> None:
+    order = grid_order(words(world))
+    assert list(order.arms) == ["base", "sft", "safekey", "qsm"]
+    assert order.seeds == (0, 1, 2)
+    assert order.evaluation.judges == ("exact=safekey.organism.judge:decide",)
+    assert order.evaluation.prefill_tokens == (12, 20, 30)
+    assert order.evaluation.engine_options == {"batch_size": 128, "device": "cpu"}
+    assert (order.evaluation.samples, order.evaluation.max_tokens) == (1, 160)
+    assert order.evaluation.data_dir == str(world)
+    other = grid_order(words(world, "--arms", "sft,qmm", "--seeds", "5,6", "--max-tokens", "99"))
+    assert (list(other.arms), other.seeds, other.evaluation.max_tokens) == (["sft", "qmm"], (5, 6), 99)
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ("{sedes: 3}", "key 'sedes'.*did you mean 'seeds'"),
+        ("3", "key 'grid': expected a table"),
+        ("{launch: many}", "key 'grid.launch': expected one of none, ddp"),
+        ("{jobs: many}", "key 'grid.jobs': 'many' is no value"),
+        ("{no_report: 3}", "key 'grid.no_report': expected true or false"),
+    ],
+)
+def test_a_section_that_is_wrong(section: str, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(f"extends: organism\ngrid: {section}\n")
+    with pytest.raises(UserError, match=expected):
+        grid_order([str(tmp_path / "mine.yaml")])
+
+
+def test_training_passes_the_section_over(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = words(world)[1:3]
+    assert main(["train", "organism", *paths, "--dry-run"]) == 0
+    assert "nothing was trained" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--arms", "base,qmm"], "the reference 'sft' is not among the arms"),
+        (["--arms", "sft,qmm", "qmm_weight=0"], "the arms 'sft' and 'qmm' train the same"),
+        (["--arms", "sft,qmm", "--seeds", "1,1"], "expected at least one, and each once"),
+        (["--margin", "200"], "expected points from 0 to 100"),
+        (["--jobs", "0"], "expected at least 1"),
+        (["learning_rat=1"], "did you mean 'learning_rate'"),
+    ],
+)
+def test_an_order_that_is_wrong(
+    more: list[str], expected: str, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["grid", *words(world, "--output", str(tmp_path / "grid"), *more)]) == 2
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "grid").exists()
+
+
+def test_a_dry_run_lists_arms_and_writes_nothing(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["grid", *words(world, "--output", str(tmp_path / "grid"), "--dry-run", "--arm", "x=key_weight=1")]) == 0
+    out = capsys.readouterr().out
+    assert "key_weight=1" in out
+    assert "13 jobs" in out  # the base, and 4 arms with 3 seeds
+    assert not (tmp_path / "grid").exists()
+
+
+def test_jobs_come_seed_by_seed_and_the_base_once(world: Path, tmp_path: Path) -> None:
+    tasks, _, resolved = prepare(grid_order(words(world, "--seeds", "2", "--output", str(tmp_path))))
+    named = [str(task.job) for task in tasks]
+    assert named[:4] == ["base", "sft, seed 0", "safekey, seed 0", "qsm, seed 0"]
+    assert len(named) == 7
+    assert len({task.job.folder for task in tasks}) == 7
+    assert resolved["threads"] == 1  # so small a model is slower with more
+    assert {task.overrides[:2] for task in tasks} == {tuple(words(world)[1:3])}
+
+
+def test_a_folder_takes_more_arms_and_seeds_and_nothing_else(tmp_path: Path) -> None:
+    folder = GridFolder(tmp_path / "grid")
+    settings: dict[str, Any] = {"recipe": "r", "overrides": ["a=1"], "arms": {"sft": ["x=0"]}, "seeds": [0, 1],
+                                "threads": 1}  # fmt: skip
+    folder.check(settings)
+    folder.hold()
+    folder.begin(settings)
+    more = {**settings, "arms": {"qmm": ["x=1"], "sft": ["x=0"]}, "seeds": [2, 0], "threads": 4}
+    folder.check(more)
+    merged = folder.begin(more)
+    assert (list(merged["arms"]), merged["seeds"], merged["threads"]) == (["sft", "qmm"], [0, 1, 2], 1)
+    assert folder.settings == merged
+    with pytest.raises(UserError, match="overrides: \\['a=1'\\] then, \\['a=2'\\] now"):
+        folder.check({**more, "overrides": ["a=2"]})
+    with pytest.raises(UserError, match="arm sft: x=0 then, x=9 now"):
+        folder.check({**more, "arms": {"sft": ["x=9"]}})
+    with pytest.raises(UserError, match="another safekey grid works here"):
+        GridFolder(tmp_path / "grid").hold()
+    folder.release()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("dear")
+    with pytest.raises(UserError, match="is not empty and no grid's folder"):
+        GridFolder(tmp_path / "full").check(settings)
+
+
+def trained(folder: Path, arm: str, **record: Any) -> Job:
+    job = Job(arm, 0, folder / arm / "seed-0")
+    assert job.train is not None
+    (job.train / "model").mkdir(parents=True)
+    about = {"status": "finished", "data": {"t.jsonl": {"sha256": "a"}}, "rows": {"trained_on": 9},
+             "metrics": {"step": 5}, **record}  # fmt: skip
+    (job.train / "run.json").write_text(json.dumps(about))
+    return job
+
+
+@pytest.mark.parametrize(
+    ("odd", "what"),
+    [
+        ({"data": {"t.jsonl": {"sha256": "b"}}}, "data"),
+        ({"rows": {"trained_on": 8}}, "rows"),
+        ({"metrics": {"step": 6}}, "steps"),
+    ],
+)
+def test_arms_on_other_ground_are_refused(tmp_path: Path, odd: dict[str, Any], what: str) -> None:
+    jobs = [trained(tmp_path, "sft"), trained(tmp_path, "qmm")]
+    assert common_ground(jobs) == (
+        "every arm and seed: the same 9 rows, 5 steps; a seed gives every arm the same order"
+    )
+    with pytest.raises(UserError, match=f"trained on different {what}"):
+        common_ground([*jobs, trained(tmp_path, "odd", **odd)])
+
+
+def test_how_far_a_job_is_is_read_off_its_folders(tmp_path: Path) -> None:
+    job = Job("sft", 0, tmp_path)
+    assert share_done(job) == (0.0, "begins")
+    assert job.train is not None
+    job.train.mkdir()
+    (job.train / "run.json").write_text(json.dumps({"training_arguments": {"num_train_epochs": 4}}))
+    (job.train / "train_log.jsonl").write_text('{"epoch": 0.5}\n{"epoch": 1.0, "step": 3}\n')
+    share, said = share_done(job)
+    assert (round(share, 3), said) == (0.15, "trains 25%")
+    (job.train / "run.json").write_text(json.dumps({"status": "finished"}))
+    (job.train / "model").mkdir()
+    job.evaluation.mkdir()
+    (job.evaluation / "resolved.yaml").write_text("tasks: {a: {samples: 2}}\n")
+    (job.evaluation / "run.json").write_text(json.dumps({"status": "running", "items": {"a": ["1", "2"]}}))
+    (job.evaluation / "completions.jsonl").write_text("{}\n")
+    share, said = share_done(job)
+    assert (round(share, 3), said) == (0.7, "answers 25%")
+    (job.evaluation / "run.json").write_text(json.dumps({"status": "finished", "items": {"a": ["1", "2"]}}))
+    assert share_done(job) == (1.0, "done")
+    assert str(Job(BASE, None, tmp_path)) == "base"
+
+
+def test_room_and_threads(world: Path, tmp_path: Path) -> None:
+    assert room("some/hub-id", 8, 2) == 4
+    assert room("some/hub-id", 0, 1) == 1  # who knows how large it is
+    assert room(str(world / "base"), 0, 1) >= 1
+    assert threads_each(str(world / "base"), 2) == 1
+    assert [clock(42), clock(723), clock(3723)] == ["0:42", "12:03", "1:02:03"]
