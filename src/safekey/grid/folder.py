@@ -7,7 +7,7 @@ runs/grid-organism/
   arms/sft/seed-0/eval/         its evaluation's
   arms/sft/seed-0/log.txt       what both printed
   compare.json compare.md       paired statistics
-  report/index.html             the page
+  report/report.html            the page
 """
 
 from __future__ import annotations
