@@ -88,7 +88,8 @@ def run_grid(order: GridOrder, console: Console) -> GridReport:
     Raises:
         UserError: something in the order is wrong or missing, or the folder was made with other settings.
     """
-    tasks, folder, resolved = prepare(order)
+    console.print(f"{order.recipe}: {', '.join(order.arms)}; seeds {', '.join(map(str, order.seeds))}", **PLAIN)
+    tasks, folder, resolved = prepare(order)  # loads torch: some seconds
     folder.hold()
     try:
         settings = folder.begin(resolved)
