@@ -137,7 +137,8 @@ def test_an_order_that_is_wrong(
 def test_a_dry_run_lists_arms_and_writes_nothing(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["grid", *words(world, "--output", str(tmp_path / "grid"), "--dry-run", "--arm", "x=key_weight=1")]) == 0
+    given = words(world, "--output", str(tmp_path / "grid"), "--dry-run", "--arm", "x=key_weight=1")
+    assert main(["grid", *given]) == 0
     out = capsys.readouterr().out
     assert "key_weight=1" in out
     assert "13 jobs" in out  # the base, and 4 arms with 3 seeds

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +66,6 @@ class Story:
     page: Path | None = None
     phenomenon: Phenomenon | None = None
     seconds: float = 0.0
-    sizes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -141,8 +140,7 @@ def play(
         return Story(report, seconds=time.monotonic() - began)
     title = "The organism: what fine-tuning did to a model of 0.39 million parameters"
     page, diagnostics = write_page(report.folder, report.results, names_harm=understood, title=title)
-    seen = phenomenon(diagnostics)
-    return Story(report, page.html, seen, time.monotonic() - began, {str(k): v for k, v in page.sizes.items()})
+    return Story(report, page.html, phenomenon(diagnostics), time.monotonic() - began)
 
 
 def clear(folder: Path) -> None:
