@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from evals.saved_runs import write_run
+from evals.saved_runs import verdict, write_run
 from report.worlds import benign, harm, one_run, problem, record, rows, two_arms
 from safekey.errors import UserError
 from safekey.report import write_report
@@ -146,7 +146,9 @@ def test_the_policy_admits_only_what_is_in_the_page(written: Any) -> None:
 
 
 def test_the_same_input_gives_the_same_bytes(written: Any, arms: dict[str, list[Path]], tmp_path: Path) -> None:
-    again = write_report(arms, tmp_path, reference="sft", title="A world", notes=["told by hand"], settings={"seeds": [0]})
+    again = write_report(
+        arms, tmp_path, reference="sft", title="A world", notes=["told by hand"], settings={"seeds": [0]}
+    )
     for old, new in zip(written.plots, again.plots, strict=True):
         assert old.read_bytes() == new.read_bytes(), old.name
     assert written.markdown.read_bytes() == again.markdown.read_bytes()
@@ -210,7 +212,9 @@ def test_main_table_stands_by_arm(arms: dict[str, list[Path]]) -> None:
 
 def test_a_grid_folder_is_read(arms: dict[str, list[Path]], tmp_path: Path) -> None:
     home = arms["sft"][0].parents[3]
-    (home / "grid.yaml").write_text(yaml.safe_dump({"arms": {"sft": [], "safekey": []}, "reference": "sft"}, sort_keys=False))
+    (home / "grid.yaml").write_text(
+        yaml.safe_dump({"arms": {"sft": [], "safekey": []}, "reference": "sft"}, sort_keys=False)
+    )
     base = home / "arms" / "base" / "eval"
     if not base.exists():
         write_run(base, rows(40, 0, 40))
@@ -243,8 +247,18 @@ def test_mean_curve_is_over_shared_steps() -> None:
 
 def test_key_sentences_are_shown_when_they_are_given(arms: dict[str, list[Path]], tmp_path: Path) -> None:
     share = {"k": 3, "n": 4, "rate": 0.75, "low": 0.3, "high": 0.95}
-    group = {"arm": "sft", "kind": "harmful", "attack": "", "prefilled": False, "generations": 5, "missing": {"cut": 1},
-             "stances": {"refusing": share}, "names": share, "goes_on": share, "outcomes": {"refusing": {"unsafe": share}}}
+    group = {
+        "arm": "sft",
+        "kind": "harmful",
+        "attack": "",
+        "prefilled": False,
+        "generations": 5,
+        "missing": {"cut": 1},
+        "stances": {"refusing": share},
+        "names": share,
+        "goes_on": share,
+        "outcomes": {"refusing": {"unsafe": share}},
+    }
     found = {"groups": [group, {**group, "attack": "story"}, {**group, "attack": "none"}, {**group, "arm": "gone"}],
              "stance_rule": "cue table 1", "naming_rule": "words"}  # fmt: skip
     html = write_report(arms, tmp_path, reference="sft", diagnostics=found).html.read_text()
@@ -256,10 +270,8 @@ def test_key_sentences_are_shown_when_they_are_given(arms: dict[str, list[Path]]
 
 
 def test_problems_count_as_wrong_without_an_answer(tmp_path: Path) -> None:
-    row, verdicts = problem("sum-x", True)
+    row, _ = problem("sum-x", True)
     cut = {**row, "finish": "length", "output": "truncated"}
-    from evals.saved_runs import verdict
-
     run = write_run(tmp_path / "run", [(cut, [verdict(cut, None)]), problem("sum-y", True)])
     html = write_report({"a": [run]}, tmp_path / "out", reference="a").html.read_text()
     states = {data(html)["prompts"][r[0]]["i"]: (r[4], r[5]) for r in data(html)["rows"]}
