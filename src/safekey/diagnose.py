@@ -21,7 +21,7 @@ from safekey.evals.catalog import BENCHMARKS
 from safekey.evals.completions import completion_hash, completion_in, completion_key
 from safekey.evals.judges import JUDGES, exact
 from safekey.evals.live import COMPLETIONS
-from safekey.evals.run_outcomes import JudgeId, SavedRun, read_run
+from safekey.evals.saved_runs import JudgeId, SavedRun, read_run
 from safekey.evals.thinking import split_completion
 from safekey.schema import Part
 

@@ -18,9 +18,10 @@ from report.worlds import benign, harm, one_run, problem, record, rows, two_arms
 from safekey.errors import UserError
 from safekey.report import write_report
 from safekey.report.grid_folder import is_grid, read_grid
+from safekey.report.key_sentences import section
 from safekey.report.material import Slice, gather
 from safekey.report.plots import mean_curve
-from safekey.report.tables import ends_tables, main_table, slice_table
+from safekey.report.tables import Cell, ends_tables, main_table, slice_table
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +246,7 @@ def test_mean_curve_is_over_shared_steps() -> None:
     assert mean_curve([[(1, 2.0)], [(2, 6.0)]]) == [(1, 2.0)]
 
 
-def test_key_sentences_are_shown_when_they_are_given(arms: dict[str, list[Path]], tmp_path: Path) -> None:
+def test_key_sentences_become_tables() -> None:
     share = {"k": 3, "n": 4, "rate": 0.75, "low": 0.3, "high": 0.95}
     group = {
         "arm": "sft",
@@ -261,12 +262,23 @@ def test_key_sentences_are_shown_when_they_are_given(arms: dict[str, list[Path]]
     }
     found = {"groups": [group, {**group, "attack": "story"}, {**group, "attack": "none"}, {**group, "arm": "gone"}],
              "stance_rule": "cue table 1", "naming_rule": "words"}  # fmt: skip
-    html = write_report(arms, tmp_path, reference="sft", diagnostics=found).html.read_text()
-    section = html[html.index('id="key-sentence"') : html.index('id="transcripts"')]
-    assert "75.0 %" in section
-    assert "Key sentences: harmful requests, story" in section
-    assert "gone" not in section
-    assert 'id="key-sentence"' not in write_report(arms, tmp_path, reference="sft").html.read_text()
+    shown = section(found, ["sft"])
+    assert shown is not None
+    assert [table.caption for table in shown.tables] == ["Key sentences: harmful requests"]
+    assert [row[0].text for row in shown.tables[0].rows] == ["sft"]
+    assert shown.tables[0].rows[0][1] == Cell("4", ("of 5",))
+    assert shown.tables[0].rows[0][2] == Cell("75.0 %", ("30.0 – 95.0",))
+    assert "Key sentences: harmful requests, story" in [table.caption for table in shown.more]
+    assert section({"groups": []}, ["sft"]) is None
+
+
+def test_the_page_shows_the_failure_that_the_paper_is_about(written: Any) -> None:
+    html = written.html.read_text()
+    part = html[html.index('<section id="key-sentence"') : html.index('<section id="transcripts"')]
+    row = re.search(r"<bdi>sft</bdi></th>.*?</tr>", part, re.DOTALL)
+    assert row is not None
+    assert f"{100 * 93 / 240:.1f} %" in row[0]  # K complies in 93 of 240 answers to plain requests and stories
+    assert "names it, K complies" in part
 
 
 def test_problems_count_as_wrong_without_an_answer(tmp_path: Path) -> None:
