@@ -8,7 +8,7 @@ Of each group (arm, kind of request, attack; "" is all attacks) this reads plain
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from safekey.diagnose import diagnose
@@ -44,7 +44,9 @@ def key_sentences(material: Material) -> Section | None:
     """Look into the saved outputs of all runs, with the judges that the report uses."""
     arms = {arm: [record.folder for record in records] for arm, records in material.records.items()}
     judges = sorted({str(judge) for by in material.found.chosen.values() for judge in by.values()})
-    return section(diagnose(arms, judges=judges, part=material.part).to_dict(), material.arms)
+    found = diagnose(arms, judges=judges, part=material.part)
+    plain = {"groups": [asdict(group) for group in found.groups], "stance_rule": found.stance_rule}
+    return section({**plain, "naming_rule": found.naming_rule}, material.arms)
 
 
 def section(found: Mapping[str, Any] | None, arms: Sequence[str]) -> Section | None:
