@@ -288,3 +288,10 @@ def test_problems_count_as_wrong_without_an_answer(tmp_path: Path) -> None:
     html = write_report({"a": [run]}, tmp_path / "out", reference="a").html.read_text()
     states = {data(html)["prompts"][r[0]]["i"]: (r[4], r[5]) for r in data(html)["rows"]}
     assert states == {"sum-x": ("truncated", "wrong"), "sum-y": ("right", "right")}
+
+
+def test_runs_without_a_known_seed_are_told_apart_and_paired_by_place(tmp_path: Path) -> None:
+    arms = {arm: [one_run(tmp_path / arm / part / "eval") for part in ("x", "y")] for arm in ("a", "b")}
+    html = write_report(arms, tmp_path / "out", reference="a").html.read_text()
+    assert data(html)["runs"] == [["run 1", "run 2"], ["run 1", "run 2"]]
+    assert "a, run 2" in html

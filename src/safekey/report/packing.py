@@ -85,7 +85,7 @@ class _Packer:
 
 
 def pack(
-    prompts: Sequence[Asked], responses: Sequence[Response], seeds: Sequence[Sequence[Any]], head: Mapping[str, Any],
+    prompts: Sequence[Asked], responses: Sequence[Response], runs: Sequence[Sequence[Any]], head: Mapping[str, Any],
     budget: int,
 ) -> Packed:  # fmt: skip
     """Pack transcripts into at most `budget` characters.
@@ -93,11 +93,11 @@ def pack(
     Args:
         prompts: all prompts.
         responses: all responses.
-        seeds: for each arm the seed of each run.
+        runs: for each arm the name of each run.
         head: what the page needs to know besides: names of arms and runs.
         budget: the most characters of base64.
     """
-    differ = {asked for (asked, _), different in discordant(responses, seeds).items() if different}
+    differ = {asked for (asked, _), different in discordant(responses, runs).items() if different}
     order = shuffled(prompts, DRAWN)
     ranked = [place for place in order if place in differ] + [place for place in order if place not in differ]
     packer = _Packer(prompts, responses, head)

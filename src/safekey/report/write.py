@@ -112,8 +112,7 @@ def _page(
     prompts, responses = read_transcripts(material)
     runs = [[record.label for record in material.records[arm]] for arm in material.arms]
     head = {"arms": material.arms, "runs": runs, "pair": _pair(material)}
-    seeds = [[record.seed for record in material.records[arm]] for arm in material.arms]
-    packed = pack(prompts, responses, seeds, head, MOST_BYTES - _SPARE - bare)
+    packed = pack(prompts, responses, runs, head, MOST_BYTES - _SPARE - bare)
     html = page(material, title, packed=packed, **rest)
     size = len(html.encode())
     if size >= MOST_BYTES:
