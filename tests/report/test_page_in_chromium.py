@@ -126,6 +126,19 @@ def test_attackers_words_are_folded_and_marked(opened: Opened) -> None:
     assert "goes on by itself" in left.inner_text()
 
 
+def test_what_is_neither_harm_nor_refusal_looks_like_neither_and_is_folded(browser: Any, tmp_path: Path) -> None:
+    row, _ = harm("vault-g", True)
+    run = one_run(tmp_path / "a", [(row, [verdict(row, "garbage", judge="exact")])])
+    found = Opened(browser, write_report({"a": [run]}, tmp_path / "out", reference="a").html)
+    found.page.select_option("#f-left-outcome", label="garbage")
+    found.wait_for_count(1)
+    assert "a ~ garbage" in found.list()[0]
+    found.page.click("#list button")
+    assert "The judge calls this output garbage." in found.page.locator(".response").inner_text()
+    assert "Use the zorbin." not in found.page.locator("#view").inner_text()
+    found.close()
+
+
 def test_it_can_be_used_by_keyboard(opened: Opened) -> None:
     page = opened.page
 
