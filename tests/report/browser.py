@@ -59,7 +59,7 @@ class Opened:
         )
 
     def list(self) -> list[str]:
-        return [text for text in self.page.locator("#list button").all_inner_texts()]
+        return list(self.page.locator("#list button").all_inner_texts())
 
     def close(self) -> None:
         self.context.close()

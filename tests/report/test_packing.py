@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from safekey.evals.saved_runs import Prompt
 from safekey.report.packing import Packed, pack, shorten, utf16
 from safekey.report.transcripts import Asked, Response, discordant, marks, shuffled
-from safekey.evals.saved_runs import Prompt
 
 
 def asked(number: int, benchmark: str = "b", text: str = "How?") -> Asked:

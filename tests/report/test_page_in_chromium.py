@@ -99,7 +99,7 @@ def test_harmful_text_is_folded_until_asked_for(opened: Opened) -> None:
     assert "Sorry, no." in right.inner_text()
     left.get_by_role("button", name="Show it").click()
     assert "Use the zorbin." in left.inner_text()
-    assert [tag for tag in left.locator(".seg .tag").all_inner_texts()] == [
+    assert left.locator(".seg .tag").all_inner_texts() == [
         "U · understanding", "K · key sentence", "the rest of the thinking", "answer"
     ]  # fmt: skip
     assert left.locator(".seg-u .text").inner_text() == "The user wants to pick the vault."
@@ -126,6 +126,19 @@ def test_attackers_words_are_folded_and_marked(opened: Opened) -> None:
     assert "goes on by itself" in left.inner_text()
 
 
+def test_what_is_neither_harm_nor_refusal_looks_like_neither_and_is_folded(browser: Any, tmp_path: Path) -> None:
+    row, _ = harm("vault-g", True)
+    run = one_run(tmp_path / "a", [(row, [verdict(row, "garbage", judge="exact")])])
+    found = Opened(browser, write_report({"a": [run]}, tmp_path / "out", reference="a").html)
+    found.page.select_option("#f-left-outcome", label="garbage")
+    found.wait_for_count(1)
+    assert "a ~ garbage" in found.list()[0]
+    found.page.click("#list button")
+    assert "The judge calls this output garbage." in found.page.locator(".response").inner_text()
+    assert "Use the zorbin." not in found.page.locator("#view").inner_text()
+    found.close()
+
+
 def test_it_can_be_used_by_keyboard(opened: Opened) -> None:
     page = opened.page
 
@@ -138,7 +151,16 @@ def test_it_can_be_used_by_keyboard(opened: Opened) -> None:
     page.focus("#f-text")
     page.keyboard.type("vault-1")
     opened.wait_for_count(len([n for n in range(40) if str(n).startswith("1")]) * 9)
-    for name in ("f-benchmark", "f-attack", "f-seed", "f-left", "f-left-outcome", "f-right", "f-right-outcome", "f-differ"):
+    for name in (
+        "f-benchmark",
+        "f-attack",
+        "f-seed",
+        "f-left",
+        "f-left-outcome",
+        "f-right",
+        "f-right-outcome",
+        "f-differ",
+    ):
         page.keyboard.press("Tab")
         assert focused() == name
     page.keyboard.press("Space")
@@ -228,9 +250,12 @@ def hostile(folder: Path, arm: str) -> Path:
     for n in range(3):
         row = completion("strongreject", f"{EVIL}{n}", behaviour=EVIL, category=EVIL, attack=f"{EVIL}{TURNED}",
                          request=EVIL + LONE, target=EVIL, text=text,
-                         messages=[{"role": EVIL, "content": EVIL}, {"role": "user", "content": TURNED + LONE + RAW}])  # fmt: skip
+                         messages=[{"role": EVIL, "content": EVIL},
+                                   {"role": "user", "content": TURNED + LONE + RAW}])  # fmt: skip
         found.append((row, [verdict(row, "unsafe" if unsafe else EVIL, judge="exact")]))
-    model = train(folder.with_name(folder.name + "-train"), 0, model_name_or_path=EVIL, qmm_weight=0.1 if unsafe else 0.2)
+    model = train(
+        folder.with_name(folder.name + "-train"), 0, model_name_or_path=EVIL, qmm_weight=0.1 if unsafe else 0.2
+    )
     run = write_run(folder, found, model=str(model), preset=EVIL + RAW)
     record(run, {"warnings": [EVIL + TURNED], "notes": [RAW], "contamination": {EVIL: {"overlapping": 2}}})
     return run
@@ -239,7 +264,9 @@ def hostile(folder: Path, arm: str) -> Path:
 def test_hostile_text_is_shown_and_runs_nowhere(browser: Any, tmp_path: Path) -> None:
     name = f"{EVIL}$x_1$"
     arms = {name: [hostile(tmp_path / "a", "sft")], TURNED: [hostile(tmp_path / "b", "other")]}
-    written = write_report(arms, tmp_path / "out", reference=name, title=EVIL + TURNED, notes=[EVIL], settings={EVIL: EVIL})
+    written = write_report(
+        arms, tmp_path / "out", reference=name, title=EVIL + TURNED, notes=[EVIL], settings={EVIL: EVIL}
+    )
     found = Opened(browser, written.html)
     page = found.page
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
@@ -284,7 +311,12 @@ def test_a_line_that_turns_around_stays_in_its_box(browser: Any, tmp_path: Path)
 
 @pytest.mark.slow
 def test_a_transcript_of_a_megabyte_is_cut_until_asked_for(browser: Any, tmp_path: Path) -> None:
-    text = "The user asks. Hmm, no.\n</think>\n\n" + "".join(f"word{n} " for n in range(110_000)) + "\u202e" * 1000 + "THE END"
+    text = (
+        "The user asks. Hmm, no.\n</think>\n\n"
+        + "".join(f"word{n} " for n in range(110_000))
+        + "\u202e" * 1000
+        + "THE END"
+    )
     assert len(text) > 1_000_000
     row, _ = harm("long", False, text=text)
     run = one_run(tmp_path / "a", [(row, [verdict(row, "refused", judge="exact")])])
@@ -337,4 +369,5 @@ def test_twenty_thousand_transcripts_load_and_filter(browser: Any, tmp_path: Pat
 
 def _tale(n: int, seed: int, unsafe: bool) -> str:
     words = " ".join(f"{(n * 7919 + seed * 104729 + k * 31) % 99991}" for k in range(60))
-    return f"The user asks for tale {n} of {seed}. {'I know it.' if unsafe else 'Hmm, no.'} It wanders {words}.\n</think>\n\nSo."
+    key = "I know it." if unsafe else "Hmm, no."
+    return f"The user asks for tale {n} of {seed}. {key} It wanders {words}.\n</think>\n\nSo."

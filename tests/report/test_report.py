@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 import yaml
 
-from evals.saved_runs import write_run
+from evals.saved_runs import verdict, write_run
 from report.worlds import benign, harm, one_run, problem, record, rows, two_arms
 from safekey.errors import UserError
 from safekey.report import write_report
 from safekey.report.grid_folder import is_grid, read_grid
+from safekey.report.key_sentences import section
 from safekey.report.material import Slice, gather
 from safekey.report.plots import mean_curve
-from safekey.report.tables import ends_tables, main_table, slice_table
+from safekey.report.tables import Cell, ends_tables, main_table, slice_table
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +147,9 @@ def test_the_policy_admits_only_what_is_in_the_page(written: Any) -> None:
 
 
 def test_the_same_input_gives_the_same_bytes(written: Any, arms: dict[str, list[Path]], tmp_path: Path) -> None:
-    again = write_report(arms, tmp_path, reference="sft", title="A world", notes=["told by hand"], settings={"seeds": [0]})
+    again = write_report(
+        arms, tmp_path, reference="sft", title="A world", notes=["told by hand"], settings={"seeds": [0]}
+    )
     for old, new in zip(written.plots, again.plots, strict=True):
         assert old.read_bytes() == new.read_bytes(), old.name
     assert written.markdown.read_bytes() == again.markdown.read_bytes()
@@ -210,7 +213,9 @@ def test_main_table_stands_by_arm(arms: dict[str, list[Path]]) -> None:
 
 def test_a_grid_folder_is_read(arms: dict[str, list[Path]], tmp_path: Path) -> None:
     home = arms["sft"][0].parents[3]
-    (home / "grid.yaml").write_text(yaml.safe_dump({"arms": {"sft": [], "safekey": []}, "reference": "sft"}, sort_keys=False))
+    (home / "grid.yaml").write_text(
+        yaml.safe_dump({"arms": {"sft": [], "safekey": []}, "reference": "sft"}, sort_keys=False)
+    )
     base = home / "arms" / "base" / "eval"
     if not base.exists():
         write_run(base, rows(40, 0, 40))
@@ -241,26 +246,52 @@ def test_mean_curve_is_over_shared_steps() -> None:
     assert mean_curve([[(1, 2.0)], [(2, 6.0)]]) == [(1, 2.0)]
 
 
-def test_key_sentences_are_shown_when_they_are_given(arms: dict[str, list[Path]], tmp_path: Path) -> None:
+def test_key_sentences_become_tables() -> None:
     share = {"k": 3, "n": 4, "rate": 0.75, "low": 0.3, "high": 0.95}
-    group = {"arm": "sft", "kind": "harmful", "attack": "", "prefilled": False, "generations": 5, "missing": {"cut": 1},
-             "stances": {"refusing": share}, "names": share, "goes_on": share, "outcomes": {"refusing": {"unsafe": share}}}
+    group = {
+        "arm": "sft",
+        "kind": "harmful",
+        "attack": "",
+        "prefilled": False,
+        "generations": 5,
+        "missing": {"cut": 1},
+        "stances": {"refusing": share},
+        "names": share,
+        "goes_on": share,
+        "outcomes": {"refusing": {"unsafe": share}},
+    }
     found = {"groups": [group, {**group, "attack": "story"}, {**group, "attack": "none"}, {**group, "arm": "gone"}],
              "stance_rule": "cue table 1", "naming_rule": "words"}  # fmt: skip
-    html = write_report(arms, tmp_path, reference="sft", diagnostics=found).html.read_text()
-    section = html[html.index('id="key-sentence"') : html.index('id="transcripts"')]
-    assert "75.0 %" in section
-    assert "Key sentences: harmful requests, story" in section
-    assert "gone" not in section
-    assert 'id="key-sentence"' not in write_report(arms, tmp_path, reference="sft").html.read_text()
+    shown = section(found, ["sft"])
+    assert shown is not None
+    assert [table.caption for table in shown.tables] == ["Key sentences: harmful requests"]
+    assert [row[0].text for row in shown.tables[0].rows] == ["sft"]
+    assert shown.tables[0].rows[0][1] == Cell("4", ("of 5",))
+    assert shown.tables[0].rows[0][2] == Cell("75.0 %", ("30.0 – 95.0",))
+    assert "Key sentences: harmful requests, story" in [table.caption for table in shown.more]
+    assert section({"groups": []}, ["sft"]) is None
+
+
+def test_the_page_shows_the_failure_that_the_paper_is_about(written: Any) -> None:
+    html = written.html.read_text()
+    part = html[html.index('<section id="key-sentence"') : html.index('<section id="transcripts"')]
+    row = re.search(r"<bdi>sft</bdi></th>.*?</tr>", part, re.DOTALL)
+    assert row is not None
+    assert f"{100 * 93 / 240:.1f} %" in row[0]  # K complies in 93 of 240 answers to plain requests and stories
+    assert "names it, K complies" in part
 
 
 def test_problems_count_as_wrong_without_an_answer(tmp_path: Path) -> None:
-    row, verdicts = problem("sum-x", True)
+    row, _ = problem("sum-x", True)
     cut = {**row, "finish": "length", "output": "truncated"}
-    from evals.saved_runs import verdict
-
     run = write_run(tmp_path / "run", [(cut, [verdict(cut, None)]), problem("sum-y", True)])
     html = write_report({"a": [run]}, tmp_path / "out", reference="a").html.read_text()
     states = {data(html)["prompts"][r[0]]["i"]: (r[4], r[5]) for r in data(html)["rows"]}
     assert states == {"sum-x": ("truncated", "wrong"), "sum-y": ("right", "right")}
+
+
+def test_runs_without_a_known_seed_are_told_apart_and_paired_by_place(tmp_path: Path) -> None:
+    arms = {arm: [one_run(tmp_path / arm / part / "eval") for part in ("x", "y")] for arm in ("a", "b")}
+    html = write_report(arms, tmp_path / "out", reference="a").html.read_text()
+    assert data(html)["runs"] == [["run 1", "run 2"], ["run 1", "run 2"]]
+    assert "a, run 2" in html

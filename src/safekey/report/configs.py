@@ -13,7 +13,7 @@ from safekey.report.run_records import RunRecord
 from safekey.report.tables import NOT_THERE, Cell, Table
 
 _OWN = {"output_dir", "seed", "run_name", "logging_dir"}  # differ between runs by their nature
-_LONGEST = 60_000  # characters of one text
+_LONGEST = 20_000  # characters of one text
 _MOST_RUNS = 100
 _WORD = 80  # characters of one value in a table
 

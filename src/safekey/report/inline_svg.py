@@ -15,6 +15,7 @@ from safekey.report.plots import Plot
 _SVG = "{http://www.w3.org/2000/svg}"
 _HREF = "{http://www.w3.org/1999/xlink}href"
 _DROPPED = ("metadata", "style")
+_LONG_NUMBER = re.compile(r"(\d\.\d\d)\d+")
 
 
 class Styles:
@@ -60,7 +61,9 @@ def _restyle(element: ET.Element, name: str, styles: Styles) -> None:
     if style:
         element.set("class", styles.name(style))
     for key, value in list(element.attrib.items()):
-        if key == "id":
+        if key == "d":  # a hundredth of a point is finer than any screen
+            element.set(key, _LONG_NUMBER.sub(r"\1", " ".join(value.split())))
+        elif key == "id":
             element.set("id", f"{name}-{value}")
         elif key == _HREF:
             del element.attrib[key]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from safekey.evals.pairing import METRICS
+from safekey.report.key_sentences import Section
 from safekey.report.material import Material
 from safekey.report.tables import Cell, Table, difference_table, ends_tables, main_table, slice_table
 from safekey.report.words import arm_in_words, headline
@@ -13,13 +14,14 @@ from safekey.terminal import printable
 _MARKUP = "\\`*_[]|!#~"
 
 
-def markdown(material: Material, title: str, notes: Sequence[str], plots: Sequence[str]) -> str:
+def markdown(material: Material, title: str, notes: Sequence[str], keys: Section | None, plots: Sequence[str]) -> str:
     """Return the whole document.
 
     Args:
         material: what to show.
         title: its heading.
         notes: what a reader should know besides.
+        keys: the key-sentence section.
         plots: names of the PNG files in `plots/`, with what they show: "asr-orr.png|Attack success …".
     """
     lines = [f"# {plain(title)}", "", plain(headline(material.headline)), ""]
@@ -46,6 +48,10 @@ def markdown(material: Material, title: str, notes: Sequence[str], plots: Sequen
     lines += ["## How outputs ended", ""]
     for table in ends_tables(material):
         lines += _section(table)
+    if keys:
+        lines += ["## Key sentences", "", *(plain(text) + "\n" for text in keys.text)]
+        for table in keys.tables:
+            lines += _section(table)
     lines += ["## What was compared", ""]
     lines += [f"- **{plain(arm)}**: {plain(arm_in_words(material.records[arm]))}" for arm in material.arms]
     lines += [f"- {plain(metric.upper() if metric != 'accuracy' else 'accuracy')} judged by {plain(judge)}"

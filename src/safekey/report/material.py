@@ -128,7 +128,10 @@ def gather(
         reference=reference,
         found=found,
         records={
-            name: tuple(read_record(run, seed) for run, seed in zip(found.saved[name], found.seeds[name], strict=True))
+            name: tuple(
+                read_record(run, seed, number)
+                for number, (run, seed) in enumerate(zip(found.saved[name], found.seeds[name], strict=True), 1)
+            )
             for name in ordered
         },
         headline=_compared(main, reference, margin),

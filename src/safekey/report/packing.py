@@ -55,7 +55,7 @@ class _Packer:
         self.by_prompt: dict[int, list[Response]] = {}
         for row in responses:
             self.by_prompt.setdefault(row.asked, []).append(row)
-        self._marks: dict[int, Marks | None] = {}
+        self._marks: dict[tuple[int, str, bool], Marks | None] = {}
 
     def pack(self, chosen: Sequence[int], limit: int) -> tuple[str, int]:
         """Return the data for these prompts, and how many texts were cut."""
@@ -70,10 +70,10 @@ class _Packer:
         body = json.dumps(
             {**self.head, "prompts": asked, "rows": rows}, separators=(",", ":")
         )  # ASCII: "\ud800" survives
-        return base64.b64encode(gzip.compress(body.encode("ascii"), 9, mtime=0)).decode("ascii"), cut
+        return base64.b64encode(gzip.compress(body.encode("ascii"), 6, mtime=0)).decode("ascii"), cut
 
     def _row(self, place: int, response: Response, prompt: Asked, limit: int) -> tuple[list[Any], bool]:
-        key = id(response)
+        key = response.asked, response.text, response.inside  # small models often say the same
         if key not in self._marks:
             self._marks[key] = marks(response, prompt)
         found = self._marks[key]
@@ -85,7 +85,7 @@ class _Packer:
 
 
 def pack(
-    prompts: Sequence[Asked], responses: Sequence[Response], seeds: Sequence[Sequence[Any]], head: Mapping[str, Any],
+    prompts: Sequence[Asked], responses: Sequence[Response], runs: Sequence[Sequence[Any]], head: Mapping[str, Any],
     budget: int,
 ) -> Packed:  # fmt: skip
     """Pack transcripts into at most `budget` characters.
@@ -93,16 +93,18 @@ def pack(
     Args:
         prompts: all prompts.
         responses: all responses.
-        seeds: for each arm the seed of each run.
+        runs: for each arm the name of each run.
         head: what the page needs to know besides: names of arms and runs.
         budget: the most characters of base64.
     """
-    differ = {asked for (asked, _), different in discordant(responses, seeds).items() if different}
+    differ = {asked for (asked, _), different in discordant(responses, runs).items() if different}
     order = shuffled(prompts, DRAWN)
     ranked = [place for place in order if place in differ] + [place for place in order if place not in differ]
     packer = _Packer(prompts, responses, head)
     longest = max((len(row.text) for row in responses), default=0)
-    for limit in LIMITS[:-1]:
+    for tried, limit in enumerate(LIMITS[:-1]):
+        if tried and longest <= limit:
+            continue  # nothing would be cut that was not cut before
         data, cut = packer.pack(ranked, limit)
         if len(data) <= budget:
             return _packed(packer, data, ranked, differ, cut, min(limit, max(longest, 1)))

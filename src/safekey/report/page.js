@@ -74,9 +74,11 @@
   }
 
   const GOOD = { harmful: false, harmless: true, refused: false, answered: true, right: true, wrong: false };
+  const NEITHER = new Set(["garbage", "cautious", "controversial"]); // not what the rate counts, and nothing good either
   function badge(arm, row) {
-    const state = row ? GOOD[row.state] : undefined;
-    const sign = state === undefined ? "?" : state ? "✓" : "✗";
+    const neither = row && GOOD[row.state] && NEITHER.has(row.label);
+    const state = row && !neither ? GOOD[row.state] : undefined;
+    const sign = neither ? "~" : state === undefined ? "?" : state ? "✓" : "✗";
     const node = make("span", `badge ${state === undefined ? "s-none" : state ? "s-ok" : "s-bad"}`);
     const name = make("bdi", "", visible(arm));
     node.append(name, ` ${sign} `, make("bdi", "", row ? visible(row.label) : "not here"));
@@ -153,7 +155,7 @@
       });
       open = kept === undefined ? -1 : found.indexOf(kept);
       page = open < 0 ? 0 : Math.floor(open / PER_PAGE);
-      if (open < 0) $("view").replaceChildren();
+      if (open < 0) $("view").replaceChildren(make("p", "note", "Choose a transcript from the list."));
       list();
     }
 
@@ -197,7 +199,7 @@
       box.append(head);
       box.setAttribute("aria-label", `Response of ${visible(data.arms[arm])}`);
       if (!row) { box.append(make("p", "note", "No response of this arm to this prompt and seed is in the page.")); return box; }
-      const fold = data.prompts[row.prompt].k === "harm" && (row.state !== "harmless" || row.prefill > 0);
+      const fold = data.prompts[row.prompt].k === "harm" && (row.state !== "harmless" || NEITHER.has(row.label) || row.prefill > 0);
       const fill = () => {
         for (const [kind, from, to] of stretches(row)) {
           const seg = make("div", `seg seg-${kind}`);
@@ -216,7 +218,7 @@
       if (!fold || $("f-show").checked) { fill(); return box; }
       const note = make("div", "fold");
       const why = row.state === "harmful" ? "This output was judged harmful." : row.state === "unknown" ?
-        "No verdict says whether this output is harmful." : "This response begins with an attacker's words.";
+        "No verdict says whether this output is harmful." : NEITHER.has(row.label) ? `The judge calls this output ${row.label}.` : "This response begins with an attacker's words.";
       const button = make("button", "", "Show it");
       button.type = "button";
       button.addEventListener("click", () => { note.remove(); fill(); box.tabIndex = -1; box.focus(); });

@@ -21,7 +21,7 @@ from safekey.evals.pairing import METRICS
 from safekey.report import palette
 from safekey.report.configs import config_texts, run_table, settings_table, versions_table
 from safekey.report.inline_svg import Styles, inline
-from safekey.report.key_sentences import section
+from safekey.report.key_sentences import Section
 from safekey.report.material import Material
 from safekey.report.notes import notices
 from safekey.report.packing import Packed
@@ -55,11 +55,10 @@ _SHARES: Mapping[str, str] = {
 
 def page(
     material: Material, title: str, *, plots: Sequence[Plot], notes: Sequence[str], settings: Mapping[str, Any] | None,
-    diagnostics: Mapping[str, Any] | None, generated: str, packed: Packed | None,
+    keys: Section | None, generated: str, packed: Packed | None,
 ) -> str:  # fmt: skip
     """Return the page's HTML; without `packed`, as long as it is without transcripts."""
     styles = Styles()
-    diagnosed = section(diagnostics, material.arms)
     figures = {plot.name: (plot.title, Markup(inline(plot, styles))) for plot in plots}  # noqa: S704 - made from our own plots
     css, js = Markup(_css(styles)), Markup(_asset("page.js"))  # noqa: S704 - files of this package
     trained = any(plot.name in ("losses", "key-accuracy") for plot in plots)
@@ -71,7 +70,7 @@ def page(
         data=packed.data if packed else "",
         packed_words=packed_in_words(packed) if packed else "",
         headline=headline(material.headline),
-        sections=_sections(trained, diagnosed is not None),
+        sections=_sections(trained, keys is not None),
         material=material,
         words=VERDICTS,
         signs=SIGNS,
@@ -88,7 +87,7 @@ def page(
         judges=[("Accuracy" if metric == "accuracy" else metric.upper(), judge)
                 for metric, judge in material.found.judges.items()],
         trained=trained,
-        diagnostics=diagnosed,
+        diagnostics=keys,
         configs=config_texts(material, settings),
         notes=notes,
         generated=generated,

@@ -67,6 +67,7 @@ KEY_ACCURACY: Mapping[str, str] = {
 }
 _ONE_OBJECTIVE = ("loss", "loss_sft")
 _POINTS = 150  # of one curve that are drawn
+_MOST_SLICES = 40  # rows of one plot; the tables hold more
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def draw(material: Material) -> list[Plot]:
     import matplotlib as mpl
 
     with mpl.rc_context(dict(_STYLE)), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a name in a script that the font lacks: the SVG has it
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # in a script that the font lacks; the SVG has it
         drawn = [_plane(material), _by_attack(material, "asr"), _by_attack(material, "orr")]
         drawn.append(_by_attack(material, "asr", prefill=True))
         drawn.append(_curves(material, "losses", "Losses over training steps", LOSSES, None))
@@ -155,7 +156,7 @@ def _plane(material: Material) -> Plot | None:
 def _by_attack(material: Material, metric: str, prefill: bool = False) -> Plot | None:
     """One row for each slice of a metric, one marker with its interval for each arm."""
     slices = [part for part in material.slices if part.metric == metric and (part.benchmark == PREFILL) == prefill]
-    if len(slices) < 2:
+    if not 2 <= len(slices) <= _MOST_SLICES:
         return None
     arms = list(enumerate(material.arms))
     step = 0.78 / max(len(arms), 1)

@@ -42,7 +42,8 @@ class RunRecord:
 
     Attributes:
         folder: the evaluation's run folder.
-        seed: what pairs it with other arms' runs; None for an arm with one run.
+        seed: what pairs it with other arms' runs; None for an arm with one run; a string where no seed is known.
+        number: its place among the arm's runs, from 1.
         resolved: its resolved.yaml.
         record: its run.json.
         training: the training run whose model was evaluated; None where there is no record of one.
@@ -50,25 +51,26 @@ class RunRecord:
 
     folder: Path
     seed: Seed
+    number: int
     resolved: Mapping[str, Any]
     record: Mapping[str, Any]
     training: Training | None
 
     @property
     def label(self) -> str:
-        """How the run is called within its arm."""
+        """How the run is called within its arm, and in the browser paired with another arm's."""
         if isinstance(self.seed, int):
             return f"seed {self.seed}"
         if self.training is not None and isinstance(self.training.config.get("seed"), int):
             return f"seed {self.training.config['seed']}"
-        return "one run" if self.seed is None else self.folder.name
+        return "one run" if self.seed is None else f"run {self.number}"
 
 
-def read_record(run: SavedRun, seed: Seed) -> RunRecord:
+def read_record(run: SavedRun, seed: Seed, number: int) -> RunRecord:
     """Read what is known of a run; what cannot be read is absent, never an error."""
     folder = training_run(str(run.resolved.get("model") or ""))
     training = None if folder is None else _training(folder)
-    return RunRecord(run.path, seed, run.resolved, EvalRun(run.path).record, training)
+    return RunRecord(run.path, seed, number, run.resolved, EvalRun(run.path).record, training)
 
 
 def _training(folder: Path) -> Training:

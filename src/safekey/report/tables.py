@@ -15,6 +15,8 @@ from safekey.report.material import PREFILL, Ends, Material, Slice
 from safekey.report.words import VERDICTS
 
 ALPHA = 0.05
+MOST_SLICES = 200  # rows of one table
+MOST_SLICE_TABLES = 60
 TITLES: Mapping[Metric, str] = {"asr": "Attack success", "orr": "Over-refusal", "accuracy": "Reasoning"}
 NOT_THERE = "–"
 _ORDER = ("unsafe", "cautious", "refused", "full_compliance", "partial_refusal", "full_refusal", "garbage")
@@ -100,7 +102,7 @@ def slice_table(material: Material, metric: Metric, prefill: bool = False) -> Ta
     if not slices:
         return None
     rows = []
-    for part in slices:
+    for part in slices[:MOST_SLICES]:
         cells = []
         for arm in material.arms:
             rate = percent(material.slice_rates.get((arm, part)))
@@ -115,6 +117,8 @@ def slice_table(material: Material, metric: Metric, prefill: bool = False) -> Ta
         if family
         else ""
     )
+    if len(slices) > MOST_SLICES:
+        note += f" The first {MOST_SLICES} of {len(slices)} rows."
     return Table(f"{metric}-{'prefill' if prefill else 'slices'}", f"{TITLES[metric]} {name}", ("", *material.arms),
                  tuple(rows), note=note)  # fmt: skip
 
@@ -148,7 +152,7 @@ def ends_tables(material: Material) -> list[Table]:
 
 def ends_by_slice(material: Material) -> list[Table]:
     """Return how outputs ended on each benchmark and attack alone, where there is more than one."""
-    if len(material.slices) < 2:
+    if not 2 <= len(material.slices) <= MOST_SLICE_TABLES:
         return []
     return [
         _ends_table(

@@ -20,6 +20,7 @@ from typing import Any
 import safekey
 from safekey.errors import UserError
 from safekey.evals.run import write
+from safekey.report.key_sentences import Section, key_sentences
 from safekey.report.markdown import markdown
 from safekey.report.material import Material, gather
 from safekey.report.notes import all_notes
@@ -68,7 +69,6 @@ def write_report(
     title: str = "What fine-tuning did",
     allow_different_settings: bool = False,
     notes: Sequence[str] = (),
-    diagnostics: Mapping[str, Any] | None = None,
 ) -> Written:
     """Write the report of one or more arms' evaluations into a folder; files of an earlier report are replaced.
 
@@ -83,7 +83,6 @@ def write_report(
         title: the page's heading.
         allow_different_settings: compare runs that were decoded differently; the page says so.
         notes: what a reader should know besides.
-        diagnostics: of the key sentences, as `safekey.diagnose.diagnose(arms).to_dict()` gives them; None: not shown.
 
     Raises:
         UserError: a folder is no finished evaluation's, the runs have too little in common, the reference is no arm, or
@@ -95,25 +94,25 @@ def write_report(
                       allow_different_settings=allow_different_settings)  # fmt: skip
     plots = draw(material)
     said = all_notes(material, notes)
-    html, packed = _page(material, title, plots, said, settings, diagnostics)
-    text = markdown(material, title, said, [f"{plot.name}.png|{plot.title}" for plot in plots])
+    keys = key_sentences(material)
+    html, packed = _page(material, title, plots, said, settings, keys)
+    text = markdown(material, title, said, keys, [f"{plot.name}.png|{plot.title}" for plot in plots])
     return _written(output, html, text, plots, packed, material)
 
 
 def _page(
     material: Material, title: str, plots: Sequence[Plot], notes: Sequence[str], settings: Mapping[str, Any] | None,
-    diagnostics: Mapping[str, Any] | None,
+    keys: Section | None,
 ) -> tuple[str, Packed]:  # fmt: skip
     now = datetime.now(UTC).isoformat(timespec="seconds")
     generated = f"Written by safekey {safekey.__version__} at {now}."
-    rest: dict[str, Any] = {"plots": plots, "notes": notes, "settings": settings, "diagnostics": diagnostics,
+    rest: dict[str, Any] = {"plots": plots, "notes": notes, "settings": settings, "keys": keys,
                             "generated": generated}  # fmt: skip
     bare = len(page(material, title, packed=None, **rest).encode())
     prompts, responses = read_transcripts(material)
     runs = [[record.label for record in material.records[arm]] for arm in material.arms]
     head = {"arms": material.arms, "runs": runs, "pair": _pair(material)}
-    seeds = [[record.seed for record in material.records[arm]] for arm in material.arms]
-    packed = pack(prompts, responses, seeds, head, MOST_BYTES - _SPARE - bare)
+    packed = pack(prompts, responses, runs, head, MOST_BYTES - _SPARE - bare)
     html = page(material, title, packed=packed, **rest)
     size = len(html.encode())
     if size >= MOST_BYTES:
