@@ -201,7 +201,7 @@ def show(results: Results, console: Console) -> None:
 def _page(report: GridReport, args: argparse.Namespace, console: Console) -> None:
     from safekey.grid.page import write_page
 
-    assert report.results is not None
     rule = function_of("--names-harm", args.names_harm)
-    written, _ = write_page(report.folder, report.results, judges=args.compare_judge, names_harm=rule)
+    margin = args.margin / 100
+    written, _ = write_page(report.folder, judges=args.compare_judge, names_harm=rule, margin=margin)
     console.print(f"\nThe page, for a browser:\n{written.html}", markup=False, highlight=False, soft_wrap=True)

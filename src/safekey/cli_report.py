@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from safekey.cli_analyze import function_of
 from safekey.cli_compare import arms_of
 from safekey.errors import UserError
 from safekey.terminal import printable
+
+if TYPE_CHECKING:
+    from safekey.report import Written
 
 _EXAMPLES = """examples:
   safekey report runs/grid                                   a grid's folder: every arm, every seed
@@ -44,38 +48,38 @@ def add_parser(subparsers: Any) -> None:
                         help="the part of a response that verdicts are about (default answer)")  # fmt: skip
     parser.add_argument("--margin", type=float, default=3.0, metavar="POINTS",
                         help="how much worse ORR and reasoning may be at the interval's edge (default 3)")  # fmt: skip
+    parser.add_argument("--names-harm", metavar="MODULE:FUNCTION",
+                        help="says whether U names the request, in place of shared words")  # fmt: skip
     parser.add_argument("--allow-different-settings", action="store_true",
                         help="compare runs that were decoded differently; the page says so")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print what was written as JSON")
+
+
+def _written(args: argparse.Namespace, names_harm: Any) -> Written:
+    from safekey.diagnose import diagnose
+    from safekey.grid.folder import GridFolder
+    from safekey.grid.page import write_page
+    from safekey.report import write_report
+
+    more: dict[str, Any] = {"judges": args.judge, "part": args.part}
+    rest: dict[str, Any] = {"margin": args.margin / 100, "allow_different_settings": args.allow_different_settings}
+    rest |= {"title": args.title} if args.title else {}
+    grid = GridFolder(Path(args.runs[0])) if len(args.runs) == 1 and not args.arm else None
+    if grid is not None and grid.exists:
+        output = Path(args.output) if args.output else None
+        return write_page(grid, reference=args.reference, output=output, names_harm=names_harm, **more, **rest)[0]
+    named, reference = arms_of(args.runs, args.arm, args.reference, least=1)
+    arms = {name: tuple(Path(run) for run in runs) for name, runs in named.items()}
+    found = diagnose(arms, names_harm=names_harm, **more) if names_harm else None
+    return write_report(arms, Path(args.output or "runs/report"), reference=reference, diagnostics=found,
+                        **more, **rest)  # fmt: skip
 
 
 def run_report(args: argparse.Namespace) -> int:
     """Write the report; see `safekey.report.write_report`."""
     if not 0 <= args.margin <= 100:
         raise UserError(f"--margin {args.margin:g}: expected points from 0 to 100")
-    from safekey.report import write_report
-    from safekey.report.grid_folder import is_grid, read_grid
-
-    more: dict[str, Any] = {"title": args.title} if args.title else {}
-    if len(args.runs) == 1 and not args.arm and is_grid(Path(args.runs[0])):
-        grid = read_grid(Path(args.runs[0]))
-        arms, reference = grid.arms, args.reference or grid.reference
-        output = Path(args.output) if args.output else grid.folder / "report"
-        more |= {"settings": grid.settings, "notes": grid.notes}
-    else:
-        named, reference = arms_of(args.runs, args.arm, args.reference, least=1)
-        arms = {name: tuple(Path(run) for run in runs) for name, runs in named.items()}
-        output = Path(args.output or "runs/report")
-    written = write_report(
-        arms,
-        output,
-        reference=reference,
-        judges=args.judge,
-        part=args.part,
-        margin=args.margin / 100,
-        allow_different_settings=args.allow_different_settings,
-        **more,
-    )
+    written = _written(args, function_of("--names-harm", args.names_harm))
     if args.json:
         print(json.dumps({
             "version": 1, "html": str(written.html), "markdown": str(written.markdown),

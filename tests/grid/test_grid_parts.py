@@ -235,3 +235,12 @@ def test_room_and_threads(world: Path, tmp_path: Path) -> None:
     assert room(str(world / "base"), 0, 1) >= 1
     assert threads_each(str(world / "base"), 2) == 1
     assert [clock(42), clock(723), clock(3723)] == ["0:42", "12:03", "1:02:03"]
+
+
+def test_a_report_on_a_grid_that_has_nothing_to_tell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "grid.yaml").write_text("recipe: r\narms: {sft: []}\nseeds: [0]\n")
+    assert main(["report", str(tmp_path)]) == 2
+    assert "no evaluation is finished" in capsys.readouterr().err
+    (tmp_path / "grid.yaml").write_text("arms: [sft]\n")
+    assert main(["report", str(tmp_path)]) == 2
+    assert "it names no arms and seeds" in capsys.readouterr().err

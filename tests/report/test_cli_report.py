@@ -35,7 +35,8 @@ def test_runs_are_arms_and_the_first_is_the_reference(tmp_path: Path, capsys: py
 
 def test_a_grid_is_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     two_arms(tmp_path, seeds=2)
-    grid = {"arms": {"safekey": ["qmm_weight=0.2"], "sft": ["qmm_weight=0"]}, "reference": "sft", "note": "of mine"}
+    grid = {"recipe": "r", "arms": {"safekey": ["qmm_weight=0.2"], "sft": ["qmm_weight=0"]}, "seeds": [0, 1, 7],
+            "reference": "sft", "note": "of mine"}  # fmt: skip
     (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid, sort_keys=False))
     assert run(str(tmp_path), "--json") == 0
     said = json.loads(capsys.readouterr().out)
@@ -43,7 +44,9 @@ def test_a_grid_is_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert said["html"] == str(tmp_path / "report" / "report.html")
     assert said["bytes"][said["html"]] == Path(said["html"]).stat().st_size < 5_000_000
     assert said["transcripts"] == {"shown": 800, "total": 800}
-    assert "note: of mine" in Path(said["html"]).read_text()
+    page = Path(said["html"]).read_text()
+    assert "note: of mine" in page
+    assert "not finished, and left out: safekey, seed 7; sft, seed 7" in page
     assert run(str(tmp_path), "--reference", "safekey", "--output", str(tmp_path / "other"), "--json") == 0
     assert set(json.loads(capsys.readouterr().out)["verdicts"]) == {"sft"}
 

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from evals.saved_runs import verdict, write_run
-from report.worlds import benign, harm, one_run, problem, record, rows, two_arms
+from report.worlds import benign, harm, one_run, problem, record, two_arms
 from safekey.errors import UserError
 from safekey.report import write_report
-from safekey.report.grid_folder import is_grid, read_grid
 from safekey.report.key_sentences import section
 from safekey.report.material import Slice, gather
 from safekey.report.plots import mean_curve
@@ -209,28 +207,6 @@ def test_main_table_stands_by_arm(arms: dict[str, list[Path]]) -> None:
     assert table.rows[0][1].text == "reference"
     assert table.rows[1][0].more == ("3 runs",)
     assert re.fullmatch(r"\d+\.\d %", table.rows[1][2].text)
-
-
-def test_a_grid_folder_is_read(arms: dict[str, list[Path]], tmp_path: Path) -> None:
-    home = arms["sft"][0].parents[3]
-    (home / "grid.yaml").write_text(
-        yaml.safe_dump({"arms": {"sft": [], "safekey": []}, "reference": "sft"}, sort_keys=False)
-    )
-    base = home / "arms" / "base" / "eval"
-    if not base.exists():
-        write_run(base, rows(40, 0, 40))
-    unfinished = home / "arms" / "sft" / "seed-10" / "eval"
-    if not unfinished.exists():
-        write_run(unfinished, rows(1, 0, 40), status="running")
-    assert is_grid(home)
-    grid = read_grid(home)
-    assert list(grid.arms) == ["sft", "safekey", "base"]
-    assert [run.parent.name for run in grid.arms["sft"]] == ["seed-0", "seed-1", "seed-2"]
-    assert grid.reference == "sft"
-    assert "sft: 1 evaluations are not finished, 3 are" in grid.notes
-    (tmp_path / "grid.yaml").write_text("arms: {}")
-    with pytest.raises(UserError, match="no evaluation of this grid is finished"):
-        read_grid(tmp_path)
 
 
 def test_errors_are_one_line(arms: dict[str, list[Path]], tmp_path: Path) -> None:

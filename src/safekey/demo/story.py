@@ -139,7 +139,7 @@ def play(
     if report.results is None:
         return Story(report, seconds=time.monotonic() - began)
     title = "The organism: what fine-tuning did to a model of 0.39 million parameters"
-    page, diagnostics = write_page(report.folder, report.results, names_harm=understood, title=title)
+    page, diagnostics = write_page(report.folder, names_harm=understood, title=title)
     return Story(report, page.html, phenomenon(diagnostics), time.monotonic() - began)
 
 

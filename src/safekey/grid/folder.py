@@ -64,8 +64,8 @@ class Job:
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to do."""
-        return self.trained and _status(self.evaluation) == "finished"
+        """Whether nothing is left to do; the model may have been deleted since."""
+        return _status(self.evaluation) == "finished"
 
     def __str__(self) -> str:
         return self.arm if self.seed is None else f"{self.arm}, seed {self.seed}"
@@ -97,6 +97,11 @@ class GridFolder:
         return self.path / "report"
 
     @property
+    def exists(self) -> bool:
+        """Whether a grid lies here."""
+        return (self.path / SETTINGS).is_file()
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What grid.yaml says.
 
@@ -109,7 +114,9 @@ class GridFolder:
             raise UserError(f"{self.path}: no grid's folder (it holds no {SETTINGS})") from None
         except (OSError, yaml.YAMLError) as error:
             raise UserError(f"{self.path / SETTINGS}: cannot be read: {error}") from error
-        return found if isinstance(found, dict) else {}
+        if not isinstance(found, dict) or not isinstance(found.get("arms"), dict) or "seeds" not in found:
+            raise UserError(f"{self.path / SETTINGS}: is no grid's: it names no arms and seeds")
+        return found
 
     def jobs(self, arms: Sequence[str], seeds: Sequence[int]) -> list[Job]:
         """Return the jobs, the base first, then seed by seed, so that early results can be compared already."""
@@ -133,7 +140,7 @@ class GridFolder:
         Raises:
             UserError: the keys that differ are named; or the folder holds something else.
         """
-        if not (self.path / SETTINGS).is_file():
+        if not self.exists:
             if self.path.is_dir() and any(self.path.iterdir()):
                 raise UserError(f"{self.path}: is not empty and no grid's folder: give another --output")
             return
@@ -152,7 +159,7 @@ class GridFolder:
 
     def begin(self, resolved: Mapping[str, Any]) -> dict[str, Any]:
         """Write grid.yaml; arms and seeds of an earlier call stay. Returns what it says now."""
-        before = self.settings if (self.path / SETTINGS).is_file() else {}
+        before = self.settings if self.exists else {}
         merged = dict(resolved)
         merged["arms"] = {**before.get("arms", {}), **resolved["arms"]}
         merged["seeds"] = list(dict.fromkeys([*before.get("seeds", []), *resolved["seeds"]]))

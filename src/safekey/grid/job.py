@@ -120,14 +120,14 @@ def run(task: Task) -> int:
     torch.set_num_threads(task.threads)
     console = Console(width=120, no_color=True)
     job = task.job
-    if job.train is not None and not job.trained:
+    if job.done:
+        return 0
+    if not job.trained:
         from safekey.training.execute import Order, execute
 
         order = Order(task.recipe, _train_overrides(task), launch=task.launch, processes=task.processes)
         if code := execute(order, console):
             return code
-    if job.done:
-        return 0
     from safekey.evals.evaluate import StoppedError, evaluate
 
     model = task.base if job.train is None else str(job.train)

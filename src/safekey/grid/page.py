@@ -1,53 +1,73 @@
-"""A grid's page: what the report writes of its comparison, with the key sentences of every saved generation."""
+"""A grid's page: the report on its finished evaluations, with the key sentences of every saved generation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from safekey.analysis.key_sentence import Diagnostics
+from safekey.analysis.key_sentence import Diagnostics, NamingRule
 from safekey.diagnose import diagnose
+from safekey.errors import UserError
+from safekey.grid.arms import BASE
 from safekey.grid.folder import GridFolder
-from safekey.grid.results import Results
+from safekey.grid.results import common_ground
 from safekey.report import write_report
 
 if TYPE_CHECKING:
     from safekey.report import Written
+    from safekey.schema import Part
 
 
 def write_page(
     folder: GridFolder,
-    found: Results,
     *,
+    reference: str | None = None,
+    output: Path | None = None,
     judges: Sequence[str] = (),
-    names_harm: Callable[[str, str], bool | None] | None = None,
-    title: str = "",
-    notes: Sequence[str] = (),
+    part: Part = "answer",
+    names_harm: NamingRule | None = None,
+    **more: Any,
 ) -> tuple[Written, Diagnostics]:
-    """Write the report of a grid into its folder.
+    """Write the report of a grid, finished or not.
 
     Args:
         folder: the grid's.
-        found: its comparison.
+        reference: the arm that others are held against; None: the grid's, or an arm that is finished.
+        output: where to; None: into the grid's folder.
         judges: whose verdicts, where several judged.
+        part: the part of the responses that verdicts are about.
         names_harm: whether U names the request; see `safekey.analysis.key_sentence.diagnose_generations`.
-        title: the page's heading.
-        notes: what a reader should know besides.
+        more: `write_report`'s other arguments.
 
     Returns:
         what was written, and the key sentences.
+
+    Raises:
+        UserError: it is no grid's folder, nothing is finished, or the runs cannot be compared.
     """
-    settings = folder.settings
-    diagnostics = diagnose(found.folders, judges=judges, names_harm=names_harm)
+    settings, arms = folder.settings, folder.evaluations()
+    if not arms:
+        raise UserError(f"{folder.path}: no evaluation is finished: the same `safekey grid` command goes on")
+    jobs = folder.jobs(list(settings["arms"]), settings["seeds"])
+    notes = [common_ground([job for job in jobs if job.done])]
+    if left := [str(job) for job in jobs if not job.done]:
+        notes.append(f"not finished, and left out: {'; '.join(left)}")
+    wanted = reference or str(settings.get("reference"))
+    if wanted not in arms and reference is None:
+        notes.append(f"the reference '{wanted}' has no finished evaluation: another arm takes its place")
+        wanted = next((arm for arm in arms if arm != BASE), BASE)
+    diagnostics = diagnose(arms, judges=judges, part=part, names_harm=names_harm)
+    more = {"title": f"What fine-tuning did: {settings['recipe']}", **more}
     written = write_report(
-        found.folders,
-        folder.report,
-        reference=found.report.reference,
+        arms,
+        output or folder.report,
+        reference=wanted,
         settings=settings,
         judges=judges,
-        margin=found.report.margin,
-        title=title or f"What fine-tuning did: {settings['recipe']}",
-        notes=[note for note in (found.ground, *notes) if note],
-        diagnostics=diagnostics.to_dict(),
+        part=part,
+        notes=[note for note in notes if note],
+        diagnostics=diagnostics,
+        **more,
     )
     return written, diagnostics

@@ -76,6 +76,8 @@ def common_ground(jobs: Sequence[Job]) -> str:
         if job.train is None:
             continue
         record = read_json(job.train / "run.json")
+        if not record:  # deleted since
+            continue
         files = {str(path): identity.get("sha256") for path, identity in (record.get("data") or {}).items()}
         rows, steps = (record.get("rows") or {}).get("trained_on"), (record.get("metrics") or {}).get("step")
         for what, value in (("data", json.dumps(files, sort_keys=True)), ("rows", str(rows)), ("steps", str(steps))):

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from safekey.analysis.key_sentence import Diagnostics
 from safekey.diagnose import diagnose
 from safekey.report.material import Material
 from safekey.report.tables import NOT_THERE, Cell, Table
@@ -40,11 +41,12 @@ class Section:
     more: tuple[Table, ...]
 
 
-def key_sentences(material: Material) -> Section | None:
-    """Look into the saved outputs of all runs, with the judges that the report uses."""
-    arms = {arm: [record.folder for record in records] for arm, records in material.records.items()}
-    judges = sorted({str(judge) for by in material.found.chosen.values() for judge in by.values()})
-    found = diagnose(arms, judges=judges, part=material.part)
+def key_sentences(material: Material, found: Diagnostics | None = None) -> Section | None:
+    """Show what was found, or look into the saved outputs of all runs, with the judges that the report uses."""
+    if found is None:
+        arms = {arm: [record.folder for record in records] for arm, records in material.records.items()}
+        judges = sorted({str(judge) for by in material.found.chosen.values() for judge in by.values()})
+        found = diagnose(arms, judges=judges, part=material.part)
     plain = {"groups": [asdict(group) for group in found.groups], "stance_rule": found.stance_rule}
     return section({**plain, "naming_rule": found.naming_rule}, material.arms)
 

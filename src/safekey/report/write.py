@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import safekey
+from safekey.analysis.key_sentence import Diagnostics
 from safekey.errors import UserError
 from safekey.evals.run import write
 from safekey.report.key_sentences import Section, key_sentences
@@ -69,6 +70,7 @@ def write_report(
     title: str = "What fine-tuning did",
     allow_different_settings: bool = False,
     notes: Sequence[str] = (),
+    diagnostics: Diagnostics | None = None,
 ) -> Written:
     """Write the report of one or more arms' evaluations into a folder; files of an earlier report are replaced.
 
@@ -83,6 +85,7 @@ def write_report(
         title: the page's heading.
         allow_different_settings: compare runs that were decoded differently; the page says so.
         notes: what a reader should know besides.
+        diagnostics: the runs' key sentences, where they are known already.
 
     Raises:
         UserError: a folder is no finished evaluation's, the runs have too little in common, the reference is no arm, or
@@ -94,7 +97,7 @@ def write_report(
                       allow_different_settings=allow_different_settings)  # fmt: skip
     plots = draw(material)
     said = all_notes(material, notes)
-    keys = key_sentences(material)
+    keys = key_sentences(material, diagnostics)
     html, packed = _page(material, title, plots, said, settings, keys)
     text = markdown(material, title, said, keys, [f"{plot.name}.png|{plot.title}" for plot in plots])
     return _written(output, html, text, plots, packed, material)
