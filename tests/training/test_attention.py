@@ -151,6 +151,19 @@ def test_self_test_passes_and_leaves_no_trace():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_self_test_of_a_model_that_knows_its_rows_by_heart():
+    model, rows = llama(), make_rows()
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    for _ in range(150):
+        optimizer.zero_grad()
+        safekey_loss(model, None, rows, head_weight=0.0).total.backward()
+        optimizer.step()
+    with torch.no_grad():
+        model.lm_head.weight *= 2  # surer still
+        assert safekey_loss(model, None, rows, head_weight=0.0).total < 1e-4
+    assert self_test(model, rows) < 1e-4
+
+
 def merged(module, query, key, value, mask, *, document_lengths=None, scaling=None, **_):
     out = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=True)
     return out.transpose(1, 2), None

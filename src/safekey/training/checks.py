@@ -7,6 +7,7 @@ that can is still measured against its own unpacked, unpatched forward on one sm
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -125,13 +126,16 @@ def self_test(model: nn.Module, rows: Sequence[Encoded], *, gradients: bool = Tr
 
 
 def _short_pieces(rows: Sequence[Encoded], max_tokens: int, most: int = 3) -> list[Encoded]:
-    """Cut the shortest rows with spans a little behind K."""
+    """Cut the shortest rows with spans a little behind K, and turn round the words after X.
+
+    Of a text that the model knows by heart the gradient is nothing but rounding: no two ways to compute it agree.
+    """
     complete = [row for row in rows if row.spans.complete and row.spans.key_sentence.stop + 1 <= max_tokens]
-    chosen = sorted(complete, key=lambda row: row.spans.key_sentence.stop)[:most]
-    return [
-        Encoded(row.input_ids[: row.spans.key_sentence.stop + 8], row.spans, row.harmful, row.response_start, row.name)
-        for row in chosen
-    ]
+    pieces = []
+    for row in sorted(complete, key=lambda row: row.spans.key_sentence.stop)[:most]:
+        x, ids = row.spans.query.stop, row.input_ids[: row.spans.key_sentence.stop + 8]
+        pieces.append(replace(row, input_ids=ids[:x] + ids[x:][::-1]))
+    return pieces
 
 
 def _separate_losses(model: nn.Module, rows: Sequence[Encoded], total: Counts) -> tuple[Tensor, Tensor]:
