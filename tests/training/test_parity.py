@@ -128,10 +128,10 @@ def oracle(model, heads, rows, swaps, wrongs):
         qmm += nll(forward(model, ids, hidden_before=x)[0], ids, range(k.start, k.stop))
         swapped = [*other, *ids[x : k.stop]]
         qsm += nll(forward(model, swapped)[0], swapped, range(len(swapped) - (k.stop - k.start), len(swapped)))
-        again = [*ids[: k.start], *wrong, *ids[u.stop : k.stop]]
-        ksm += nll(forward(model, again)[0], again, range(len(again) - (k.stop - k.start), len(again)))
         if row.harmful is None:
             continue
+        again = [*ids[: k.start], *wrong, *ids[u.stop : k.start], *ids[k.start :]]
+        ksm += nll(forward(model, again)[0], again, range(len(again) - (len(ids) - k.start), len(again)))
         h_u, h_x = hidden[u], torch.cat([hidden[:x], hidden[u]])
         y = torch.tensor([float(row.harmful)], dtype=hidden.dtype)
         first = F.binary_cross_entropy_with_logits(heads.understanding(h_u.mean(0)), y)
@@ -149,10 +149,13 @@ def swaps_for(rows):
 
 
 def wrongs_for(rows):
-    """Each row with spans gets the key sentence of the row behind it, and two more tokens."""
+    """Each labelled row with spans gets the key sentence of the row behind it, and two more tokens."""
     lenders = [rows[(i + 1) % len(rows)] for i in range(len(rows))]
     beginnings = [o.input_ids[o.spans.key_sentence.start : o.spans.key_sentence.stop + 2] or [5] for o in lenders]
-    return [beginning if row.spans.complete else None for row, beginning in zip(rows, beginnings, strict=True)]
+    return [
+        beginning if row.harmful is not None and row.spans.complete else None
+        for row, beginning in zip(rows, beginnings, strict=True)
+    ]
 
 
 def lent_to(rows):
@@ -246,7 +249,7 @@ def test_micro_batches_with_global_counts_sum_to_the_whole():
     whole = safekey_loss(model, heads, rows, swaps=swaps, wrongs=wrongs, **ON)
     wanted = gradients(whole.total, model, heads)
     total = count(rows)
-    assert total == sum((count([row]) for row in rows), Counts(0, 0, 0))
+    assert total == sum((count([row]) for row in rows), Counts(0, 0, 0, 0))
     cuts = [(0, 1), (1, 4), (4, len(rows))]
     pieces = [
         safekey_loss(model, heads, rows[a:b], swaps=swaps[a:b], wrongs=wrongs[a:b], counts=total, **ON) for a, b in cuts

@@ -164,15 +164,15 @@ def _separate_losses(
             (ids, 0, len(ids) - row.first_target),
             (ids[x.stop : k.stop], x.stop, k.stop - k.start),
             ([*swap, *ids[x.stop : k.stop]], 0, k.stop - k.start),
-            ([*ids[: k.start], *wrong, *ids[u.stop : k.stop]], 0, k.stop - k.start),
+            ([*ids[: k.start], *wrong, *ids[u.stop :]], 0, len(ids) - k.start),
         )
         for losses, (document, first, learnt) in zip(found, documents, strict=True):
             tokens = torch.tensor([document], device=device)
             positions = torch.arange(first, first + len(document), device=device)[None]
             logits = model(input_ids=tokens, position_ids=positions, use_cache=False).logits[0]
             losses.append(_summed(logits, tokens[0], len(document) - learnt))
-    divisors = (total.sft_tokens, *[total.key_tokens] * 3)
-    return [torch.stack(losses).sum() / by for losses, by in zip(found, divisors, strict=True)]
+    divisors = (total.sft_tokens, total.key_tokens, total.key_tokens, total.recovery_tokens)
+    return [torch.stack(losses).sum() / max(1, by) for losses, by in zip(found, divisors, strict=True)]
 
 
 def _summed(logits: Tensor, ids: Tensor, first: int) -> Tensor:

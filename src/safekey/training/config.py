@@ -73,7 +73,8 @@ class SafeKeyConfig(SFTConfig):  # type: ignore[misc]
     ksm_weight: float = field(
         default=0.0,
         metadata={
-            "help": "Weight of key swap, our own extension: K behind the key sentence of a row of the other label."
+            "help": "Weight of key swap, our own extension: a row of the other label lends a wrong key sentence, the "
+            "loss is on K and all that follows. Its documents are as long as the rows."
         },
     )
     key_weight: float = field(

@@ -129,8 +129,9 @@ def longest_pass(order: Plan, settings: Settings, processes: int, steps: int) ->
 
 def _targets(row: Encoded, lengths: tuple[int, int, int, int]) -> int:
     """How many tokens of a row's documents are learnt."""
-    key, (full, *short) = row.spans.key_sentence, lengths
-    return int(full - row.first_target + (key.stop - key.start) * sum(map(bool, short)))
+    key, (full, masked, swapped, recovered) = row.spans.key_sentence, lengths
+    short = (key.stop - key.start) * (bool(masked) + bool(swapped))
+    return int(full - row.first_target + short + (full - key.start if recovered else 0))
 
 
 def _by_epoch(settings: Settings, steps: int, steps_per_epoch: int) -> list[tuple[int, list[str]]]:

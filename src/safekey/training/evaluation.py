@@ -15,7 +15,7 @@ from safekey.training.pack import Counts, count
 from safekey.training.plan import Piece, deal, idle_piece, piece_of
 from safekey.training.step import safekey_loss
 
-_UNIT = Counts(1, 1, 1)  # losses as sums
+_UNIT = Counts(1, 1, 1, 1)  # losses as sums
 
 
 def eval_pieces(
@@ -89,7 +89,7 @@ def _summary(state: Mapping[str, Any], counts: Counts, weights: Mapping[str, flo
         "sft": counts.sft_tokens,
         "qmm": counts.key_tokens,
         "qsm": counts.key_tokens,
-        "ksm": counts.key_tokens,
+        "ksm": counts.recovery_tokens,
         "key": counts.key_tokens,
         "dpsh": counts.examples,
     }

@@ -40,7 +40,7 @@ class SafeKeyLoss:
         qmm: L_qmm, mean over tokens of K with the query hidden.
         dpsh: L_dpsh, mean over examples.
         qsm: query swap, mean over tokens of K under another row's query.
-        ksm: key swap, mean over tokens of K behind a wrong beginning (rows that nobody lends to add nothing).
+        ksm: key swap, mean over the tokens from K on, behind a wrong beginning.
         key: mean over tokens of K with everything visible (the up-weighting control).
         metrics: sums and counts for logging, detached; see `StepMetrics`.
     """
@@ -150,7 +150,7 @@ def safekey_loss(
         "sft": (packed.full, total.sft_tokens, 1.0),
         "qmm": (packed.masked, total.key_tokens, qmm_weight),
         "qsm": (packed.swapped, total.key_tokens, qsm_weight),
-        "ksm": (packed.recovered, total.key_tokens, ksm_weight),
+        "ksm": (packed.recovered, total.recovery_tokens, ksm_weight),
         "key": (packed.key, total.key_tokens, key_weight),
     }
     wide = torch.promote_types(next(causal_lm.parameters()).dtype, torch.float32)
@@ -336,7 +336,7 @@ def _metrics(packed: Packed, hits: Bool[Tensor, " targets"], logits: Tensor) -> 
         key_hits=of(packed.key),
         masked_hits=of(packed.masked),
         swapped_hits=of(packed.swapped),
-        recovered_hits=of(packed.recovered),
+        recovered_hits=of(packed.recovered_key),
         head_logits=logits.detach(),
         harmful=packed.harmful if len(logits) else packed.harmful[:0],
     )
