@@ -22,7 +22,8 @@ from transformers import PreTrainedModel
 from safekey.training.encoding import Encoded
 from safekey.training.heads import SafetyHeads
 from safekey.training.losses import dual_path_loss, linear_cross_entropy
-from safekey.training.pack import Counts, count, pack, query_ids, swap_partners
+from safekey.training.pack import Counts, count, pack
+from safekey.training.partners import partner_queries
 from safekey.training.step import safekey_loss
 
 PAD, IGNORED = 0, -100
@@ -70,10 +71,7 @@ def variants(bench: Bench) -> dict[str, Callable[[], Run]]:
 def packed(bench: Bench, **weights: float) -> None:
     """Our step; query swap draws its partners over all rows, as the trainer does."""
     total = count(bench.rows)
-    swaps: list[list[int] | None] = [None] * len(bench.rows)
-    if weights.get("qsm_weight"):
-        partners = swap_partners(bench.rows, 0)
-        swaps = [None if partner is None else query_ids(bench.rows[partner]) for partner in partners]
+    swaps = partner_queries(bench.rows, 0)
     for begin in range(0, len(bench.rows), bench.packed_rows):
         piece = slice(begin, begin + bench.packed_rows)
         out = safekey_loss(

@@ -114,7 +114,7 @@ def random_rows(count: int, vocabulary: int, seed: int = 0, longest: int = 30) -
         x, u, k, rest = draw.randint(2, 9), draw.randint(1, 8), draw.randint(1, 6), draw.randint(1, longest)
         ids = [draw.randrange(vocabulary) for _ in range(x + u + k + rest)]
         spans = Spans(slice(0, x), slice(x, x + u), slice(x + u, x + u + k))
-        rows.append(Encoded(ids, spans, bool(draw.randrange(2))))
+        rows.append(Encoded(ids, spans, bool(draw.randrange(2)), thinking_end=len(ids) - 1))
     return rows
 
 

@@ -11,7 +11,8 @@ from ranks import in_ranks
 from runs import distance, history, rows, trainer, weights
 
 # Heads and query masking begin at the second of two epochs: idle heads first, then all together.
-SCHEDULE = {"qmm_epochs": 1, "head_epochs": 1, "qsm_weight": 0.1, "qsm_epochs": 1, "num_train_epochs": 2}
+SCHEDULE = {"qmm_epochs": 1, "head_epochs": 1, "num_train_epochs": 2}
+SCHEDULE |= {"qsm_weight": 0.1, "qsm_epochs": 1, "ksm_weight": 0.1, "ksm_epochs": 1}
 ONE = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
 TWO = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
 FSDP = {"fsdp": True, "fsdp_config": {"version": 2, "transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}}
@@ -48,7 +49,16 @@ def compare(tmp_path: Path, lora: bool = False, fsdp: bool = False, count: int =
     one.train()
     assert distance(whole(one), two["weights"]) < 1e-9
     assert (tmp_path / "export" / "safekey_heads.safetensors").is_file()
-    names = ("loss", "loss_sft", "loss_qmm", "loss_dpsh", "loss_qsm", "key_accuracy_hidden", "packing_efficiency")
+    names = (
+        "loss",
+        "loss_sft",
+        "loss_qmm",
+        "loss_dpsh",
+        "loss_qsm",
+        "loss_ksm",
+        "key_accuracy_hidden",
+        "packing_efficiency",
+    )
     for name in (
         *names[:-1],
         "head_auroc_understanding",

@@ -23,8 +23,8 @@ from safekey.training import Counts, Encoded, SafetyHeads, count, safekey_loss
 
 torch.set_num_threads(1)  # the models are tiny
 VOCAB, WIDTH = 97, 32
-ON = {"qmm_weight": 0.2, "head_weight": 0.2, "head_theta": 0.3, "qsm_weight": 0.7, "key_weight": 0.4}
-PARTS = ("sft", "qmm", "dpsh", "qsm", "key")
+ON = {"qmm_weight": 0.2, "head_weight": 0.2, "head_theta": 0.3, "qsm_weight": 0.7, "ksm_weight": 0.6, "key_weight": 0.4}
+PARTS = ("sft", "qmm", "dpsh", "qsm", "ksm", "key")
 SINKS = {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 7, "head_dim": 8}
 SINKS |= {"rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0}}
 WINDOWS = {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}
@@ -114,10 +114,10 @@ def mean(values):
     return torch.stack(values).mean()
 
 
-def oracle(model, heads, rows, swaps):
+def oracle(model, heads, rows, swaps, wrongs):
     """Every loss of METHOD.md."""
-    sft, qmm, qsm, key, dpsh = [], [], [], [], []
-    for row, other in zip(rows, swaps, strict=True):
+    sft, qmm, qsm, ksm, key, dpsh = [], [], [], [], [], []
+    for row, other, wrong in zip(rows, swaps, wrongs, strict=True):
         ids, x = row.input_ids, row.spans.query.stop
         u, k = row.spans.understanding, row.spans.key_sentence
         logits, hidden = forward(model, ids)
@@ -130,19 +130,36 @@ def oracle(model, heads, rows, swaps):
         qsm += nll(forward(model, swapped)[0], swapped, range(len(swapped) - (k.stop - k.start), len(swapped)))
         if row.harmful is None:
             continue
+        again = [*ids[: k.start], *wrong, *ids[u.stop : k.start], *ids[k.start :]]
+        ksm += nll(forward(model, again)[0], again, range(len(again) - (len(ids) - k.start), len(again)))
         h_u, h_x = hidden[u], torch.cat([hidden[:x], hidden[u]])
         y = torch.tensor([float(row.harmful)], dtype=hidden.dtype)
         first = F.binary_cross_entropy_with_logits(heads.understanding(h_u.mean(0)), y)
         second = F.binary_cross_entropy_with_logits(heads.query_and_understanding(h_x.mean(0)), y)
         dpsh.append(ON["head_theta"] * first + (1 - ON["head_theta"]) * second)
-    parts = {"sft": mean(sft), "qmm": mean(qmm), "dpsh": mean(dpsh), "qsm": mean(qsm), "key": mean(key)}
-    weights = {"sft": 1.0, "qmm": 0.2, "dpsh": 0.2, "qsm": 0.7, "key": 0.4}
+    found = {"sft": sft, "qmm": qmm, "dpsh": dpsh, "qsm": qsm, "ksm": ksm, "key": key}
+    parts = {name: mean(values) for name, values in found.items()}
+    weights = {"sft": 1.0, "qmm": 0.2, "dpsh": 0.2, "qsm": 0.7, "ksm": 0.6, "key": 0.4}
     return parts | {"total": sum(weights[name] * part for name, part in parts.items())}
 
 
 def swaps_for(rows):
     """Each row gets the query of the row before it."""
     return [rows[i - 1].input_ids[rows[i - 1].spans.query] for i in range(len(rows))]
+
+
+def wrongs_for(rows):
+    """Each labelled row with spans gets the key sentence of the row behind it, and two more tokens."""
+    lenders = [rows[(i + 1) % len(rows)] for i in range(len(rows))]
+    beginnings = [o.input_ids[o.spans.key_sentence.start : o.spans.key_sentence.stop + 2] or [5] for o in lenders]
+    return [
+        beginning if row.harmful is not None and row.spans.complete else None
+        for row, beginning in zip(rows, beginnings, strict=True)
+    ]
+
+
+def lent_to(rows):
+    return {"swaps": swaps_for(rows), "wrongs": wrongs_for(rows)}
 
 
 def gradients(loss, model, heads):
@@ -162,8 +179,8 @@ def assert_same_gradients(ours, theirs, tolerance):
 
 
 def assert_parity(model, heads, rows, loss_tolerance, gradient_tolerance, parts=("total", *PARTS)):
-    swaps = swaps_for(rows)
-    ours, theirs = safekey_loss(model, heads, rows, swaps=swaps, **ON), oracle(model, heads, rows, swaps)
+    lent = lent_to(rows)
+    ours, theirs = safekey_loss(model, heads, rows, **lent, **ON), oracle(model, heads, rows, **lent)
     for name in parts:
         assert getattr(ours, name).item() == pytest.approx(theirs[name].item(), rel=loss_tolerance), name
         assert_same_gradients(
@@ -196,8 +213,8 @@ def test_gradient_checkpointing(family):
 def test_bfloat16_loosely():
     model, heads = make("llama", torch.bfloat16)
     rows = make_rows()
-    ours = safekey_loss(model, heads, rows, swaps=swaps_for(rows), **ON)
-    theirs = oracle(*make("llama", torch.float64), rows, swaps_for(rows))
+    ours = safekey_loss(model, heads, rows, **lent_to(rows), **ON)
+    theirs = oracle(*make("llama", torch.float64), rows, **lent_to(rows))
     for name in ("total", *PARTS):
         assert getattr(ours, name).item() == pytest.approx(theirs[name].item(), rel=0.05), name
 
@@ -205,12 +222,12 @@ def test_bfloat16_loosely():
 def test_one_weight_at_a_time_gives_the_same_part():
     model, heads = make("llama", torch.float64)
     rows = make_rows()
-    swaps, theirs = swaps_for(rows), oracle(model, heads, rows, swaps_for(rows))
-    off = dict.fromkeys(("qmm_weight", "head_weight", "qsm_weight", "key_weight"), 0.0)
-    for weight, part in (("qmm_weight", "qmm"), ("qsm_weight", "qsm"), ("key_weight", "key")):
-        out = safekey_loss(model, heads, rows, swaps=swaps, **(off | {weight: 1.0}))
+    lent, theirs = lent_to(rows), oracle(model, heads, rows, **lent_to(rows))
+    off = dict.fromkeys(("qmm_weight", "head_weight", "qsm_weight", "ksm_weight", "key_weight"), 0.0)
+    for part in ("qmm", "qsm", "ksm", "key"):
+        out = safekey_loss(model, heads, rows, **lent, **(off | {f"{part}_weight": 1.0}))
         assert out.total.item() == pytest.approx((theirs["sft"] + theirs[part]).item(), rel=1e-10)
-        assert [getattr(out, other).item() for other in ("qmm", "dpsh", "qsm", "key") if other != part] == [0.0] * 3
+        assert [getattr(out, other).item() for other in PARTS[1:] if other != part] == [0.0] * 4
     out = safekey_loss(model, None, rows, **off)
     assert out.total.item() == pytest.approx(theirs["sft"].item(), rel=1e-10)
 
@@ -219,7 +236,7 @@ def test_one_weight_at_a_time_gives_the_same_part():
 def test_each_loss_alone_reaches_the_backbone(part):
     model, heads = make("llama", torch.float64)
     rows = make_rows()
-    out = safekey_loss(model, heads, rows, swaps=swaps_for(rows), **ON)
+    out = safekey_loss(model, heads, rows, **lent_to(rows), **ON)
     getattr(out, part).backward()
     assert model.model.embed_tokens.weight.grad.norm() > 0
     assert model.model.layers[0].self_attn.q_proj.weight.grad.norm() > 0
@@ -228,13 +245,15 @@ def test_each_loss_alone_reaches_the_backbone(part):
 def test_micro_batches_with_global_counts_sum_to_the_whole():
     model, heads = make("qwen2", torch.float64)
     rows = make_rows(7)
-    swaps = swaps_for(rows)
-    whole = safekey_loss(model, heads, rows, swaps=swaps, **ON)
+    swaps, wrongs = swaps_for(rows), wrongs_for(rows)
+    whole = safekey_loss(model, heads, rows, swaps=swaps, wrongs=wrongs, **ON)
     wanted = gradients(whole.total, model, heads)
     total = count(rows)
-    assert total == sum((count([row]) for row in rows), Counts(0, 0, 0))
+    assert total == sum((count([row]) for row in rows), Counts(0, 0, 0, 0))
     cuts = [(0, 1), (1, 4), (4, len(rows))]
-    pieces = [safekey_loss(model, heads, rows[a:b], swaps=swaps[a:b], counts=total, **ON) for a, b in cuts]
+    pieces = [
+        safekey_loss(model, heads, rows[a:b], swaps=swaps[a:b], wrongs=wrongs[a:b], counts=total, **ON) for a, b in cuts
+    ]
     for name in ("total", *PARTS):
         assert sum(getattr(piece, name).item() for piece in pieces) == pytest.approx(getattr(whole, name).item(), 1e-12)
     assert_same_gradients(gradients(sum(piece.total for piece in pieces), model, heads), wanted, 1e-10)

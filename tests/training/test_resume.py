@@ -33,6 +33,7 @@ RUN = {
     "eval_strategy": "steps",
     "eval_steps": 3,
     "qsm_weight": 0.1,
+    "ksm_weight": 0.1,
     "qmm_epochs": 1.5,
     "head_epochs": 1.7,
     "max_tokens_per_micro_batch": 120,

@@ -9,7 +9,8 @@ from runs import VOCABULARY, config, distance, history, rows, trainer, weights
 from safekey.training import Encoded
 from toys import llama, tokenizer
 
-ALL_ON = {"qsm_weight": 0.1, "key_weight": 0.1, "qmm_epochs": 1, "head_epochs": -1, "qsm_epochs": 0.7, "key_epochs": 1}
+ALL_ON = {"qsm_weight": 0.1, "ksm_weight": 0.1, "key_weight": 0.1}
+ALL_ON |= {"qmm_epochs": 1, "head_epochs": -1, "qsm_epochs": 0.7, "ksm_epochs": 1.4, "key_epochs": 1}
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,9 @@ def test_how_a_step_is_split_changes_nothing(tmp_path, split, positions) -> None
     parts.train()
     assert whole.state.global_step == parts.state.global_step == 6  # 21 rows in steps of 8, two epochs
     assert distance(weights(whole.model), weights(parts.model)) < 1e-10
-    for name in ("loss", "loss_sft", "loss_qmm", "loss_dpsh", "loss_qsm", "loss_key", "head_auroc_understanding"):
+    losses = [f"loss_{name}" for name in ("sft", "qmm", "dpsh", "qsm", "ksm", "key")]
+    for name in ("loss", *losses, "key_accuracy_recovered", "head_auroc_understanding"):
+        assert history(whole, name)
         assert history(whole, name) == pytest.approx(history(parts, name), abs=1e-9)
 
 
@@ -93,11 +96,11 @@ def test_a_pinned_trajectory(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
-@pytest.mark.parametrize("objective", ["qmm", "head", "qsm", "key"])
+@pytest.mark.parametrize("objective", ["qmm", "head", "qsm", "ksm", "key"])
 def test_each_objective_reaches_the_backbone(tmp_path, objective, lora) -> None:
     """Under TRL's defaults (gradient checkpointing) each objective alone has a gradient in the layers."""
     base = _gradients(tmp_path / "a", lora)
-    off = {f"{name}_weight": 0.0 for name in ("qmm", "head", "qsm", "key")}
+    off = {f"{name}_weight": 0.0 for name in ("qmm", "head", "qsm", "ksm", "key")}
     alone = _gradients(tmp_path / "b", lora, **{**off, f"{objective}_weight": 1.0, f"{objective}_epochs": -1})
     largest = max(float((alone[name] - value).abs().max()) for name, value in base.items())
     assert largest > 1e-5
@@ -120,7 +123,7 @@ def _gradients(folder, lora: bool, **changes) -> dict[str, torch.Tensor]:
         def on_pre_optimizer_step(self, args, state, control, model=None, **others):
             found.update({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
 
-    off = {f"{name}_weight": 0.0 for name in ("qmm", "head", "qsm", "key")}
+    off = {f"{name}_weight": 0.0 for name in ("qmm", "head", "qsm", "ksm", "key")}
     settings = {**off, "max_steps": 1, "max_grad_norm": 1e9, **changes}
     peft_config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False) if lora else None
     made = trainer(folder, peft_config=peft_config, callbacks=[Look()], **settings)

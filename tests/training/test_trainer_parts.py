@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,11 +17,14 @@ from torch.utils.data import DataLoader
 from safekey import Spans
 from safekey.errors import UserError
 from safekey.training import Encoded, SafeKeyCollator, SafeKeyConfig, SafeKeyTrainer, detach, safekey_loss
+from safekey.training.dry_run import longest_pass
 from safekey.training.metrics import auroc, padded_tokens
-from safekey.training.plan import Plan, deal
+from safekey.training.pack import pack
+from safekey.training.partners import wrong_beginnings
+from safekey.training.plan import Plan, deal, piece_of
 from toys import example, llama, tokenizer
 
-OFF = {"qmm": 0.0, "head": 0.0, "qsm": 0.0, "key": 0.0}
+OFF = dict.fromkeys(("qmm", "head", "qsm", "ksm", "key"), 0.0)
 
 
 @given(
@@ -66,6 +70,56 @@ def test_an_epoch_is_every_row_once_whatever_the_split(world, micro, accumulatio
     assert plans[0].order(0) != plans[0].order(1)
 
 
+def test_a_wrong_beginning_is_a_key_sentence_of_the_other_label_and_what_follows_it() -> None:
+    data = [*rows(12), replace(rows(1)[0], harmful=None), Encoded([1, 2, 3, 4], Spans(slice(0, 2)), True)]
+    found = wrong_beginnings(data, seed=5, rest=4)
+    assert found == wrong_beginnings(data, seed=5, rest=4) != wrong_beginnings(data, seed=6, rest=4)
+    lengths = set()
+    for row, wrong in zip(data, found, strict=True):
+        if row.harmful is None or not row.spans.complete:
+            assert wrong is None
+            continue
+        fits = [
+            len(wrong) - (k.stop - k.start)
+            for other in data
+            if other.harmful is not row.harmful and (k := other.spans.key_sentence)
+            if other.input_ids[k.start : k.start + len(wrong)] == wrong and k.start + len(wrong) < len(other.input_ids)
+        ]
+        assert fits
+        assert all(0 <= more <= 4 for more in fits)
+        lengths |= set(fits)
+    assert len(lengths) > 2
+    assert all(len(wrong) <= 6 for wrong in wrong_beginnings(data, 5, rest=0) if wrong)  # K alone, of 6 tokens at most
+    assert wrong_beginnings([row for row in data if row.harmful], 5, rest=4) == [None] * sum(
+        bool(row.harmful) for row in data
+    )
+
+
+def test_the_forecast_and_the_cap_count_every_document(tmp_path) -> None:
+    """The longest pass foreseen is the longest pass made, with every objective on."""
+    on = {f"{name}_weight": 0.1 for name in ("qmm", "qsm", "ksm")} | {
+        f"{name}_epochs": -1 for name in ("qmm", "qsm", "ksm")
+    }
+    made = trainer(tmp_path, **on, head_weight=0.0, per_device_train_batch_size=4, max_tokens_per_micro_batch=200)
+    seen = []
+    whole = made.training_step
+
+    def look(model, inputs, count=None):
+        seen.extend(pack_of(piece) for piece in inputs["pieces"])
+        return whole(model, inputs, count)
+
+    def pack_of(piece):
+        packed = pack(piece.rows, masked=True, swaps=piece.swaps, wrongs=piece.wrongs)
+        return packed.input_ids.shape[1], len(packed.targets)
+
+    made.training_step = look
+    made.train()
+    settings = SimpleNamespace(training=made.args)
+    assert longest_pass(made.plan, settings, 1, made.state.max_steps) == tuple(map(max, zip(*seen, strict=True)))
+    assert len(seen) > made.state.max_steps  # the cap has split steps
+    assert max(seen)[0] <= 200
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -73,6 +127,8 @@ def test_an_epoch_is_every_row_once_whatever_the_split(world, micro, accumulatio
         ({"head_weight": float("nan")}, "head_weight is nan"),
         ({"head_theta": 1.5}, r"head_theta is 1.5, expected a number in \[0, 1\]"),
         ({"qmm_epochs": -2}, "qmm_epochs is -2"),
+        ({"ksm_weight": "much"}, "ksm_weight is 'much', expected a number ≥ 0"),
+        ({"ksm_rest": -1}, "ksm_rest is -1, expected a number of tokens ≥ 0"),
         ({"head_pooling": "sum"}, "one of .*mean"),
         ({"qmm_positions": "shift"}, "qmm_positions is 'shift'"),
         ({"max_length": None}, "max_length"),
@@ -130,7 +186,7 @@ def test_the_collator_in_a_loop_of_ones_own() -> None:
 
 def test_evaluation_weighs_tokens_not_batches(tmp_path) -> None:
     held_out = [*rows(5, 9), Encoded([1, 2, 3, 4], Spans(slice(0, 2)))]  # the last one takes part in SFT only
-    made = trainer(tmp_path, eval_dataset=held_out, qsm_weight=0.5, per_device_eval_batch_size=2)
+    made = trainer(tmp_path, eval_dataset=held_out, qsm_weight=0.5, ksm_weight=0.3, per_device_eval_batch_size=2)
     made.model.train()
     found = made.evaluate()
     with torch.no_grad():
@@ -138,7 +194,12 @@ def test_evaluation_weighs_tokens_not_batches(tmp_path) -> None:
     for name in ("sft", "qmm", "dpsh", "key"):
         assert found[f"eval_loss_{name}"] == pytest.approx(float(getattr(whole, name)), abs=1e-6)
     expected = found["eval_loss_sft"] + 0.2 * found["eval_loss_qmm"] + 0.2 * found["eval_loss_dpsh"]
-    assert found["eval_loss"] == pytest.approx(expected + 0.5 * found["eval_loss_qsm"])
+    expected += 0.5 * found["eval_loss_qsm"] + 0.3 * found["eval_loss_ksm"]
+    assert found["eval_loss"] == pytest.approx(expected)
+    with torch.no_grad():  # drawn among all held-out rows, not inside a pass
+        lent = piece_of(held_out, made.args.seed, made.weights, made.args.ksm_rest)
+        whole_ksm = safekey_loss(made.model, None, held_out, ksm_weight=1.0, wrongs=lent.wrongs).ksm
+    assert found["eval_loss_ksm"] == pytest.approx(float(whole_ksm), abs=1e-6)
     right, total = whole.metrics.masked_hits
     assert found["eval_key_accuracy_hidden"] == pytest.approx(int(right) / total)
     assert found["eval_rows"] == 6
@@ -158,7 +219,7 @@ def test_the_log_has_every_loss_apart_and_what_is_off_is_absent(tmp_path) -> Non
     assert all(always | {"step_seconds", "grad_norm", "epoch"} <= set(line) for line in trained)
     assert "loss_qmm" not in trained[1]
     assert {"loss_qmm", "loss_dpsh", "key_accuracy_hidden", "head_auroc_understanding"} <= set(trained[3])
-    assert not [line for line in lines if "loss_qsm" in line or "loss_key" in line]
+    assert not [line for line in lines if {"loss_qsm", "loss_ksm", "loss_key"} & set(line)]
     total = trained[3]["loss_sft"] + 0.2 * trained[3]["loss_qmm"] + 0.2 * trained[3]["loss_dpsh"]
     assert trained[3]["loss"] == pytest.approx(total, abs=1e-5)
     assert all(0 < line["packing_efficiency"] <= 1 for line in trained)

@@ -22,6 +22,7 @@ from safekey.training.step import attach, detach, is_attached, safekey_loss, unw
 _LENGTH_DEPENDENT_ROPE = {"dynamic", "longrope"}
 _PACKABLE_LAYERS = {"full_attention", "sliding_attention"}
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
+_LOSSES = ("SFT loss", "QMM loss", "query-swap loss", "key-swap loss")
 _HALF_TOLERANCE = 0.1
 """Largest relative error allowed. A leak between documents shows as an error near or above 1 (METHOD.md's table)."""
 
@@ -96,20 +97,23 @@ def self_test(model: nn.Module, rows: Sequence[Encoded], *, gradients: bool = Tr
     try:
         wanted = [p for p in causal_lm.parameters() if p.requires_grad] if gradients else []
         with torch.set_grad_enabled(bool(wanted)):
-            packed = safekey_loss(model, None, pieces, head_weight=0.0)
-            ours = [packed.sft, packed.qmm, *_gradients(packed.total, wanted)]
-            sft, qmm = _separate_losses(causal_lm, pieces, count(pieces))
-            theirs = [sft, qmm, *_gradients(sft + 0.2 * qmm, wanted)]
+            swaps, wrongs = _lent(pieces)
+            on = {"head_weight": 0.0, "qsm_weight": 0.2, "ksm_weight": 0.2}
+            packed = safekey_loss(model, None, pieces, swaps=swaps, wrongs=wrongs, **on)  # type: ignore[arg-type]
+            ours = [packed.sft, packed.qmm, packed.qsm, packed.ksm, *_gradients(packed.total, wanted)]
+            theirs = _separate_losses(causal_lm, pieces, count(pieces), swaps, wrongs)
+            theirs += _gradients(theirs[0] + 0.2 * sum(theirs[1:]), wanted)
     finally:
         if attached:
             attach(model, heads)
         causal_lm.train(training)
-    scale = float(torch.stack([grad.norm() for grad in theirs[2:]]).norm()) if wanted else 0.0
-    floors = [0.0, 0.0, *([1e-3 * scale] * len(wanted))]  # a gradient that is all rounding has no relative error
+    scale = float(torch.stack([grad.norm() for grad in theirs[len(_LOSSES) :]]).norm()) if wanted else 0.0
+    # A gradient that is all rounding has no relative error.
+    floors = [*([0.0] * len(_LOSSES)), *([1e-3 * scale] * len(wanted))]
     known = {id(parameter): name for name, parameter in causal_lm.named_parameters()}
-    names = ["SFT loss", "QMM loss", *(f"gradient of {known[id(parameter)]}" for parameter in wanted)]
+    names = [*_LOSSES, *(f"gradient of {known[id(parameter)]}" for parameter in wanted)]
     errors = [_relative(a, b, floor) for a, b, floor in zip(ours, theirs, floors, strict=True)]
-    if not all(bool(torch.isfinite(loss)) for loss in theirs[:2]):
+    if not all(bool(torch.isfinite(loss)) for loss in theirs[: len(_LOSSES)]):
         raise UserError(
             f"{type(causal_lm).__name__}'s own loss is not finite, without anything of ours: its weights are "
             "broken, or overflow in this precision (dtype, bf16 and fp16 choose it)"
@@ -138,20 +142,37 @@ def _short_pieces(rows: Sequence[Encoded], max_tokens: int, most: int = 3) -> li
     return pieces
 
 
-def _separate_losses(model: nn.Module, rows: Sequence[Encoded], total: Counts) -> tuple[Tensor, Tensor]:
-    """SFT and QMM from two plain forward passes a row, nothing packed, nothing registered."""
+def _lent(rows: Sequence[Encoded]) -> tuple[list[list[int]], list[list[int]]]:
+    """Every piece gets the query and the key sentence of the piece before it, whatever their labels."""
+    before = [rows[i - 1] for i in range(len(rows))]
+    return [row.input_ids[row.spans.query] for row in before], [row.input_ids[row.spans.key_sentence] for row in before]
+
+
+def _separate_losses(
+    model: nn.Module,
+    rows: Sequence[Encoded],
+    total: Counts,
+    swaps: Sequence[Sequence[int]],
+    wrongs: Sequence[Sequence[int]],
+) -> list[Tensor]:
+    """SFT, QMM, query swap and key swap from plain forward passes, one a document: nothing packed or registered."""
     device = next(model.parameters()).device
-    sft, qmm = torch.zeros((), device=device), torch.zeros((), device=device)
-    for row in rows:
-        ids = torch.tensor([row.input_ids], device=device)
-        x, k = row.spans.query, row.spans.key_sentence
-        logits = model(input_ids=ids, use_cache=False).logits[0]
-        sft = sft + _summed(logits, ids[0], row.first_target)
-        positions = torch.arange(x.stop, k.stop, device=device)[None]
-        short = ids[:, x.stop : k.stop]
-        logits = model(input_ids=short, position_ids=positions, use_cache=False).logits[0]
-        qmm = qmm + _summed(logits, short[0], k.start - x.stop)
-    return sft / total.sft_tokens, qmm / total.key_tokens
+    found: list[list[Tensor]] = [[], [], [], []]
+    for row, swap, wrong in zip(rows, swaps, wrongs, strict=True):
+        ids, x, u, k = row.input_ids, row.spans.query, row.spans.understanding, row.spans.key_sentence
+        documents = (
+            (ids, 0, len(ids) - row.first_target),
+            (ids[x.stop : k.stop], x.stop, k.stop - k.start),
+            ([*swap, *ids[x.stop : k.stop]], 0, k.stop - k.start),
+            ([*ids[: k.start], *wrong, *ids[u.stop :]], 0, len(ids) - k.start),
+        )
+        for losses, (document, first, learnt) in zip(found, documents, strict=True):
+            tokens = torch.tensor([document], device=device)
+            positions = torch.arange(first, first + len(document), device=device)[None]
+            logits = model(input_ids=tokens, position_ids=positions, use_cache=False).logits[0]
+            losses.append(_summed(logits, tokens[0], len(document) - learnt))
+    divisors = (total.sft_tokens, total.key_tokens, total.key_tokens, total.recovery_tokens)
+    return [torch.stack(losses).sum() / max(1, by) for losses, by in zip(found, divisors, strict=True)]
 
 
 def _summed(logits: Tensor, ids: Tensor, first: int) -> Tensor:

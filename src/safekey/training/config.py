@@ -14,7 +14,7 @@ from safekey.errors import UserError
 from safekey.training.heads import Pooling
 from safekey.training.pack import Positions
 
-OBJECTIVES = ("qmm", "head", "qsm", "key")
+OBJECTIVES = ("qmm", "head", "qsm", "ksm", "key")
 """The auxiliary objectives; each has a weight and a number of epochs in the config."""
 
 # What TRL offers and the packed step cannot honour: field, the values that are fine, why the others are not.
@@ -70,6 +70,13 @@ class SafeKeyConfig(SFTConfig):  # type: ignore[misc]
     qsm_weight: float = field(
         default=0.0, metadata={"help": "Weight of query swap, our own extension: K under another row's query."}
     )
+    ksm_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Weight of key swap, our own extension: a row of the other label lends a wrong key sentence, the "
+            "loss is on K and all that follows. Its documents are as long as the rows."
+        },
+    )
     key_weight: float = field(
         default=0.0,
         metadata={"help": "Weight of a second ordinary loss on K, nothing hidden: a control for L_qmm."},
@@ -80,7 +87,15 @@ class SafeKeyConfig(SFTConfig):  # type: ignore[misc]
     )
     head_epochs: float = field(default=2.0, metadata={"help": "The same for L_dpsh."})
     qsm_epochs: float = field(default=2.0, metadata={"help": "The same for query swap."})
+    ksm_epochs: float = field(default=2.0, metadata={"help": "The same for key swap."})
     key_epochs: float = field(default=2.0, metadata={"help": "The same for the up-weighted key sentence."})
+    ksm_rest: int = field(
+        default=20,
+        metadata={
+            "help": "Key swap: up to so many tokens of the other row's thinking stand behind its key sentence; how "
+            "many is drawn. A beginning that an attacker prefills may end anywhere."
+        },
+    )
     qmm_positions: Positions = field(
         default="keep",
         metadata={
@@ -149,6 +164,7 @@ class SafeKeyConfig(SFTConfig):  # type: ignore[misc]
                 epochs,
                 "a number of epochs ≥ 0, or -1 for all",
             )
+        _require(_whole(self.ksm_rest) and self.ksm_rest >= 0, "ksm_rest", self.ksm_rest, "a number of tokens ≥ 0")
         theta, rate, cap = self.head_theta, self.head_learning_rate, self.max_tokens_per_micro_batch
         _require(_number(theta) and 0 <= theta <= 1, "head_theta", theta, "a number in [0, 1]")
         _require(rate is None or (_number(rate) and rate > 0), "head_learning_rate", rate, "a number > 0")

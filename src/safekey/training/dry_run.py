@@ -17,7 +17,7 @@ from safekey.training.config import OBJECTIVES
 from safekey.training.encoding import Encoded
 from safekey.training.memory import GIB, Memory, Shape, estimate, model_shape
 from safekey.training.models import weight_dtype
-from safekey.training.pack import document_tokens
+from safekey.training.pack import document_lengths
 from safekey.training.plan import Plan, deal
 from safekey.training.rows import Rows
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from safekey.training.recipe import Settings
 
 PROBLEMS = "data_problems.jsonl"
-NAMES = {"qmm": "QMM (query mask)", "head": "DPSH (safety heads)", "qsm": "query swap", "key": "K up-weighted"}
+NAMES = {"qmm": "QMM (query mask)", "head": "DPSH (safety heads)", "qsm": "query swap", "ksm": "key swap"}
+NAMES |= {"key": "K up-weighted"}
 _PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
 
 
@@ -75,6 +76,7 @@ def forecast(settings: Settings, rows: Rows, config: Any, *, launch: str, proces
         seed=training.seed if training.data_seed is None else training.data_seed,
         drop_last=training.dataloader_drop_last,
         cap=training.max_tokens_per_micro_batch,
+        ksm_rest=training.ksm_rest,
     )
     steps = training.max_steps
     if steps <= 0:
@@ -93,10 +95,10 @@ def forecast(settings: Settings, rows: Rows, config: Any, *, launch: str, proces
         checkpointing=bool(training.gradient_checkpointing),
         bits=bits,
     )
-    tokens = [document_tokens(row) for row in rows.train]
+    tokens = [len(row.input_ids) for row in rows.train]
     return Forecast(
         tokens=tokens,
-        short_tokens=[document_tokens(row, masked=True) - document_tokens(row) for row in rows.train],
+        short_tokens=[document_lengths(row, masked=True)[1] for row in rows.train],
         cut=sum(length >= (training.max_length or 0) for length in tokens),
         largest=largest,
         batch=order.per_step,
@@ -112,20 +114,24 @@ def forecast(settings: Settings, rows: Rows, config: Any, *, launch: str, proces
 def longest_pass(order: Plan, settings: Settings, processes: int, steps: int) -> tuple[int, int]:
     """Return the tokens, and the learnt tokens, of the longest forward pass; the deal of rows is known beforehand."""
     training = settings.training
+    weights = {name: getattr(training, f"{name}_weight") for name in OBJECTIVES}
     tokens = targets = 0
     for step in range(min(steps, 500)):
-        rows = order.step_rows(step)
-        costs = [document_tokens(row, masked=bool(training.qmm_weight)) for row in rows]
+        whole = order.whole(step, weights)  # as in the epochs in which everything is on
+        lengths = whole.lengths(bool(weights["qmm"]))
+        costs = [sum(kinds) for kinds in lengths]
         hands = deal(costs, processes, training.gradient_accumulation_steps, training.max_tokens_per_micro_batch)
         for one in (one for hand in hands for one in hand):
             tokens = max(tokens, sum(costs[i] for i in one))
-            targets = max(targets, sum(_targets(rows[i]) for i in one))
+            targets = max(targets, sum(_targets(whole.rows[i], lengths[i]) for i in one))
     return tokens, targets
 
 
-def _targets(row: Encoded) -> int:
-    key = row.spans.key_sentence
-    return int(len(row.input_ids) - row.first_target + key.stop - key.start)
+def _targets(row: Encoded, lengths: tuple[int, int, int, int]) -> int:
+    """How many tokens of a row's documents are learnt."""
+    key, (full, masked, swapped, recovered) = row.spans.key_sentence, lengths
+    short = (key.stop - key.start) * (bool(masked) + bool(swapped))
+    return int(full - row.first_target + short + (full - key.start if recovered else 0))
 
 
 def _by_epoch(settings: Settings, steps: int, steps_per_epoch: int) -> list[tuple[int, list[str]]]:

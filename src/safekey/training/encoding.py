@@ -30,6 +30,7 @@ class Encoded:
         response_start: index of the first token that SFT learns; defaults to the end of X. It is smaller than that
             where the model itself emits the thinking opener, which belongs to X and yet has to be learnt.
         name: where the row came from, for messages.
+        thinking_end: index behind the thinking's last token; None where nobody said.
     """
 
     input_ids: list[int]
@@ -37,6 +38,7 @@ class Encoded:
     harmful: bool | None = None
     response_start: int | None = None
     name: str = ""
+    thinking_end: int | None = None
 
     @property
     def first_target(self) -> int:
@@ -99,6 +101,7 @@ def encode(
         after = offset - (len(example.response) - len(answer))
         return answer_start + after if after >= 0 else start + max(0, min(inside, len(thinking)))
 
+    thought = _token_slice(firsts, start, start + len(thinking), base).stop or query_end
     understanding, key = slice(0, 0), slice(0, 0)
     if example.understanding_end is not None and example.key_sentence_end is not None:
         u_end, k_end = example.understanding_end, example.key_sentence_end
@@ -119,7 +122,8 @@ def encode(
         ids = ids[:max_length]
     if understanding.start == understanding.stop or key.start == key.stop:
         understanding, key = slice(query_end, query_end), slice(query_end, query_end)
-    return Encoded(ids, Spans(slice(0, query_end), understanding, key), example.harmful, base, _where(example))
+    spans = Spans(slice(0, query_end), understanding, key)
+    return Encoded(ids, spans, example.harmful, base, _where(example), min(thought, len(ids)))
 
 
 def encode_all(

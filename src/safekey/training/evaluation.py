@@ -11,25 +11,24 @@ from torch import nn
 from safekey.training.config import SafeKeyConfig
 from safekey.training.encoding import Encoded
 from safekey.training.metrics import Window, accuracies, head_aurocs
-from safekey.training.pack import Counts, count, document_tokens
-from safekey.training.plan import Piece, deal, partner_queries
+from safekey.training.pack import Counts, count
+from safekey.training.plan import Piece, deal, idle_piece, piece_of
 from safekey.training.step import safekey_loss
 
-_UNIT = Counts(1, 1, 1)  # losses as sums
+_UNIT = Counts(1, 1, 1, 1)  # losses as sums
 
 
-def eval_pieces(rows: Sequence[Encoded], args: SafeKeyConfig, *, ranks: int, rank: int, swapped: bool) -> list[Piece]:
+def eval_pieces(
+    rows: Sequence[Encoded], args: SafeKeyConfig, weights: Mapping[str, float], *, ranks: int, rank: int
+) -> list[Piece]:
     """Return this rank's forward passes over held-out rows, as many on every rank."""
     if not rows:
         return []
-    swaps = partner_queries(rows, args.seed) if swapped else [None] * len(rows)
-    costs = [document_tokens(row, masked=True, swap=swap) for row, swap in zip(rows, swaps, strict=True)]
+    whole = piece_of(list(rows), args.seed, weights, args.ksm_rest)
+    costs = [sum(lengths) for lengths in whole.lengths(masked=True)]
     passes = -(-len(rows) // (ranks * args.per_device_eval_batch_size))
     mine = deal(costs, ranks, passes, args.max_tokens_per_micro_batch)[rank]
-    return [
-        Piece([rows[i] for i in one], [swaps[i] for i in one]) if one else Piece([rows[0]], [None], idle=True)
-        for one in mine
-    ]
+    return [whole.part(one) if one else idle_piece(rows[0]) for one in mine]
 
 
 def evaluate_rows(
@@ -52,7 +51,7 @@ def evaluate_rows(
 
     Returns:
         `loss` (weighted), `loss_sft`, `loss_qmm` (always measured), and where they are part of the objective
-        `loss_dpsh`, `loss_qsm`; `key_accuracy_…`, `head_auroc_…`, and `rows`.
+        `loss_dpsh`, `loss_qsm`, `loss_ksm`; `key_accuracy_…`, `head_auroc_…`, and `rows`.
     """
     window = Window()
     training = model.training
@@ -68,10 +67,12 @@ def evaluate_rows(
                     head_weight=weights["head"],
                     head_theta=args.head_theta,
                     qsm_weight=weights["qsm"],
+                    ksm_weight=weights["ksm"],
                     qmm_positions=args.qmm_positions,
                     key_weight=1.0,
                     counts=_UNIT,
                     swaps=piece.swaps,
+                    wrongs=piece.wrongs,
                     seed=args.seed,
                 )
                 if not piece.idle:
@@ -88,12 +89,13 @@ def _summary(state: Mapping[str, Any], counts: Counts, weights: Mapping[str, flo
         "sft": counts.sft_tokens,
         "qmm": counts.key_tokens,
         "qsm": counts.key_tokens,
+        "ksm": counts.recovery_tokens,
         "key": counts.key_tokens,
         "dpsh": counts.examples,
     }
     losses = {name: sums[f"loss_{name}"] / by for name, by in divisors.items() if by and f"loss_{name}" in sums}
     total = losses.get("sft", 0.0)
-    for objective, name in (("qmm", "qmm"), ("head", "dpsh"), ("qsm", "qsm"), ("key", "key")):
+    for objective, name in (("qmm", "qmm"), ("head", "dpsh"), ("qsm", "qsm"), ("ksm", "ksm"), ("key", "key")):
         total += weights[objective] * losses.get(name, 0.0)
     out = {"loss": total, **{f"loss_{name}": value for name, value in losses.items()}}
     return out | accuracies(sums) | head_aurocs(state["heads"])

@@ -11,7 +11,6 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from safekey.training.pack import document_tokens
 from safekey.training.plan import Piece
 from safekey.training.step import SafeKeyLoss
 
@@ -22,10 +21,10 @@ _PEAK = (
     ("RTX 4090", 165e12), ("RTX 3090", 71e12),
 )  # fmt: skip
 
-_LOSSES = {"sft": "sft", "qmm": "qmm", "head": "dpsh", "qsm": "qsm", "key": "key"}
+_LOSSES = {"sft": "sft", "qmm": "qmm", "head": "dpsh", "qsm": "qsm", "ksm": "ksm", "key": "key"}
 """Objective to loss name: the heads' objective is the loss L_dpsh."""
 
-_HITS = {"visible": "key_hits", "hidden": "masked_hits", "swapped": "swapped_hits"}
+_HITS = {"visible": "key_hits", "hidden": "masked_hits", "swapped": "swapped_hits", "recovered": "recovered_hits"}
 
 
 class Window:
@@ -89,9 +88,10 @@ def summarize(state: Mapping[str, Any], peak_flops: float | None = None) -> dict
 
     Returns:
         `loss` and each `loss_…`: mean over the window's steps in which it was on; `key_accuracy_visible`, `_hidden`,
-        `_swapped`: share of K's tokens predicted right; `head_auroc_understanding`, `_query_and_understanding`;
-        `tokens_per_second`: packed tokens of all ranks over the steps' own time; `packing_efficiency`: packed tokens
-        over those that padded batches of the same documents would hold, one batch per kind of document;
+        `_swapped`, `_recovered`: share of K's tokens predicted right; `head_auroc_understanding`,
+        `_query_and_understanding`; `tokens_per_second`: packed tokens of all ranks over the steps' own time;
+        `packing_efficiency`: packed tokens over those that padded batches of the same documents would hold, one batch
+        per kind of document;
         `step_seconds`; `mfu`.
     """
     sums, out = state["sums"], {}
@@ -113,7 +113,7 @@ def summarize(state: Mapping[str, Any], peak_flops: float | None = None) -> dict
 
 
 def accuracies(sums: Mapping[str, float]) -> dict[str, float]:
-    """Share of K's tokens predicted right with X visible, hidden, swapped; what did not occur is absent."""
+    """Share of K's tokens predicted right: X visible, hidden, swapped; behind a wrong beginning. Absent: not seen."""
     totals = {kind: sums.get(f"total_{kind}", 0.0) for kind in _HITS}
     return {f"key_accuracy_{kind}": sums[f"right_{kind}"] / total for kind, total in totals.items() if total}
 
@@ -145,15 +145,8 @@ def auroc(scores: Sequence[float], positive: Sequence[bool]) -> float | None:
 
 
 def document_lengths(piece: Piece, masked: bool) -> list[list[int]]:
-    """Return the lengths of the A, B and B' documents of a pass, kind by kind."""
-    full = [len(row.input_ids) for row in piece.rows]
-    short = [document_tokens(row, masked=True) - len(row.input_ids) for row in piece.rows if row.spans.complete]
-    swapped = [
-        document_tokens(row, swap=swap) - len(row.input_ids)
-        for row, swap in zip(piece.rows, piece.swaps, strict=True)
-        if swap is not None and row.spans.complete
-    ]
-    return [full, short if masked else [], swapped]
+    """Return the lengths of the A, B, B' and C documents of a pass, kind by kind."""
+    return [[length for length in kind if length] for kind in zip(*piece.lengths(masked), strict=True)]
 
 
 def padded_tokens(kinds: Iterable[Sequence[int]]) -> int:

@@ -1,12 +1,13 @@
 """Many documents in one row: the form in which one forward pass gives every loss.
 
-A row of training data contributes up to three *documents* (METHOD.md, "Facts that make it fast")::
+A row of training data contributes up to four *documents* (METHOD.md, "Facts that make it fast")::
 
-    A   [X U K R answer]   SFT on everything after X; the heads read h over X and U
-    B   [U K]              QMM: X is not there, positions as if it were; loss on K
-    B'  [X' U K]           query swap: another row's X is there instead; loss on K
+    A   [X U K R answer]     SFT on everything after X; the heads read h over X and U
+    B   [U K]                QMM: X is not there, positions as if it were; loss on K
+    B'  [X' U K]             query swap: another row's X is there instead; loss on K
+    C   [X U W K R answer]   key swap: a wrong beginning W, another row's K, stands before K; loss on what follows W
 
-They lie next to each other, A1 B1 B'1 A2 B2 B'2 …, each attending only within itself, with no padding. Once X is
+They lie next to each other, A1 B1 B'1 C1 A2 B2 B'2 C2 …, each attending only within itself, with no padding. Once X is
 hidden, nothing behind K matters to QMM, and U and K cannot see X: the short document is exactly the masked long one.
 """
 
@@ -37,8 +38,11 @@ class Packed:
         lengths: the documents' lengths, in order.
         predictors: where the hidden states lie that predict a learnt token.
         targets: the learnt tokens.
-        masked: which of the targets belong to a B document (QMM).
+        full: which of the targets belong to an A document (SFT).
+        masked: which belong to a B document (QMM).
         swapped: which belong to a B' document (query swap).
+        recovered: which belong to a C document (key swap).
+        recovered_key: which of those belong to K.
         key: which belong to K inside an A document.
         pool: per example with a label and spans: start of X, end of X, start of U, end of U.
         harmful: those examples' labels, 1 harmful, 0 benign.
@@ -49,8 +53,11 @@ class Packed:
     lengths: tuple[int, ...]
     predictors: Int[Tensor, " targets"]
     targets: Int[Tensor, " targets"]
+    full: Bool[Tensor, " targets"]
     masked: Bool[Tensor, " targets"]
     swapped: Bool[Tensor, " targets"]
+    recovered: Bool[Tensor, " targets"]
+    recovered_key: Bool[Tensor, " targets"]
     key: Bool[Tensor, " targets"]
     pool: Int[Tensor, "examples 4"]
     harmful: Int[Tensor, " examples"]
@@ -70,60 +77,42 @@ class Counts:
         sft_tokens: learnt tokens of the A documents.
         key_tokens: tokens of K over the rows that have one.
         examples: rows with spans and a label.
+        recovery_tokens: tokens from K to the end, over those rows.
     """
 
     sft_tokens: int
     key_tokens: int
     examples: int
+    recovery_tokens: int
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            self.sft_tokens + other.sft_tokens, self.key_tokens + other.key_tokens, self.examples + other.examples
-        )
+        return Counts(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
 
 def count(rows: Sequence[Encoded]) -> Counts:
     """Count what normalises the losses of these rows."""
     complete = [row for row in rows if row.spans.complete]
+    labelled = [row for row in complete if row.harmful is not None]
     return Counts(
         sft_tokens=sum(len(row.input_ids) - row.first_target for row in rows),
         key_tokens=sum(row.spans.key_sentence.stop - row.spans.key_sentence.start for row in complete),
-        examples=sum(row.harmful is not None for row in complete),
+        examples=len(labelled),
+        recovery_tokens=sum(len(row.input_ids) - row.spans.key_sentence.start for row in labelled),
     )
 
 
-def swap_partners(rows: Sequence[Encoded], seed: int) -> list[int | None]:
-    """Draw, for each row with spans, another such row whose query replaces its own.
-
-    A random cycle through the rows: nobody gets itself, everybody is used once. Fewer than two rows: no partner.
-
-    Args:
-        rows: the whole step's rows, over all ranks, so that the draw does not depend on how they are split.
-        seed: same seed, same rows, same partners.
-    """
-    eligible = [i for i, row in enumerate(rows) if row.spans.complete]
-    partners: list[int | None] = [None] * len(rows)
-    if len(eligible) > 1:
-        cycle = eligible[:]
-        random.Random(seed).shuffle(cycle)  # noqa: S311 - not a secret
-        for here, there in zip(cycle, cycle[1:] + cycle[:1], strict=True):
-            partners[here] = there
-    return partners
-
-
-def query_ids(row: Encoded) -> list[int]:
-    """X as tokens."""
-    return row.input_ids[row.spans.query]
-
-
-def document_tokens(row: Encoded, *, masked: bool = False, swap: Sequence[int] | None = None) -> int:
-    """How many packed tokens a row costs: A, and B and B' where they are asked for."""
-    total = len(row.input_ids)
-    if row.spans.complete:
-        short = row.spans.key_sentence.stop - row.spans.query.stop
-        total += short if masked else 0
-        total += len(swap) + short if swap is not None else 0
-    return total
+def document_lengths(
+    row: Encoded, *, masked: bool = False, swap: Sequence[int] | None = None, wrong: Sequence[int] | None = None
+) -> tuple[int, int, int, int]:
+    """How many packed tokens a row's A, B, B' and C cost; 0 where one is not asked for."""
+    x, u, k = row.spans.query, row.spans.understanding, row.spans.key_sentence
+    full, short, complete = len(row.input_ids), k.stop - x.stop, row.spans.complete
+    return (
+        full,
+        short if complete and masked else 0,
+        len(swap) + short if complete and swap is not None else 0,
+        full + len(wrong) + k.start - u.stop if complete and wrong is not None else 0,
+    )
 
 
 def pack(
@@ -131,6 +120,7 @@ def pack(
     *,
     masked: bool,
     swaps: Sequence[Sequence[int] | None] | None = None,
+    wrongs: Sequence[Sequence[int] | None] | None = None,
     positions: Positions = "keep",
     seed: int = 0,
 ) -> Packed:
@@ -140,6 +130,7 @@ def pack(
         rows: at least one.
         masked: whether rows with spans get their B document.
         swaps: per row, the tokens of another row's X for B', or None.
+        wrongs: per row, the tokens of the wrong beginning W for C, or None.
         positions: what B's positions say: "keep" starts at |X| as in the paper, "compact" at 0, "jitter" at a random
             offset up to 2·|X| drawn by `seed` (kept positions tell the model how long the hidden query was).
         seed: for "jitter".
@@ -166,11 +157,20 @@ def pack(
             start = {"keep": x.stop, "compact": 0}.get(positions)
             if start is None:  # drawn by the row itself, so that it does not depend on how a batch is split
                 start = random.Random(hash((seed, *row.input_ids))).randint(0, 2 * x.stop)  # noqa: S311 - not a secret
-            build.short(tail, learnt, start, "masked")
+            build.part(tail, ["masked"] * learnt, start)
         swap = swaps[i] if swaps is not None else None
         if swap is not None:
-            build.short([*swap, *tail], learnt, 0, "swapped")
+            build.part([*swap, *tail], ["swapped"] * learnt)
+        wrong = wrongs[i] if wrongs is not None else None
+        if wrong is not None:
+            build.part(recovery(row, wrong), ["recovered_key"] * learnt + ["recovered"] * (len(row.input_ids) - k.stop))
     return build.done()
+
+
+def recovery(row: Encoded, wrong: Sequence[int]) -> list[int]:
+    """C's tokens: W follows U as K does, with the same white space, and K follows W in turn."""
+    u, k = row.spans.understanding, row.spans.key_sentence
+    return [*row.input_ids[: k.start], *wrong, *row.input_ids[u.stop :]]
 
 
 class _Builder:
@@ -200,17 +200,18 @@ class _Builder:
             self.kinds.append("key" if k.start <= at < k.stop else "sft")
         return base
 
-    def short(self, ids: Sequence[int], learnt: int, first_position: int, kind: str) -> None:
+    def part(self, ids: Sequence[int], learnt: Sequence[str], first_position: int = 0) -> None:
+        """Add a document whose last tokens are learnt; `learnt` holds their kinds."""
         base = self._document(ids, first_position)
-        self.predictors += range(base + len(ids) - learnt - 1, base + len(ids) - 1)
-        self.kinds += [kind] * learnt
+        self.predictors += range(base + len(ids) - len(learnt) - 1, base + len(ids) - 1)
+        self.kinds += learnt
 
     def done(self) -> Packed:
         ids = torch.tensor([self.ids])
         predictors = torch.tensor(self.predictors, dtype=torch.long)
 
-        def of(kind: str) -> Tensor:
-            return torch.tensor([name == kind for name in self.kinds], dtype=torch.bool)
+        def of(*kinds: str) -> Tensor:
+            return torch.tensor([name in kinds for name in self.kinds], dtype=torch.bool)
 
         return Packed(
             input_ids=ids,
@@ -218,8 +219,11 @@ class _Builder:
             lengths=tuple(self.lengths),
             predictors=predictors,
             targets=ids[0, predictors + 1],
+            full=of("sft", "key"),
             masked=of("masked"),
             swapped=of("swapped"),
+            recovered=of("recovered", "recovered_key"),
+            recovered_key=of("recovered_key"),
             key=of("key"),
             pool=torch.tensor(self.pool, dtype=torch.long).reshape(-1, 4),
             harmful=torch.tensor(self.harmful, dtype=torch.long),

@@ -18,7 +18,8 @@ from itertools import pairwise
 
 from safekey.errors import UserError
 from safekey.training.encoding import Encoded
-from safekey.training.pack import Counts, count, document_tokens, query_ids, swap_partners
+from safekey.training.pack import Counts, count, document_lengths
+from safekey.training.partners import partner_queries, wrong_beginnings
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,25 @@ class Piece:
     Attributes:
         rows: its rows. Never empty: a rank that has nothing to do repeats a row and is `idle`.
         swaps: per row, the tokens of its query-swap partner's X.
+        wrongs: per row, the tokens of its key-swap beginning.
         idle: the pass only keeps the ranks in step; its loss counts nothing.
     """
 
     rows: list[Encoded]
     swaps: list[list[int] | None]
+    wrongs: list[list[int] | None]
     idle: bool = False
+
+    def lengths(self, masked: bool) -> list[tuple[int, int, int, int]]:
+        """Return the lengths of every row's A, B, B' and C documents, 0 where there is none."""
+        return [
+            document_lengths(row, masked=masked, swap=swap, wrong=wrong)
+            for row, swap, wrong in zip(self.rows, self.swaps, self.wrongs, strict=True)
+        ]
+
+    def part(self, places: Sequence[int]) -> Piece:
+        """Return some of the rows, with what they are lent."""
+        return Piece(*([values[i] for i in places] for values in (self.rows, self.swaps, self.wrongs)))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -75,6 +89,7 @@ class Plan:
         shuffle: bool = True,
         drop_last: bool = False,
         cap: int | None = None,
+        ksm_rest: int = 0,
     ):
         self.rows = rows
         self.per_step = micro_batch * accumulation * world
@@ -85,6 +100,7 @@ class Plan:
         if not self.steps_per_epoch:
             raise UserError(f"{len(rows)} rows do not fill one step of {self.per_step} rows: lower the batch size")
         self._world, self._rank, self._seed, self._shuffle, self._cap = world, rank, seed, shuffle, cap
+        self._ksm_rest = ksm_rest
         self._shortest = min(rows, key=lambda row: len(row.input_ids))
         self._order: tuple[int, list[int]] = (-1, [])
 
@@ -102,28 +118,34 @@ class Plan:
         epoch, within = divmod(step, self.steps_per_epoch)
         return [self.rows[i] for i in self.order(epoch)[within * self.per_step : (within + 1) * self.per_step]]
 
+    def whole(self, step: int, weights: Mapping[str, float]) -> Piece:
+        """Return a step's rows, over all ranks, and what they lend each other under these weights."""
+        return piece_of(self.step_rows(step), self._seed + step, weights, self._ksm_rest)
+
     def work(self, step: int, micro_batches: int, weights: Mapping[str, float]) -> StepWork:
         """Return this rank's share of a step, in the number of micro-batches that the training loop wants."""
-        rows = self.step_rows(step)
-        swaps = partner_queries(rows, self._seed + step) if weights["qsm"] else [None] * len(rows)
-        costs = [
-            document_tokens(row, masked=bool(weights["qmm"]), swap=swap) for row, swap in zip(rows, swaps, strict=True)
-        ]
+        whole = self.whole(step, weights)
+        costs = [sum(lengths) for lengths in whole.lengths(bool(weights["qmm"]))]
         mine = deal(costs, self._world, micro_batches, self._cap)[self._rank]
-        pieces = [
-            Piece([rows[i] for i in piece], [swaps[i] for i in piece])
-            if piece
-            else Piece([self._shortest], [None], idle=True)
-            for piece in mine
-        ]
+        pieces = [whole.part(piece) if piece else idle_piece(self._shortest) for piece in mine]
         borders = [len(pieces) * i // micro_batches for i in range(micro_batches + 1)]
         groups = [pieces[a:b] for a, b in pairwise(borders)]
-        return StepWork(step, groups, count(rows), weights)
+        return StepWork(step, groups, count(whole.rows), weights)
 
 
-def partner_queries(rows: Sequence[Encoded], seed: int) -> list[list[int] | None]:
-    """Return, per row, the query of its query-swap partner among these rows."""
-    return [None if partner is None else query_ids(rows[partner]) for partner in swap_partners(rows, seed)]
+def piece_of(rows: list[Encoded], seed: int, weights: Mapping[str, float], ksm_rest: int) -> Piece:
+    """Return these rows with the partners that the objectives in force need, drawn among them by the seed."""
+    nobody: list[list[int] | None] = [None] * len(rows)
+    return Piece(
+        rows,
+        partner_queries(rows, seed) if weights["qsm"] else nobody,
+        wrong_beginnings(rows, seed, ksm_rest) if weights["ksm"] else nobody,
+    )
+
+
+def idle_piece(row: Encoded) -> Piece:
+    """Return what a rank without rows works on, to keep in step."""
+    return Piece([row], [None], [None], idle=True)
 
 
 def deal(costs: Sequence[int], ranks: int, least: int, cap: int | None) -> list[list[list[int]]]:

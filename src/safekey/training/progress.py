@@ -19,7 +19,7 @@ from transformers import ProgressCallback, TrainerCallback
 
 from safekey.terminal import printable
 
-_LOSSES = ("sft", "qmm", "dpsh", "qsm", "key")
+_LOSSES = ("sft", "qmm", "dpsh", "qsm", "ksm", "key")
 _NOISE = "The tokenizer has new PAD/BOS/EOS tokens"  # transformers adds the template's end of turn to the model's; good
 
 
@@ -97,7 +97,7 @@ def summary_line(logs: Mapping[str, Any], step: int, steps: int) -> str:
     where = f"step {step}/{steps}" if not prefix else f"{prefix.strip('_')} at step {step}"
     parts = ", ".join(f"{name} {found[f'loss_{name}']:.3f}" for name in _LOSSES if f"loss_{name}" in found)
     words = [where, f"loss {found['loss']:.3f}" + (f" ({parts})" if parts else "")]
-    accuracy = [("K right", "visible"), ("hidden", "hidden"), ("swapped", "swapped")]
+    accuracy = [("K right", "visible"), ("hidden", "hidden"), ("swapped", "swapped"), ("recovered", "recovered")]
     seen = [f"{word} {found[f'key_accuracy_{kind}']:.0%}" for word, kind in accuracy if f"key_accuracy_{kind}" in found]
     if seen:
         words.append(", ".join(seen))

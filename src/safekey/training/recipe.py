@@ -39,7 +39,7 @@ NOT_READ = {
     ),
     **dict.fromkeys(
         ("completion_only_loss", "assistant_only_loss", "loss_type", "label_smoothing_factor", "router_aux_loss_coef"),
-        "the losses are SafeKey's: see 'qmm_weight', 'head_weight', 'qsm_weight' and 'key_weight'",
+        "the losses are SafeKey's: see 'qmm_weight', 'head_weight', 'qsm_weight', 'ksm_weight' and 'key_weight'",
     ),
     "hub_token": "secrets come from the environment only: set HF_TOKEN",
     **dict.fromkeys(("eos_token", "pad_token"), "the model's own template ends a turn, and nothing is padded"),

@@ -23,7 +23,8 @@ from safekey.training.attention import document_attention
 from safekey.training.encoding import Encoded
 from safekey.training.heads import SafetyHeads
 from safekey.training.losses import dual_path_loss, linear_cross_entropy
-from safekey.training.pack import Counts, Packed, Positions, count, pack, query_ids, swap_partners
+from safekey.training.pack import Counts, Packed, Positions, count, pack
+from safekey.training.partners import partner_queries, wrong_beginnings
 
 HEADS_NAME = "safekey_heads"
 """The heads' name as a submodule of the causal language model."""
@@ -34,11 +35,12 @@ class SafeKeyLoss:
     """The losses of one batch, each a scalar with its own gradient; a loss that is off is a plain 0.
 
     Attributes:
-        total: sft + qmm_weight·qmm + head_weight·dpsh + qsm_weight·qsm + key_weight·key.
+        total: sft + qmm_weight·qmm + head_weight·dpsh + qsm_weight·qsm + ksm_weight·ksm + key_weight·key.
         sft: L_sft, mean over response tokens.
         qmm: L_qmm, mean over tokens of K with the query hidden.
         dpsh: L_dpsh, mean over examples.
         qsm: query swap, mean over tokens of K under another row's query.
+        ksm: key swap, mean over the tokens from K on, behind a wrong beginning.
         key: mean over tokens of K with everything visible (the up-weighting control).
         metrics: sums and counts for logging, detached; see `StepMetrics`.
     """
@@ -48,6 +50,7 @@ class SafeKeyLoss:
     qmm: Float[Tensor, ""]
     dpsh: Float[Tensor, ""]
     qsm: Float[Tensor, ""]
+    ksm: Float[Tensor, ""]
     key: Float[Tensor, ""]
     metrics: StepMetrics
 
@@ -61,6 +64,7 @@ class StepMetrics:
         key_hits: tokens of K predicted right with X visible, and how many there were.
         masked_hits: the same with X hidden (0 of 0 while QMM is off).
         swapped_hits: the same under another query (0 of 0 while query swap is off).
+        recovered_hits: the same behind a wrong beginning (0 of 0 while key swap is off).
         head_logits: both heads' logits per example (empty while the heads are off).
         harmful: those examples' labels.
     """
@@ -69,6 +73,7 @@ class StepMetrics:
     key_hits: tuple[Tensor, int]
     masked_hits: tuple[Tensor, int]
     swapped_hits: tuple[Tensor, int]
+    recovered_hits: tuple[Tensor, int]
     head_logits: Float[Tensor, "examples 2"]
     harmful: Int[Tensor, " examples"]
 
@@ -93,11 +98,13 @@ def safekey_loss(
     head_weight: float = 0.2,
     head_theta: float = 0.5,
     qsm_weight: float = 0.0,
+    ksm_weight: float = 0.0,
     key_weight: float = 0.0,
     qmm_positions: Positions = "keep",
     detach_heads: bool = False,
     counts: Counts | None = None,
     swaps: Sequence[Sequence[int] | None] | None = None,
+    wrongs: Sequence[Sequence[int] | None] | None = None,
     seed: int = 0,
     chunk: int | None = None,
 ) -> SafeKeyLoss:
@@ -112,12 +119,15 @@ def safekey_loss(
         head_weight: weight of the dual-path safety head; 0 leaves the heads out.
         head_theta: θ, the share of the head that sees U alone, in [0, 1].
         qsm_weight: weight of query swap (ORGANISM.md), our own extension.
+        ksm_weight: weight of key swap (docs/training.md), our own extension.
         key_weight: weight of an extra ordinary loss on K, a control: up-weighting without masking.
         qmm_positions: positions of the masked documents, see `pack`.
         detach_heads: train the heads without a gradient into the model.
         counts: what the sums are divided by: this batch's own counts, or those of the whole step over all
             micro-batches and ranks, so that the sum of the parts is the loss of the whole.
         swaps: per row, the tokens of another row's query; default: drawn inside this batch by `seed`.
+        wrongs: per row, the tokens of key swap's wrong beginning; default: drawn inside this batch by `seed`, another
+            row's key sentence alone.
         seed: for drawing partners and jittered positions.
         chunk: targets per piece of the cross-entropy; default by memory.
 
@@ -128,20 +138,19 @@ def safekey_loss(
     attached = getattr(causal_lm, HEADS_NAME, None)
     used = (heads or attached) if head_weight else None
     _check_heads(causal_lm, used, head_weight)
-    if qsm_weight and swaps is None:
-        partners = swap_partners(rows, seed)
-        swaps = [None if partner is None else query_ids(rows[partner]) for partner in partners]
-    if not qsm_weight:
-        swaps = None
+    swaps = (partner_queries(rows, seed) if swaps is None else swaps) if qsm_weight else None
+    wrongs = (wrong_beginnings(rows, seed, rest=0) if wrongs is None else wrongs) if ksm_weight else None
     device = next(causal_lm.parameters()).device
-    packed = pack(rows, masked=bool(qmm_weight), swaps=swaps, positions=qmm_positions, seed=seed).to(device)
+    masked = bool(qmm_weight)
+    packed = pack(rows, masked=masked, swaps=swaps, wrongs=wrongs, positions=qmm_positions, seed=seed).to(device)
     total = counts or count(rows)
     # One choice of targets, divisor and weight per loss. The weighted sum of all is differentiated inside the step
     # (see `linear_cross_entropy`), so that `total` costs one backward pass less of the head than the parts would.
     parts = {
-        "sft": (~(packed.masked | packed.swapped), total.sft_tokens, 1.0),
+        "sft": (packed.full, total.sft_tokens, 1.0),
         "qmm": (packed.masked, total.key_tokens, qmm_weight),
         "qsm": (packed.swapped, total.key_tokens, qsm_weight),
+        "ksm": (packed.recovered, total.recovery_tokens, ksm_weight),
         "key": (packed.key, total.key_tokens, key_weight),
     }
     wide = torch.promote_types(next(causal_lm.parameters()).dtype, torch.float32)
@@ -327,6 +336,7 @@ def _metrics(packed: Packed, hits: Bool[Tensor, " targets"], logits: Tensor) -> 
         key_hits=of(packed.key),
         masked_hits=of(packed.masked),
         swapped_hits=of(packed.swapped),
+        recovered_hits=of(packed.recovered_key),
         head_logits=logits.detach(),
         harmful=packed.harmful if len(logits) else packed.harmful[:0],
     )

@@ -78,7 +78,7 @@ class SafeKeyTrainer(PersistentTrainer):
     Attributes:
         problems: the rows that could not be encoded, and why. They are left out, and logged as a warning.
         heads: the safety heads, None when `head_weight` is 0 or the labels are all of one class.
-        weights: full weights of the auxiliary objectives ("qmm", "head", "qsm", "key").
+        weights: full weights of the auxiliary objectives ("qmm", "head", "qsm", "ksm", "key").
         data_counts: how many training rows there are, take part in SFT only, are harmful, benign, left out.
 
     Raises:
@@ -181,6 +181,7 @@ class SafeKeyTrainer(PersistentTrainer):
             shuffle=args.train_sampling_strategy == "random",
             drop_last=args.dataloader_drop_last,
             cap=args.max_tokens_per_micro_batch,
+            ksm_rest=args.ksm_rest,
         )
         return DataLoader(range(self.plan.loop_length), batch_size=1)  # type: ignore[arg-type]
 
@@ -245,11 +246,13 @@ class SafeKeyTrainer(PersistentTrainer):
             head_weight=weights["head"],
             head_theta=args.head_theta,
             qsm_weight=weights["qsm"],
+            ksm_weight=weights["ksm"],
             key_weight=weights["key"],
             qmm_positions=args.qmm_positions,
             detach_heads=args.detach_heads,
             counts=work.counts,
             swaps=piece.swaps,
+            wrongs=piece.wrongs,
             seed=args.seed + work.step,
         )
         if piece.idle:
@@ -316,7 +319,7 @@ class SafeKeyTrainer(PersistentTrainer):
         rows = self._encode(given, self.processing_class, self.args) or []
         weights = {**self.weights, "head": self.weights["head"] if self.heads is not None else 0.0}
         args = self.args
-        pieces = eval_pieces(rows, args, ranks=args.world_size, rank=args.process_index, swapped=bool(weights["qsm"]))
+        pieces = eval_pieces(rows, args, weights, ranks=args.world_size, rank=args.process_index)
         self.callback_handler.eval_dataloader = pieces
 
         def show_progress() -> None:
