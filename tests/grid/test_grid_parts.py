@@ -11,13 +11,14 @@ import pytest
 from safekey.cli import main
 from safekey.cli_grid import grid_order, parse_seeds
 from safekey.errors import UserError
-from safekey.grid.arms import ARMS, BASE, choose
+from safekey.grid.arms import ARMS, BASE, OBJECTIVES, choose
 from safekey.grid.folder import GridFolder, Job
 from safekey.grid.pool import room, threads_each
 from safekey.grid.progress import clock, share_done
 from safekey.grid.results import common_ground
 from safekey.grid.run import prepare
 from safekey.organism import write_world
+from safekey.training import config
 from safekey.training.recipe import build_settings, load_recipe
 
 
@@ -34,17 +35,20 @@ def words(world: Path, *more: str) -> list[str]:
 
 
 def test_an_arm_keeps_the_recipes_weights_and_switches_the_rest_off() -> None:
+    assert config.OBJECTIVES == OBJECTIVES
+
     def weights(arm: str) -> dict[str, float]:
         recipe = load_recipe("organism", ["data=x", "qmm_weight=0.7", "head_weight=0.3", *ARMS[arm].overrides])
         training = build_settings(recipe).training
-        return {name: getattr(training, f"{name}_weight") for name in ("qmm", "head", "qsm", "key")}
+        return {name: getattr(training, f"{name}_weight") for name in OBJECTIVES}
 
-    off = {"qmm": 0, "head": 0, "qsm": 0, "key": 0}
+    off = dict.fromkeys(OBJECTIVES, 0)
     assert weights("sft") == off
     assert weights("dpsh") == {**off, "head": 0.3}
     assert weights("qmm") == {**off, "qmm": 0.7}
     assert weights("safekey") == {**off, "qmm": 0.7, "head": 0.3}
     assert weights("qsm") == {**off, "qsm": 1.0}
+    assert weights("qsm-ksm") == {**off, "qsm": 0.3, "ksm": 0.3}
     assert weights("key") == {**off, "key": 0.2}
     assert weights("detached") == {**off, "head": 0.3}
     assert build_settings(load_recipe("organism", ["data=x", *ARMS["detached"].overrides])).training.detach_heads

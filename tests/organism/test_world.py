@@ -57,7 +57,7 @@ def test_training_rows_load_with_true_spans(paths: Paths) -> None:
     rows = [json.loads(line) for line in paths.train.read_text(encoding="utf-8").splitlines()]
     assert [sum(e.harmful is label for e in examples) for label in (True, False)] == [1000, 1000]
     assert all(row["attack"] == "none" for row in rows if row["harmful"])
-    assert sum(row["attack"] != "none" for row in rows) == 100
+    assert sum(row["attack"] != "none" for row in rows) == 300
     assert {e.span_source for e in examples} == {"given"}
     for example in examples:
         assert example.understanding.endswith(".")

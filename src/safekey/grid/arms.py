@@ -30,9 +30,13 @@ class Arm:
     about: str
 
 
+OBJECTIVES = ("qmm", "head", "qsm", "ksm", "key")
+"""The auxiliary objectives, as `safekey.training.config` names them (a test compares; that module loads torch)."""
+
+
 def _off(*kept: str) -> tuple[str, ...]:
     """Switch every auxiliary objective off but those named, which stay as the recipe says."""
-    return tuple(f"{name}_weight=0" for name in ("qmm", "head", "qsm", "key") if name not in kept)
+    return tuple(f"{name}_weight=0" for name in OBJECTIVES if name not in kept)
 
 
 ARMS: Mapping[str, Arm] = {
@@ -48,6 +52,11 @@ ARMS: Mapping[str, Arm] = {
             "safekey-qsm",
             (*_off("qmm", "head", "qsm"), "qsm_weight=1.0", "qsm_epochs=-1"),
             "the published method and query swap",
+        ),
+        Arm(
+            "qsm-ksm",
+            (*_off("qsm", "ksm"), "qsm_weight=0.3", "qsm_epochs=-1", "ksm_weight=0.3", "ksm_epochs=-1"),
+            "SFT, query swap and key swap (ours), from the first step",
         ),
         Arm("key", (*_off("key"), "key_weight=0.2"), "control: the key sentence up-weighted, nothing hidden"),
         Arm("detached", (*_off("head"), "detach_heads=true"), "control: heads that cannot reach the model"),

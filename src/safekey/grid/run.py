@@ -17,7 +17,7 @@ from rich.console import Console
 from safekey.errors import UserError
 from safekey.evals.plan import Order as Evaluation
 from safekey.evals.run import now, plain_values, versions
-from safekey.grid.arms import BASE, REFERENCE, Arm
+from safekey.grid.arms import BASE, OBJECTIVES, REFERENCE, Arm
 from safekey.grid.folder import GridFolder, Job
 from safekey.grid.job import Task
 from safekey.grid.pool import Ended, room, run_jobs, threads_each
@@ -164,7 +164,7 @@ def _check_arms(
 def _objective(training: Any) -> dict[str, Any]:
     """Return what arms differ by, where it has an effect."""
     found = dict(training.to_dict())
-    for name in ("qmm", "head", "qsm", "key"):
+    for name in OBJECTIVES:
         if not found.get(f"{name}_weight"):
             found.pop(f"{name}_epochs", None)
     if not found.get("head_weight"):

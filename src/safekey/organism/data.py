@@ -41,7 +41,7 @@ FILES = {
 conversations, prefilled beginnings, look-alikes, wrapped allowed deeds, problems."""
 
 HARMFUL, BENIGN = 1000, 1000  # fine-tuning rows
-WRAPPED_SHARE = 0.1  # of the benign rows; harmful ones are never wrapped
+WRAPPED_SHARE = 0.3  # of the benign rows; harmful ones are never wrapped
 PROBLEM_SHARE = 0.1  # of the benign rows
 SUMS = 96  # for evaluation, as many as questions for prices
 ONE_TURN = tuple(name for name, forms in speech.ATTACKS.items() if all(len(form.turns) == 1 for form in forms))
