@@ -69,3 +69,8 @@ def test_two_thousand_rows_against_five_thousand_prompts_in_seconds() -> None:
     report = overlap([*texts[:1990], *texts[2000:2010]], items)
     assert time.perf_counter() - start < 120  # a guard against quadratic time
     assert report.ids == {str(number) for number in range(10)}
+
+
+def test_a_prompt_that_is_asked_several_times_counts_once() -> None:
+    report = overlap([LONG], [item("a", LONG), item("a", LONG), item("b", "nothing of the kind")])
+    assert (report.items, len(report.matches), report.rate) == (2, 1, 0.5)

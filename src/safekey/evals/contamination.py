@@ -132,7 +132,7 @@ def overlap(train_rows: Iterable[Example | str], items: Sequence[Item], n: int =
             matches.append(Match(item_id, how[order], place, "" if isinstance(row, str) else row.id, share))
     names = {item.benchmark for item in items}
     name = names.pop() if len(names) == 1 else ""
-    return Overlap(name, len(items), len(rows), n, tuple(matches), name in BY_DESIGN)
+    return Overlap(name, len({item.id for item in items}), len(rows), n, tuple(matches), name in BY_DESIGN)
 
 
 def _texts(item: Item) -> list[str]:

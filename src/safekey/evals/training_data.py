@@ -44,11 +44,10 @@ def contamination(model: str, benchmarks: Sequence[Items]) -> tuple[dict[str, di
     found: dict[str, dict[str, Any]] = {}
     for items in benchmarks if rows else ():
         result = overlap(rows, items)
-        asked = len({item.behaviour or item.id for item in items})
         found[items.benchmark.name] = {
             "overlapping": len(result.matches),
-            "items": asked,
-            "share": len(result.matches) / asked if asked else 0.0,
+            "items": result.items,
+            "share": result.rate,
             "ids": sorted(result.ids),
             "training_rows": len(rows),
             "warning": result.describe(),
