@@ -32,10 +32,6 @@ ARMS: dict[str, tuple[str, ...]] = {
     "qsm": ("qmm_weight=0", "head_weight=0", "qsm_weight=1.0", "qsm_epochs=2"),
     "qsm-all-epochs": ("qmm_weight=0", "head_weight=0", "qsm_weight=1.0", "qsm_epochs=-1"),
     "ksm": ("qmm_weight=0", "head_weight=0", "ksm_weight=1.0", "ksm_epochs=-1"),
-    "qsm+ksm": (
-        *("qmm_weight=0", "head_weight=0", "qsm_weight=0.3", "qsm_epochs=-1"),
-        *("ksm_weight=0.3", "ksm_epochs=-1"),
-    ),
 }
 SHOWN: tuple[str, ...] = (
     *("plain_asr", "plain_refused", "wrapped_asr", "wrapped_refused", "wrapped_understood", "look_alike_refused"),

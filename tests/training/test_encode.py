@@ -52,6 +52,8 @@ def test_prompt_equals_inference_and_response_decodes(name: str, kind: str) -> N
     assert tok.decode(enc.input_ids[enc.spans.understanding]).strip() == made.understanding
     assert tok.decode(enc.input_ids[enc.spans.key_sentence]).strip() == made.key_sentence
     assert enc.spans.query.stop == enc.spans.understanding.start
+    thinking = made.response.removeprefix("<think>\n").partition("\n</think>")[0]
+    assert tok.decode(enc.input_ids[enc.spans.query.stop : enc.thinking_end]).strip() == thinking.strip()
     assert enc.harmful is True
 
 
@@ -151,6 +153,7 @@ def test_truncation_keeps_spans_and_drops_the_end_token() -> None:
     assert cut.input_ids == whole.input_ids[: len(cut.input_ids)]
     assert len(cut.input_ids) == whole.spans.key_sentence.stop + 2
     assert cut.spans == whole.spans
+    assert cut.thinking_end == min(whole.thinking_end, len(cut.input_ids))
     assert cut.input_ids[-1] != tok.eos_token_id
     with pytest.raises(EncodeError, match=r"f\.jsonl, row 7, field 'response': needs \d+ tokens"):
         encode(replace(row(), file="f.jsonl", row=7), tok, max_length=whole.spans.key_sentence.stop - 1)
