@@ -45,7 +45,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="set a key of the recipe for every arm")
     grid = parser.add_argument_group("the grid")
     grid.add_argument("--arms", metavar="NAME,NAME", default=_ARMS,
-                      help=f"packaged arms (default {_ARMS}; also qsm, safekey-qsm, key, detached)")  # fmt: skip
+                      help=f"packaged arms (default {_ARMS}; also qsm, ksm, safekey-qsm, key, detached)")  # fmt: skip
     grid.add_argument("--arm", metavar="NAME='key=value …'", action="append", default=[],
                       help="an arm of your own: overrides on the recipe; repeatable")  # fmt: skip
     grid.add_argument("--seeds", metavar="N|S,S", default="3", help="how many seeds, or which (default 3: 0, 1, 2)")

@@ -48,7 +48,7 @@ def test_an_arm_keeps_the_recipes_weights_and_switches_the_rest_off() -> None:
     assert weights("qmm") == {**off, "qmm": 0.7}
     assert weights("safekey") == {**off, "qmm": 0.7, "head": 0.3}
     assert weights("qsm") == {**off, "qsm": 1.0}
-    assert weights("qsm-ksm") == {**off, "qsm": 0.3, "ksm": 0.3}
+    assert weights("ksm") == {**off, "ksm": 1.0}
     assert weights("key") == {**off, "key": 0.2}
     assert weights("detached") == {**off, "head": 0.3}
     assert build_settings(load_recipe("organism", ["data=x", *ARMS["detached"].overrides])).training.detach_heads

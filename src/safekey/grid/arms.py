@@ -53,11 +53,7 @@ ARMS: Mapping[str, Arm] = {
             (*_off("qmm", "head", "qsm"), "qsm_weight=1.0", "qsm_epochs=-1"),
             "the published method and query swap",
         ),
-        Arm(
-            "qsm-ksm",
-            (*_off("qsm", "ksm"), "qsm_weight=0.3", "qsm_epochs=-1", "ksm_weight=0.3", "ksm_epochs=-1"),
-            "SFT, query swap and key swap (ours), from the first step",
-        ),
+        Arm("ksm", (*_off("ksm"), "ksm_weight=1.0", "ksm_epochs=-1"), "SFT and key swap (ours), from the first step"),
         Arm("key", (*_off("key"), "key_weight=0.2"), "control: the key sentence up-weighted, nothing hidden"),
         Arm("detached", (*_off("head"), "detach_heads=true"), "control: heads that cannot reach the model"),
     )
