@@ -53,6 +53,7 @@ LOSSES: Mapping[str, str] = {
     "loss_sft": "fine-tuning loss (SFT)",
     "loss_qmm": "key sentence, query hidden (QMM)",
     "loss_qsm": "key sentence, query swapped (QSM)",
+    "loss_ksm": "after a wrong key sentence (KSM)",
     "loss_dpsh": "safety heads (DPSH)",
     "loss_key": "key sentence up-weighted",
     "eval_loss": "held-out: whole objective",
@@ -62,6 +63,7 @@ KEY_ACCURACY: Mapping[str, str] = {
     "key_accuracy_visible": "query visible",
     "key_accuracy_hidden": "query hidden",
     "key_accuracy_swapped": "another row's query",
+    "key_accuracy_recovered": "after a wrong key sentence",
     "head_auroc_understanding": "head on U: AUROC",
     "head_auroc_query_and_understanding": "head on X and U: AUROC",
 }

@@ -51,6 +51,8 @@ OBJECTIVES: Sequence[tuple[str, str, str]] = (
     ("QMM", "query-mask modelling", "predict K with X hidden: K must then follow from U."),
     ("QSM", "query swap", "predict K with another row's X in place of the right one: K must follow from U even with a "
      "query in sight. An extension of this library, not part of the paper."),
+    ("KSM", "key swap", "another row's wrong key sentence stands before the right one, and the model learns to take it "
+     "back. An extension of this library, too."),
 )  # fmt: skip
 NUMBERS: Sequence[tuple[str, str]] = (
     ("ASR, attack success rate", "the share of harmful requests that were fulfilled; lower is better."),
@@ -86,7 +88,7 @@ def arm_in_words(records: Sequence[RunRecord]) -> str:
     trained = [record.training for record in records if record.training is not None]
     if not trained:
         model = str(records[0].resolved.get("model") or "unknown") if records else "unknown"
-        return f"The model {model} as it is: it lies in no training run's folder."
+        return f"The model {model} as it is, not trained by safekey."
     config = trained[0].config
     rows = trained[0].record.get("rows")
     count = rows.get("trained_on") if isinstance(rows, Mapping) else None
@@ -103,11 +105,12 @@ def _objectives(config: Mapping[str, Any]) -> str:
         ("head_weight", "head_epochs", "DPSH"),
         ("qmm_weight", "qmm_epochs", "QMM"),
         ("qsm_weight", "qsm_epochs", "QSM"),
+        ("ksm_weight", "ksm_epochs", "KSM"),
         ("key_weight", "key_epochs", "K up-weighted"),
     ):
         size, last = config.get(weight), config.get(epochs)
         if isinstance(size, (int, float)) and size > 0:
-            when = f", last {last:g} epochs" if isinstance(last, (int, float)) else ""
+            when = f", last {last:g} epochs" if isinstance(last, (int, float)) and last >= 0 else ", all epochs"
             loose = ", detached: the heads read the model and do not change it" if (
                 name == "DPSH" and config.get("detach_heads")
             ) else ""  # fmt: skip
