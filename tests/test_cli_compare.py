@@ -121,3 +121,24 @@ def test_one_line_for_every_mistake(
 ) -> None:
     monkeypatch.chdir(runs)
     assert expected in error(words, capsys)
+
+
+def test_prefilling_attacks_stand_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, unsafe in (("sft", 5.0), ("ksm", 1.0)):
+        forced = [completion("prefill", f"p{number}", attack="prefill-5") for number in range(40)]
+        rows = [(row, [verdict(row, unsafe)]) for row in forced]
+        write_run(tmp_path / name, [*simple([1.0] * 40), *rows])
+    found = json.loads(out([str(tmp_path / "sft"), str(tmp_path / "ksm"), "--json"], capsys))
+    asr = next(row for row in found["comparisons"] if row["metric"] == "asr")
+    assert (asr["difference"]["arm_rate"], asr["difference"]["reference_rate"], asr["expected"]) == (0.0, 0.0, 40)
+    assert found["apart"]["comparisons"][0]["difference"]["estimate"] == -1.0
+    assert found["verdicts"]["ksm"]["verdict"] == "no-difference"
+    for words in ([], ["--markdown"]):
+        assert "The prefilling attack, apart" in out([str(tmp_path / "sft"), str(tmp_path / "ksm"), *words], capsys)
+    only = [tmp_path / f"{name}-only" for name in ("sft", "ksm")]
+    for path, unsafe in zip(only, (5.0, 1.0), strict=True):
+        forced = [completion("prefill", f"p{number}", attack="prefill-5") for number in range(40)]
+        write_run(path, [(row, [verdict(row, unsafe)]) for row in forced])
+    alone = json.loads(out([*map(str, only), "--json"], capsys))  # nothing but prefills: they are the comparison
+    assert alone["apart"] is None
+    assert alone["comparisons"][0]["difference"]["estimate"] == -1.0

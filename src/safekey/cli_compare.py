@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Discordant = Mapping[tuple[str, str], Discordances]  # arm, metric
 
 _WIDTH = 130  # of the table where there is no terminal
+APART = "The prefilling attack, apart (it writes the beginning of the model's own thinking)"
 _TITLES = {"asr": "ASR", "orr": "ORR", "accuracy": "reasoning"}
 _EXAMPLES = """examples:
   safekey compare runs/eval-sft runs/eval-safekey runs/eval-qmm          the first is the reference
@@ -65,25 +66,28 @@ def run_compare(args: argparse.Namespace) -> int:
     if args.discordant < 0:
         raise UserError(f"--discordant {args.discordant}: expected a number from 0")
     arms, reference = arms_of(args.runs, args.arm, args.reference)
-    from safekey.evals.compare import compare, discordant
+    from safekey.evals.compare import compare, discordant, split_apart
     from safekey.evals.pairing import METRICS
     from safekey.evals.run_outcomes import collect
 
     found = collect(arms, judges=args.judge, part=args.part, allow_different_settings=args.allow_different_settings)
-    report = compare(found.outcomes, reference, margin=args.margin / 100, by_benchmark=args.by_benchmark)
+    outcomes, alone = split_apart(found.outcomes)
+    report = compare(outcomes, reference, margin=args.margin / 100, by_benchmark=args.by_benchmark)
+    apart = compare(alone, reference, margin=args.margin / 100) if alone else None
     measured = {(row.arm, row.metric) for row in report.comparisons}
     differing: Discordant = {
-        (arm, metric): discordant(found.outcomes, arm, reference, metric)
+        (arm, metric): discordant(outcomes, arm, reference, metric)
         for arm in report.verdicts
         for metric in METRICS
         if (arm, metric) in measured
     }
     if args.json:
-        print(json.dumps(_as_json(report, found, differing, args.discordant), indent=2))
+        known = _as_json(report, found, differing, args.discordant)
+        print(json.dumps({**known, "apart": None if apart is None else asdict(apart)}, indent=2))
     elif args.markdown:
-        print(printable(_as_markdown(report, found, differing, args.discordant)), end="")
+        print(printable(_as_markdown(report, apart, found, differing, args.discordant)), end="")
     else:
-        _print(report, found, differing, args.discordant)
+        _print(report, apart, found, differing, args.discordant)
     return 0
 
 
@@ -193,7 +197,7 @@ def _listed(report: Report, differing: Discordant, most: int) -> list[tuple[str,
     return listed
 
 
-def _print(report: Report, found: Collected, differing: Discordant, most: int) -> None:
+def _print(report: Report, apart: Report | None, found: Collected, differing: Discordant, most: int) -> None:
     from rich.console import Console
 
     from safekey.evals.comparison_tables import rich_table
@@ -208,6 +212,9 @@ def _print(report: Report, found: Collected, differing: Discordant, most: int) -
         console.print(f"\n{printable(verdict.sentence)}", style="bold", **plain)
         for line in (verdict.scope, *verdict.caveats):
             console.print(f"  {printable(line)}", **plain)
+    if apart is not None:
+        console.print(f"\n{APART}:", **plain)
+        console.print(rich_table(apart))
     console.print("\n" + "\n".join(_lost(report) or ["No pair was lost."]), **plain)
     for heading, examples in _listed(report, differing, most):
         console.print(f"\n{heading}", **plain)
@@ -215,10 +222,12 @@ def _print(report: Report, found: Collected, differing: Discordant, most: int) -
             console.print(f"  {line}", **plain)
 
 
-def _as_markdown(report: Report, found: Collected, differing: Discordant, most: int) -> str:
+def _as_markdown(report: Report, apart: Report | None, found: Collected, differing: Discordant, most: int) -> str:
     from safekey.evals.comparison_tables import markdown_table
 
     lines = [markdown_table(report)]
+    if apart is not None:
+        lines += [f"{APART}:", "", markdown_table(apart)]
     lines += [f"- {_inert(line)}" for line in [*_about(found), *_lost(report)]]
     for heading, examples in _listed(report, differing, most):
         lines += ["", f"{_inert(heading)}:", "", *(f"- {_inert(line)}" for line in examples)]

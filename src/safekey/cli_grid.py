@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safekey.cli_analyze import function_of
+from safekey.cli_compare import APART
 from safekey.cli_eval import evaluation_options, evaluation_order
 from safekey.cli_train import accept_mixed_order
 from safekey.errors import UserError
@@ -191,7 +192,7 @@ def show(results: Results, console: Console) -> None:
         for line in (verdict.scope, *verdict.caveats):
             wide.print(f"  {printable(line)}", **plain)
     if results.apart is not None:
-        wide.print("\nThe prefilling attack, apart (it writes the beginning of the model's own thinking):", **plain)
+        wide.print(f"\n{APART}:", **plain)
         wide.print(rich_table(results.apart))
     for line in (results.ground, *results.found.notes):
         if line:

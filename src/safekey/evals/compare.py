@@ -32,6 +32,9 @@ from safekey.evals.verdict import ArmVerdict, judge
 
 Interval = tuple[float, float]
 
+APART = ("prefill",)
+"""Benchmarks compared on their own: a prefilling attack holds the model's pen, another threat than a prompt's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -155,6 +158,13 @@ def compare(
         for name in wanted
     }
     return Report(reference, comparisons, verdicts, alpha, margin, family)
+
+
+def split_apart(outcomes: Iterable[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
+    """Return what the headline is about, and the benchmarks of `APART`; without others these are the headline."""
+    rows = list(outcomes)
+    together = [row for row in rows if row.benchmark not in APART]
+    return (together, [row for row in rows if row.benchmark in APART]) if together else (rows, [])
 
 
 def discordant(outcomes: Iterable[Outcome], arm: str, reference: str, metric: Metric) -> Discordances:

@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from safekey.errors import UserError
-from safekey.evals.compare import Report, compare
+from safekey.evals.compare import Report, compare, split_apart
 from safekey.evals.comparison_tables import markdown_table
 from safekey.evals.run import write, write_json
 from safekey.evals.run_outcomes import Collected, collect
 from safekey.grid.folder import GridFolder, Job, read_json
-
-APART = ("prefill",)
-"""Benchmarks compared on their own: a prefilling attack holds the model's pen, another threat than a prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +21,7 @@ class Results:
     """A grid's comparison.
 
     Attributes:
-        report: every arm against the reference, without the benchmarks of `APART`.
+        report: every arm against the reference, without the prefilling attack.
         apart: the same on these alone; None where there are none.
         found: the outcomes of all, and notes.
         ground: what all arms had in common: rows, steps, seeds.
@@ -57,10 +54,9 @@ def results(folder: GridFolder, reference: str, *, margin: float = 0.03, judges:
     settings = folder.settings
     ground = common_ground([job for job in folder.jobs(list(settings["arms"]), settings["seeds"]) if job.done])
     found = collect({arm: [str(run) for run in some] for arm, some in runs.items()}, judges=judges)
-    together = [row for row in found.outcomes if row.benchmark not in APART]
-    alone = [row for row in found.outcomes if row.benchmark in APART]
-    report = compare(together or alone, reference, margin=margin)
-    apart = compare(alone, reference, margin=margin) if alone and together else None
+    together, alone = split_apart(found.outcomes)
+    report = compare(together, reference, margin=margin)
+    apart = compare(alone, reference, margin=margin) if alone else None
     return Results(report, apart, found, ground, runs)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from safekey.evals.arm_rates import ArmRate, arm_rates
-from safekey.evals.compare import Comparison, Report, compare
+from safekey.evals.compare import Comparison, Report, compare, split_apart
 from safekey.evals.paired import holm
 from safekey.evals.pairing import METRICS, Metric, Outcome
 from safekey.evals.run_outcomes import Collected, collect, judged
@@ -120,8 +120,7 @@ def gather(
         part=part,
         allow_different_settings=allow_different_settings,
     )
-    main = [row for row in found.outcomes if row.benchmark != PREFILL]
-    forced = [row for row in found.outcomes if row.benchmark == PREFILL]
+    main, forced = split_apart(found.outcomes)
     slices = _slices(found)
     return Material(
         arms=tuple(ordered),
