@@ -142,3 +142,20 @@ def test_prefilling_attacks_stand_apart(tmp_path: Path, capsys: pytest.CaptureFi
     alone = json.loads(out([*map(str, only), "--json"], capsys))  # nothing but prefills: they are the comparison
     assert alone["apart"] is None
     assert alone["comparisons"][0]["difference"]["estimate"] == -1.0
+
+
+def test_a_grid_is_compared_by_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "grid.yaml").write_text(
+        "recipe: r\narms: {base: [], qmm: [], sft: []}\nseeds: [0, 1]\nreference: sft\n"
+    )
+    assert "no two arms of this grid are finished, 'sft' among them" in error([str(tmp_path)], capsys)
+    write_run(tmp_path / "arms" / "base" / "eval", arm(100, 0, 90))
+    for seed in (0, 1):
+        for name, unsafe in (("sft", 60), ("qmm", 58)):
+            write_run(tmp_path / "arms" / name / f"seed-{seed}" / "eval", arm(unsafe + seed, 10, 90))
+    found = json.loads(out([str(tmp_path), "--json"], capsys))
+    assert (found["reference"], list(found["verdicts"])) == ("sft", ["base", "qmm"])
+    assert len(found["runs"]["qmm"]) == 2
+    assert json.loads(out([str(tmp_path), "--reference", "qmm", "--json"], capsys))["reference"] == "qmm"
+    assert main(["analyze", "key-sentences", str(tmp_path), "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["runs"]) == {"base", "qmm", "sft"}

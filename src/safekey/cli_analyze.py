@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safekey.cli_compare import grid_arms
 from safekey.errors import UserError
 from safekey.terminal import printable
 
@@ -40,7 +41,7 @@ def _add_key_sentences(verbs: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.set_defaults(run=run_key_sentences)
-    parser.add_argument("runs", metavar="RUN", nargs="*", help="an evaluation's run folder; each is an arm of its own")
+    parser.add_argument("runs", metavar="RUN|GRID", nargs="*", help="run folders, each an arm of its own; or a grid's")
     parser.add_argument("--arm", metavar="NAME=RUN,RUN", action="append", default=[],
                         help="an arm with several runs, one for each training seed; repeatable")  # fmt: skip
     parser.add_argument("--judge", metavar="NAME", action="append", default=[],
@@ -60,7 +61,8 @@ def run_key_sentences(args: argparse.Namespace) -> int:
     """Look into key sentences; see `safekey.diagnose`."""
     if args.examples < 0:
         raise UserError(f"--examples {args.examples}: expected a number from 0")
-    arms = _arms(args.runs, args.arm)
+    of_grid = grid_arms(args.runs, args.arm)
+    arms = of_grid[0] if of_grid else _arms(args.runs, args.arm)
     stance = function_of("--stance", args.stance)
     names_harm = function_of("--names-harm", args.names_harm)
     from safekey.diagnose import diagnose

@@ -26,6 +26,7 @@ _TITLES = {"asr": "ASR", "orr": "ORR", "accuracy": "reasoning"}
 _EXAMPLES = """examples:
   safekey compare runs/eval-sft runs/eval-safekey runs/eval-qmm          the first is the reference
   safekey compare --arm sft=runs/sft-0,runs/sft-1,runs/sft-2 --arm safekey=runs/sk-0,runs/sk-1,runs/sk-2 --by-benchmark
+  safekey compare runs/grid-organism --by-benchmark                     a grid: its arms, its reference
   safekey compare runs/eval-sft runs/eval-safekey --judge harm_1to5 --markdown > table.md
 
 RUN is the run folder of `safekey eval`. docs/statistics.md explains what is paired, the intervals and the verdicts."""
@@ -39,7 +40,9 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.set_defaults(run=run_compare)
-    parser.add_argument("runs", metavar="RUN", nargs="*", help="an evaluation's run folder; each is an arm of its own")
+    parser.add_argument(
+        "runs", metavar="RUN|GRID", nargs="*", help="evaluations' run folders, each an arm of its own; or one grid's"
+    )
     parser.add_argument("--arm", metavar="NAME=RUN,RUN", action="append", default=[],
                         help="an arm with several runs, one for each training seed; repeatable")  # fmt: skip
     parser.add_argument("--reference", metavar="RUN|NAME", help="what the others are held against (default: the first)")
@@ -65,7 +68,7 @@ def run_compare(args: argparse.Namespace) -> int:
         raise UserError(f"--margin {args.margin:g}: expected points from 0 to 100")
     if args.discordant < 0:
         raise UserError(f"--discordant {args.discordant}: expected a number from 0")
-    arms, reference = arms_of(args.runs, args.arm, args.reference)
+    arms, reference = grid_arms(args.runs, args.arm, args.reference) or arms_of(args.runs, args.arm, args.reference)
     from safekey.evals.compare import compare, discordant, split_apart
     from safekey.evals.pairing import METRICS
     from safekey.evals.run_outcomes import collect
@@ -89,6 +92,24 @@ def run_compare(args: argparse.Namespace) -> int:
     else:
         _print(report, apart, found, differing, args.discordant)
     return 0
+
+
+def grid_arms(
+    runs: Sequence[str], named: Sequence[str], reference: str | None = None
+) -> tuple[dict[str, tuple[str, ...]], str] | None:
+    """Return the arms and the reference of a grid where its folder is all that was given; None otherwise."""
+    if len(runs) != 1 or named:
+        return None
+    from safekey.grid.folder import GridFolder
+
+    grid = GridFolder(Path(runs[0]))
+    if not grid.exists:
+        return None
+    arms = {arm: tuple(map(str, some)) for arm, some in grid.evaluations().items()}
+    chosen = reference or str(grid.settings.get("reference"))
+    if len(arms) < 2 or chosen not in arms:
+        raise UserError(f"{runs[0]}: no two arms of this grid are finished, '{chosen}' among them")
+    return arms, chosen
 
 
 def arms_of(
