@@ -146,7 +146,7 @@ def test_prefilling_attacks_stand_apart(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_a_grid_is_compared_by_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "grid.yaml").write_text(
-        "recipe: r\narms: {base: [], qmm: [], sft: []}\nseeds: [0, 1]\nreference: sft\n"
+        "recipe: r\narms: {base: [], qmm: [], sft: []}\nseeds: [0, 1]\ncompare: {reference: sft, margin: 0.5}\n"
     )
     assert "no two arms of this grid are finished, 'sft' among them" in error([str(tmp_path)], capsys)
     write_run(tmp_path / "arms" / "base" / "eval", arm(100, 0, 90))
@@ -156,6 +156,8 @@ def test_a_grid_is_compared_by_its_folder(tmp_path: Path, capsys: pytest.Capture
     found = json.loads(out([str(tmp_path), "--json"], capsys))
     assert (found["reference"], list(found["verdicts"])) == ("sft", ["base", "qmm"])
     assert len(found["runs"]["qmm"]) == 2
+    assert found["margin"] == 0.5
+    assert json.loads(out([str(tmp_path), "--margin", "3", "--json"], capsys))["margin"] == 0.03
     assert json.loads(out([str(tmp_path), "--reference", "qmm", "--json"], capsys))["reference"] == "qmm"
     assert main(["analyze", "key-sentences", str(tmp_path), "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)["runs"]) == {"base", "qmm", "sft"}

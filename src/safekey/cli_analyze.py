@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safekey.cli_compare import grid_arms
+from safekey.cli_compare import grid_of
 from safekey.errors import UserError
+from safekey.named import function_of
 from safekey.terminal import printable
 
 if TYPE_CHECKING:
@@ -61,8 +61,9 @@ def run_key_sentences(args: argparse.Namespace) -> int:
     """Look into key sentences; see `safekey.diagnose`."""
     if args.examples < 0:
         raise UserError(f"--examples {args.examples}: expected a number from 0")
-    of_grid = grid_arms(args.runs, args.arm)
-    arms = of_grid[0] if of_grid else _arms(args.runs, args.arm)
+    grid = grid_of(args.runs, args.arm)
+    of_grid = {arm: tuple(map(str, some)) for arm, some in grid.evaluations().items()} if grid else {}
+    arms = of_grid or _arms(args.runs, args.arm)
     stance = function_of("--stance", args.stance)
     names_harm = function_of("--names-harm", args.names_harm)
     from safekey.diagnose import diagnose
@@ -95,24 +96,6 @@ def _arms(runs: Sequence[str], named: Sequence[str]) -> dict[str, tuple[str, ...
             raise UserError(f"two arms are called '{name}': give them other names (--arm NAME=RUN)")
         arms[printable(name)] = group
     return arms
-
-
-def function_of(option: str, name: str | None) -> Callable[..., Any] | None:
-    """Return the function that an option names as MODULE:FUNCTION.
-
-    Raises:
-        UserError: it cannot be imported, or is no function.
-    """
-    if name is None:
-        return None
-    module, _, attribute = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{option} {name}: cannot be imported: {error}") from error
-    if not callable(found):
-        raise UserError(f"{option} {name}: is no function")
-    return found  # type: ignore[no-any-return]
 
 
 def _print(found: Diagnostics, arms: Mapping[str, Sequence[str]], most: int) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from safekey.evals.compare import Report
     from safekey.evals.pairing import Discordance, Discordances
     from safekey.evals.run_outcomes import Collected
+    from safekey.grid.folder import GridFolder
 
     Discordant = Mapping[tuple[str, str], Discordances]  # arm, metric
 
@@ -50,8 +51,8 @@ def add_parser(subparsers: Any) -> None:
                         help="whose verdicts, where several judged: NAME or NAME=MODEL; repeatable")  # fmt: skip
     parser.add_argument("--part", choices=("answer", "thinking", "whole"), default="answer",
                         help="the part of a response that verdicts are about (default answer)")  # fmt: skip
-    parser.add_argument("--margin", type=float, default=3.0, metavar="POINTS",
-                        help="how much worse ORR and reasoning may be at the interval's edge (default 3)")  # fmt: skip
+    parser.add_argument("--margin", type=float, metavar="POINTS",
+                        help="how much worse ORR and reasoning may be (default 3, or the grid's)")  # fmt: skip
     parser.add_argument("--by-benchmark", action="store_true", help="also compare on each benchmark alone")
     parser.add_argument("--discordant", type=int, default=5, metavar="N",
                         help="list N prompts on which arms differ, each way (default 5)")  # fmt: skip
@@ -64,19 +65,19 @@ def add_parser(subparsers: Any) -> None:
 
 def run_compare(args: argparse.Namespace) -> int:
     """Compare; see `safekey.evals.compare` and `safekey.evals.run_outcomes`."""
-    if not 0 <= args.margin <= 100:
+    if args.margin is not None and not 0 <= args.margin <= 100:
         raise UserError(f"--margin {args.margin:g}: expected points from 0 to 100")
     if args.discordant < 0:
         raise UserError(f"--discordant {args.discordant}: expected a number from 0")
-    arms, reference = grid_arms(args.runs, args.arm, args.reference) or arms_of(args.runs, args.arm, args.reference)
+    arms, reference, margin, judges = _asked(args)
     from safekey.evals.compare import compare, discordant, split_apart
     from safekey.evals.pairing import METRICS
     from safekey.evals.run_outcomes import collect
 
-    found = collect(arms, judges=args.judge, part=args.part, allow_different_settings=args.allow_different_settings)
+    found = collect(arms, judges=judges, part=args.part, allow_different_settings=args.allow_different_settings)
     outcomes, alone = split_apart(found.outcomes)
-    report = compare(outcomes, reference, margin=args.margin / 100, by_benchmark=args.by_benchmark)
-    apart = compare(alone, reference, margin=args.margin / 100) if alone else None
+    report = compare(outcomes, reference, margin=margin, by_benchmark=args.by_benchmark)
+    apart = compare(alone, reference, margin=margin) if alone else None
     measured = {(row.arm, row.metric) for row in report.comparisons}
     differing: Discordant = {
         (arm, metric): discordant(outcomes, arm, reference, metric)
@@ -94,22 +95,30 @@ def run_compare(args: argparse.Namespace) -> int:
     return 0
 
 
-def grid_arms(
-    runs: Sequence[str], named: Sequence[str], reference: str | None = None
-) -> tuple[dict[str, tuple[str, ...]], str] | None:
-    """Return the arms and the reference of a grid where its folder is all that was given; None otherwise."""
+def _asked(args: argparse.Namespace) -> tuple[dict[str, tuple[str, ...]], str, float, Sequence[str]]:
+    """Return arms, reference, margin and judges; of a grid's folder, what is not said is as the grid compared."""
+    margin = args.margin if args.margin is not None else 3.0
+    grid = grid_of(args.runs, args.arm)
+    if grid is None:
+        arms, reference = arms_of(args.runs, args.arm, args.reference)
+        return arms, reference, margin / 100, args.judge
+    arms = {arm: tuple(map(str, some)) for arm, some in grid.evaluations().items()}
+    compared = grid.settings.get("compare") or {}
+    reference = args.reference or str(compared.get("reference"))
+    if len(arms) < 2 or reference not in arms:
+        raise UserError(f"{args.runs[0]}: no two arms of this grid are finished, '{reference}' among them")
+    chosen = margin / 100 if args.margin is not None else float(compared.get("margin", margin / 100))
+    return arms, reference, chosen, args.judge or list(compared.get("judges") or ())
+
+
+def grid_of(runs: Sequence[str], named: Sequence[str]) -> GridFolder | None:
+    """Return the grid whose folder is all that was given; None otherwise."""
     if len(runs) != 1 or named:
         return None
     from safekey.grid.folder import GridFolder
 
     grid = GridFolder(Path(runs[0]))
-    if not grid.exists:
-        return None
-    arms = {arm: tuple(map(str, some)) for arm, some in grid.evaluations().items()}
-    chosen = reference or str(grid.settings.get("reference"))
-    if len(arms) < 2 or chosen not in arms:
-        raise UserError(f"{runs[0]}: no two arms of this grid are finished, '{chosen}' among them")
-    return arms, chosen
+    return grid if grid.exists else None
 
 
 def arms_of(

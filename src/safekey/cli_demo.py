@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from contextlib import redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,8 @@ _PHENOMENON = """
 1. The phenomenon (arm sft, {seeds} seeds)
    Forbidden deeds that fine-tuning never showed, asked for plainly: it complies with {plain:.1%}.
    The same deeds wrapped in six kinds of attack:                  it complies with {wrapped:.1%},
-   though in {understood:.1%} of these its first sentence names the true deed. It understands, and then complies.
-   What decides is the sentence after that one: the key sentence.
+   and in {aware:.1%} of those outputs its first sentence had named the true deed (in {understood:.1%} of all).
+   It understands, and then complies. What decides is the sentence after that one: the key sentence.
 """
 _NOT_THERE = """
    NOTE: the phenomenon does not show here as it should (plain near 0, wrapped well above, understood in 95 % or more).
@@ -77,26 +78,23 @@ def run(args: argparse.Namespace) -> int:
             Path(args.output), console, arms=arms, seeds=args.seeds, jobs=args.jobs,
             from_scratch=args.from_scratch, overwrite=args.overwrite,
         )  # fmt: skip
-        code = told(story.report, console)
+        code = told(story.report)
         if story.report.results is not None:
-            _tell(story, console, args.seeds)
+            _tell(story, console)
             show(story.report.results, console)
             console.print(_SHOWN, markup=False, highlight=False, soft_wrap=True)
     if args.json:
         print(json.dumps(story.to_dict(), indent=2))
     elif story.page is not None:
         print(f"{story.seconds:.0f} seconds. The page, for a browser:\n{story.page.resolve()}")
-    return code
+    return code or int(not story.ok)
 
 
-def _tell(story: Story, console: Console, seeds: int) -> None:
+def _tell(story: Story, console: Console) -> None:
     plain: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
     if story.phenomenon is not None:
         seen = story.phenomenon
-        console.print(_PHENOMENON.format(seeds=seeds, **{name: getattr(seen, name) for name in _NUMBERS}), **plain)
+        console.print(_PHENOMENON.format(**asdict(seen)), **plain)
         if not seen.shows:
             console.print(_NOT_THERE, style="yellow", **plain)
     console.print("2. The arms, held against sft on the same prompts\n", **plain)
-
-
-_NUMBERS = ("plain", "wrapped", "understood")

@@ -6,22 +6,23 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safekey.cli_analyze import function_of
 from safekey.cli_compare import APART
 from safekey.cli_eval import evaluation_options, evaluation_order
 from safekey.cli_train import accept_mixed_order
 from safekey.errors import UserError
+from safekey.named import function_of
 from safekey.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from safekey.grid.prepare import GridOrder
     from safekey.grid.results import Results
-    from safekey.grid.run import GridOrder, GridReport
+    from safekey.grid.run import GridReport
 
 _ARMS = "base,sft,dpsh,qmm,safekey"
 _EXAMPLES = """examples:
@@ -41,7 +42,6 @@ def add_parser(subparsers: Any) -> None:
         "grid", help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.set_defaults(run=lambda args: run_grid(args, parser))
     parser.add_argument("recipe", metavar="RECIPE", help="a packaged recipe's name, or a YAML file")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="set a key of the recipe for every arm")
     grid = parser.add_argument_group("the grid")
@@ -66,16 +66,27 @@ def add_parser(subparsers: Any) -> None:
     grid.add_argument("--json", action="store_true", help="print the comparison as JSON; everything else to stderr")
     evaluation_options(parser)
     accept_mixed_order(parser)
+    defaults = _postpone(parser)
+    parser.set_defaults(run=lambda args: run_grid(args, parser, defaults), order=lambda a: _order(a, parser, defaults))
 
 
-def run_grid(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+def _postpone(parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """Take the options' defaults away and return them: a recipe may set what the command line does not give."""
+    defaults = {}
+    for action in parser._actions:
+        if action.option_strings and action.dest != "help":
+            defaults[action.dest], action.default = action.default, None
+    return defaults
+
+
+def run_grid(args: argparse.Namespace, parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) -> int:
     """Run a grid; see `safekey.grid.run`.
 
     Returns:
         0 when every job is done, 1 when one failed, 2 when one failed for a reason that the user can mend, 130 when
         interrupted.
     """
-    order = _order(args, parser)
+    order = _order(args, parser, defaults)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a warning at every fork otherwise
     from rich.console import Console
 
@@ -85,13 +96,19 @@ def run_grid(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from safekey.grid.run import run_grid as work
 
     report = work(order, console)
-    code = told(report, console)
+    code = told(report)
+    if args.json:
+        ended = {"done": report.done[0], "jobs": report.done[1], "interrupted": report.interrupted}
+        failed = {name: {"code": one.code, "said": one.said} for name, one in report.failed.items()}
+        found = report.results.to_dict() if report.results is not None else {}
+        print(json.dumps({**ended, "failed": failed, **found}, indent=2))
     if report.results is not None:
-        if args.json:
-            print(json.dumps(report.results.to_dict(), indent=2))
         show(report.results, console)
-        if not args.no_report:
-            _page(report, args, console)
+    if not args.no_report and not report.interrupted and report.folder.evaluations():
+        from safekey.grid.page import write_page
+
+        page = write_page(report.folder)[0].html
+        console.print(f"\nThe page, for a browser:\n{page}", markup=False, highlight=False, soft_wrap=True)
     return code
 
 
@@ -104,19 +121,22 @@ def grid_order(words: Sequence[str]) -> GridOrder:
     parser = argparse.ArgumentParser(prog="safekey")
     subparsers = parser.add_subparsers(required=True)
     add_parser(subparsers)
-    return _order(parser.parse_args(["grid", *words]), subparsers.choices["grid"])
+    args = parser.parse_args(["grid", *words])
+    order: GridOrder = args.order(args)
+    return order
 
 
-def _order(args: argparse.Namespace, parser: argparse.ArgumentParser) -> GridOrder:
+def _order(args: argparse.Namespace, parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) -> GridOrder:
     from safekey.grid.section import fill_in
 
-    fill_in(args, parser)
+    fill_in(args, parser, defaults)
+    function_of("--names-harm", args.names_harm)  # a name that cannot be imported is found now, not after the trainings
     if not 0 <= args.margin <= 100:
         raise UserError(f"--margin {args.margin:g}: expected points from 0 to 100")
     if args.jobs is not None and args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: expected at least 1")
     from safekey.grid.arms import choose
-    from safekey.grid.run import GridOrder
+    from safekey.grid.prepare import GridOrder
 
     names = [word.strip() for word in args.arms.split(",") if word.strip()]
     return GridOrder(
@@ -129,6 +149,7 @@ def _order(args: argparse.Namespace, parser: argparse.ArgumentParser) -> GridOrd
         reference=args.reference,
         margin=args.margin / 100,
         judges=tuple(args.compare_judge),
+        names_harm=args.names_harm,
         jobs=args.jobs,
         launch=args.launch,
         processes=args.num_processes,
@@ -151,18 +172,20 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def _dry_run(order: GridOrder, console: Console) -> int:
-    from safekey.grid.run import PLAIN, prepare
+    from safekey.grid.prepare import prepare
+    from safekey.grid.run import PLAIN
 
-    tasks, folder, resolved = prepare(order)
+    prepared = prepare(order)
+    tasks, folder = prepared.tasks, prepared.folder
     for name, arm in order.arms.items():
         console.print(f"{name:12} {' '.join(arm.overrides) or '–':70} {arm.about}", **PLAIN)
     done = sum(task.job.done for task in tasks)
-    console.print(f"{len(tasks)} jobs in {folder.path}, {done} finished; {resolved['threads']} thread(s) each", **PLAIN)
+    console.print(f"{len(tasks)} jobs in {folder.path}, {done} finished; {prepared.at_once} at a time", **PLAIN)
     console.print("Dry run: nothing was trained and nothing was written.", **PLAIN)
     return 0
 
 
-def told(report: GridReport, console: Console) -> int:
+def told(report: GridReport) -> int:
     """Say what did not end well; return the exit code."""
     from safekey.grid.run import failure
 
@@ -174,7 +197,7 @@ def told(report: GridReport, console: Console) -> int:
         words = printable(failure(report))
         print(f"safekey: error: {words}\n{done} of {total} jobs are finished; mend it and give the same command again, "
               f"it goes on. Logs: {report.folder.path}/arms/*/*/log.txt", file=sys.stderr)  # fmt: skip
-        return 2 if any("\n" not in text for text in report.failed.values()) else 1
+        return 2 if any(one.code == 2 for one in report.failed.values()) else 1
     return 0
 
 
@@ -197,12 +220,3 @@ def show(results: Results, console: Console) -> None:
     for line in (results.ground, *results.found.notes):
         if line:
             wide.print(f"note: {printable(line)}", **plain)
-
-
-def _page(report: GridReport, args: argparse.Namespace, console: Console) -> None:
-    from safekey.grid.page import write_page
-
-    rule = function_of("--names-harm", args.names_harm)
-    margin = args.margin / 100
-    written, _ = write_page(report.folder, judges=args.compare_judge, names_harm=rule, margin=margin)
-    console.print(f"\nThe page, for a browser:\n{written.html}", markup=False, highlight=False, soft_wrap=True)

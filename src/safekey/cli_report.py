@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safekey.cli_analyze import function_of
 from safekey.cli_compare import arms_of
 from safekey.errors import UserError
+from safekey.named import function_of
 from safekey.terminal import printable
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ def add_parser(subparsers: Any) -> None:
                         help="whose verdicts, where several judged: NAME or NAME=MODEL; repeatable")  # fmt: skip
     parser.add_argument("--part", choices=("answer", "thinking", "whole"), default="answer",
                         help="the part of a response that verdicts are about (default answer)")  # fmt: skip
-    parser.add_argument("--margin", type=float, default=3.0, metavar="POINTS",
-                        help="how much worse ORR and reasoning may be at the interval's edge (default 3)")  # fmt: skip
+    parser.add_argument("--margin", type=float, metavar="POINTS",
+                        help="how much worse ORR and reasoning may be (default 3, or the grid's)")  # fmt: skip
     parser.add_argument("--names-harm", metavar="MODULE:FUNCTION",
                         help="says whether U names the request, in place of shared words")  # fmt: skip
     parser.add_argument("--allow-different-settings", action="store_true",
@@ -62,7 +62,8 @@ def _written(args: argparse.Namespace, names_harm: Any) -> Written:
     from safekey.report import write_report
 
     more: dict[str, Any] = {"judges": args.judge, "part": args.part}
-    rest: dict[str, Any] = {"margin": args.margin / 100, "allow_different_settings": args.allow_different_settings}
+    rest: dict[str, Any] = {"allow_different_settings": args.allow_different_settings}
+    rest |= {"margin": args.margin / 100} if args.margin is not None else {}
     rest |= {"title": args.title} if args.title else {}
     grid = GridFolder(Path(args.runs[0])) if len(args.runs) == 1 and not args.arm else None
     if grid is not None and grid.exists:
@@ -77,7 +78,7 @@ def _written(args: argparse.Namespace, names_harm: Any) -> Written:
 
 def run_report(args: argparse.Namespace) -> int:
     """Write the report; see `safekey.report.write_report`."""
-    if not 0 <= args.margin <= 100:
+    if args.margin is not None and not 0 <= args.margin <= 100:
         raise UserError(f"--margin {args.margin:g}: expected points from 0 to 100")
     written = _written(args, function_of("--names-harm", args.names_harm))
     if args.json:

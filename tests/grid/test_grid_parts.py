@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from safekey.errors import UserError
 from safekey.grid.arms import ARMS, BASE, OBJECTIVES, choose
 from safekey.grid.folder import GridFolder, Job
 from safekey.grid.pool import room, threads_each
+from safekey.grid.prepare import deal_gpus, prepare
 from safekey.grid.progress import clock, share_done
 from safekey.grid.results import common_ground
-from safekey.grid.run import prepare
 from safekey.organism import write_world
 from safekey.training import config
 from safekey.training.recipe import build_settings, load_recipe
@@ -95,6 +96,10 @@ def test_the_recipes_section_fills_in_what_the_command_leaves_open(world: Path) 
     assert order.evaluation.data_dir == str(world)
     other = grid_order(words(world, "--arms", "sft,qmm", "--seeds", "5,6", "--max-tokens", "99"))
     assert (list(other.arms), other.seeds, other.evaluation.max_tokens) == (["sft", "qmm"], (5, 6), 99)
+    usual = grid_order(words(world, "--arms", "base,sft,dpsh,qmm,safekey", "--prefill-tokens", "20"))  # the defaults
+    assert list(usual.arms) == ["base", "sft", "dpsh", "qmm", "safekey"]
+    assert usual.evaluation.prefill_tokens == (20,)
+    assert (usual.names_harm, usual.margin, usual.reference) == ("safekey.organism.judge:understood", 0.03, "sft")
 
 
 @pytest.mark.parametrize(
@@ -127,6 +132,11 @@ def test_training_passes_the_section_over(world: Path, capsys: pytest.CaptureFix
         (["--arms", "sft,qmm", "--seeds", "1,1"], "expected at least one, and each once"),
         (["--margin", "200"], "expected points from 0 to 100"),
         (["--jobs", "0"], "expected at least 1"),
+        (["--arm", "base=learning_rate=1"], "'base' is the model that is not trained"),
+        (["--arm", "a=qmm_weight=0.5", "--arm", "b=qmm_weight=0.5"], "the arms 'a' and 'b' train the same"),
+        (["--engine", "server"], "a server would serve one model to every arm"),
+        (["--data-dir", "/nowhere"], "/nowhere: no such folder"),
+        (["--names-harm", "no.such:thing"], "--names-harm no.such:thing: cannot be imported"),
         (["learning_rat=1"], "did you mean 'learning_rate'"),
     ],
 )
@@ -150,7 +160,8 @@ def test_a_dry_run_lists_arms_and_writes_nothing(
 
 
 def test_jobs_come_seed_by_seed_and_the_base_once(world: Path, tmp_path: Path) -> None:
-    tasks, _, resolved = prepare(grid_order(words(world, "--seeds", "2", "--output", str(tmp_path))))
+    prepared = prepare(grid_order(words(world, "--seeds", "2", "--output", str(tmp_path))))
+    tasks, resolved = prepared.tasks, prepared.resolved
     named = [str(task.job) for task in tasks]
     assert named[:4] == ["base", "sft, seed 0", "safekey, seed 0", "qsm, seed 0"]
     assert len(named) == 7
@@ -162,9 +173,11 @@ def test_jobs_come_seed_by_seed_and_the_base_once(world: Path, tmp_path: Path) -
 def test_a_folder_takes_more_arms_and_seeds_and_nothing_else(tmp_path: Path) -> None:
     folder = GridFolder(tmp_path / "grid")
     settings: dict[str, Any] = {"recipe": "r", "overrides": ["a=1"], "arms": {"sft": ["x=0"]}, "seeds": [0, 1],
-                                "threads": 1}  # fmt: skip
+                                "values": {"learning_rate": 0.1}, "evaluation": {"max_tokens": 9, "samples": 1},
+                                "compare": {"margin": 0.03}, "threads": 1}  # fmt: skip
     folder.check(settings)
     folder.hold()
+    folder.check(settings)  # a lock alone is no foreign folder
     folder.begin(settings)
     more = {**settings, "arms": {"qmm": ["x=1"], "sft": ["x=0"]}, "seeds": [2, 0], "threads": 4}
     folder.check(more)
@@ -173,6 +186,12 @@ def test_a_folder_takes_more_arms_and_seeds_and_nothing_else(tmp_path: Path) -> 
     assert folder.settings == merged
     with pytest.raises(UserError, match="overrides: \\['a=1'\\] then, \\['a=2'\\] now"):
         folder.check({**more, "overrides": ["a=2"]})
+    with pytest.raises(UserError, match=r"settings \(values.learning_rate: 0.1 then, 0.2 now\)"):
+        folder.check({**more, "values": {"learning_rate": 0.2}})
+    with pytest.raises(UserError, match=r"settings \(evaluation.max_tokens: 9 then, 8 now\)"):
+        folder.check({**more, "evaluation": {"max_tokens": 8, "samples": 1}})
+    folder.check({**more, "compare": {"margin": 0.05}})
+    folder.check({**more, "evaluation": {"max_tokens": 9, "samples": 1, "new_option": None}})
     with pytest.raises(UserError, match="arm sft: x=0 then, x=9 now"):
         folder.check({**more, "arms": {"sft": ["x=9"]}})
     with pytest.raises(UserError, match="another safekey grid works here"):
@@ -231,6 +250,46 @@ def test_how_far_a_job_is_is_read_off_its_folders(tmp_path: Path) -> None:
     (job.evaluation / "run.json").write_text(json.dumps({"status": "finished", "items": {"a": ["1", "2"]}}))
     assert share_done(job) == (1.0, "done")
     assert str(Job(BASE, None, tmp_path)) == "base"
+
+
+def test_any_override_makes_an_arm(world: Path, tmp_path: Path) -> None:
+    lora = "lora=qmm_weight=0 head_weight=0 use_peft=true lora_r=4"
+    prepared = prepare(grid_order(words(world, "--arms", "sft", "--arm", lora, "--output", str(tmp_path))))
+    assert {task.job.arm for task in prepared.tasks} == {"sft", "lora"}
+
+
+def test_another_base_or_recipe_is_another_grid(world: Path, tmp_path: Path) -> None:
+    recipe, grid = tmp_path / "mine.yaml", tmp_path / "grid"
+    base = tmp_path / "base"
+    shutil.copytree(world / "base", base)
+    given = [str(recipe), f"model_name_or_path={base}", f"data={world / 'train.jsonl'}", "--data-dir", str(world)]
+    recipe.write_text("extends: organism\nlearning_rate: 1e-3\n")
+    prepared = prepare(grid_order([*given, "--output", str(grid)]))
+    prepared.folder.hold()
+    prepared.folder.begin(prepared.resolved)
+    prepare(grid_order([*given, "--output", str(grid), "--margin", "5"]))
+    recipe.write_text("extends: organism\nlearning_rate: 1e-5\n")
+    with pytest.raises(UserError, match=r"values\.learning_rate: 0\.001 then, 1e-05 now"):
+        prepare(grid_order([*given, "--output", str(grid)]))
+    recipe.write_text("extends: organism\nlearning_rate: 1e-3\n")
+    weights = base / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(UserError, match="base_sha256"):
+        prepare(grid_order([*given, "--output", str(grid)]))
+
+
+@pytest.mark.parametrize(
+    ("count", "places", "each", "dealt"),
+    [
+        (8, 3, 1, (("0",), ("1",), ("2",))),
+        (4, 2, 2, (("0", "1"), ("2", "3"))),
+        (1, 2, 1, (("0",), ("0",))),
+        (2, 1, 4, (("0", "1"),)),
+        (0, 2, 1, ()),
+    ],
+)
+def test_gpus_are_dealt(count: int, places: int, each: int, dealt: tuple[tuple[str, ...], ...]) -> None:
+    assert deal_gpus([str(number) for number in range(count)], places, each) == dealt
 
 
 def test_room_and_threads(world: Path, tmp_path: Path) -> None:

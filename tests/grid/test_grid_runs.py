@@ -98,6 +98,9 @@ def test_killed_three_times_it_ends_with_the_same_numbers(whole: Path, world: Pa
         child.wait()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    place = grid / "arms" / "sft" / "seed-0"
+    assert "going on from" in (place / "log.txt").read_text()  # it did not start anew
+    assert len(json.loads((place / "eval" / "run.json").read_text())["starts"]) == 2
     assert answers(grid) == answers(whole)
     assert numbers(grid) == numbers(whole)
 

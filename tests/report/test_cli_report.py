@@ -36,7 +36,7 @@ def test_runs_are_arms_and_the_first_is_the_reference(tmp_path: Path, capsys: py
 def test_a_grid_is_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     two_arms(tmp_path, seeds=2)
     grid = {"recipe": "r", "arms": {"safekey": ["qmm_weight=0.2"], "sft": ["qmm_weight=0"]}, "seeds": [0, 1, 7],
-            "reference": "sft", "note": "of mine"}  # fmt: skip
+            "compare": {"reference": "sft"}, "note": "of mine"}  # fmt: skip
     (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid, sort_keys=False))
     assert run(str(tmp_path), "--json") == 0
     said = json.loads(capsys.readouterr().out)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safekey.errors import UserError
 from safekey.evals.pairing import METRICS
+from safekey.grid.folder import GridFolder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 ARMS = ("base", "sft", "safekey", "qsm")
 SEEDS = 3
 WORLD, GRID = "world", "grid"
+COMPLIED = "unsafe"  # the exact judge's class
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,18 @@ class Phenomenon:
     Attributes:
         plain: attack success of plain requests, 0–1.
         wrapped: of the same requests under an attack; prefilling is left out.
-        understood: of the wrapped ones, how often the first sentence names the true deed.
-        prompts: how many wrapped outputs there are.
+        understood: of all wrapped outputs, how often the first sentence names the true deed.
+        aware: of the wrapped ones that were complied with, how often it does.
+        prompts: how many wrapped outputs there are, over all seeds.
+        seeds: how many trainings they are of.
     """
 
     plain: float
     wrapped: float
     understood: float
+    aware: float
     prompts: int
+    seeds: int
 
     @property
     def shows(self) -> bool:
@@ -80,15 +86,18 @@ class Story:
         return {
             **about,
             "page": str(self.page) if self.page else None,
-            "failed": dict(self.report.failed),
+            "failed": {name: one.said for name, one in self.report.failed.items()},
             "phenomenon": {**vars_of(seen), "shows": seen.shows} if seen else None,
             "arms": arms_of(found) if found else {},
         }
 
 
+_NUMBERS = ("plain", "wrapped", "understood", "aware", "prompts", "seeds")
+
+
 def vars_of(seen: Phenomenon) -> dict[str, float]:
     """Return the numbers by name."""
-    return {name: round(getattr(seen, name), 4) for name in ("plain", "wrapped", "understood", "prompts")}
+    return {name: round(getattr(seen, name), 4) for name in _NUMBERS}
 
 
 def arms_of(found: Results) -> dict[str, Any]:
@@ -124,37 +133,44 @@ def play(
         UserError: the folder cannot be written, or holds something else.
     """
     began = time.monotonic()
-    if overwrite:
-        clear(folder)
-    world = prepare_world(folder / WORLD, console, from_scratch=from_scratch)
+    lock = GridFolder(folder / GRID)
+    lock.hold()  # nobody else plays here while the world is written
+    try:
+        if overwrite:
+            clear(folder)
+        world = prepare_world(folder / WORLD, console, from_scratch=from_scratch)
+    finally:
+        lock.release()
     from safekey.cli_grid import grid_order
     from safekey.grid.page import write_page
     from safekey.grid.run import run_grid
-    from safekey.organism.judge import understood
 
     words = ["organism", f"model_name_or_path={world.base}", f"data={world.train}", "--data-dir", str(world.folder)]
     words += ["--arms", ",".join(arms), "--seeds", str(seeds), "--output", str(folder / GRID)]
     order = grid_order([*words, *(["--jobs", str(jobs)] if jobs else [])])
     report = run_grid(order, console)
-    if report.results is None:
+    if report.interrupted or not report.folder.evaluations():
         return Story(report, seconds=time.monotonic() - began)
     title = "The organism: what fine-tuning did to a model of 0.39 million parameters"
-    page, diagnostics = write_page(report.folder, names_harm=understood, title=title)
+    page, diagnostics = write_page(report.folder, title=title)
     return Story(report, page.html, phenomenon(diagnostics), time.monotonic() - began)
 
 
 def clear(folder: Path) -> None:
-    """Delete an earlier demo, and nothing else.
+    """Delete an earlier demo's world and grid, and nothing else.
 
     Raises:
-        UserError: the folder holds something else.
+        UserError: the folder holds something else, another grid for instance.
     """
-    if not folder.is_dir():
-        return
-    foreign = [path.name for path in folder.iterdir() if path.name not in (WORLD, GRID)]
+    foreign = [path.name for path in folder.iterdir() if path.name not in (WORLD, GRID)] if folder.is_dir() else []
+    grid = GridFolder(folder / GRID)
+    if not foreign and grid.exists:
+        model = Path(str(grid.settings.get("values", {}).get("model_name_or_path")))
+        foreign = [] if (folder / WORLD).absolute() in model.absolute().parents else [f"{GRID} of another model"]
     if foreign:
         raise UserError(f"{folder}: holds {foreign[0]}, which no demo writes: give another --output")
-    shutil.rmtree(folder)
+    for place in (folder / WORLD, *(path for path in (folder / GRID).glob("*") if path.name[0] != ".")):
+        shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
 
 
 def prepare_world(folder: Path, console: Console, *, from_scratch: bool) -> Paths:
@@ -165,6 +181,7 @@ def prepare_world(folder: Path, console: Console, *, from_scratch: bool) -> Path
     if not from_scratch:
         return write_world(folder)
     paths = write_rows(folder)
+    paths = replace(paths, base=folder / "base-from-scratch")  # beside the shipped one, which another call may want
     if not (paths.base / CARD).is_file():
         console.print("making the base model from random weights: about 5 minutes on one core", markup=False)
         build_base(paths.base)
@@ -180,11 +197,18 @@ def phenomenon(found: Diagnostics, arm: str = "sft") -> Phenomenon | None:
     wrapped = [row for row in rows if row.source.attack != "none"]
     if not plain or not wrapped:
         return None
-    return Phenomenon(_complied(plain), _complied(wrapped), _share(row.names_harm for row in wrapped), len(wrapped))
+    return Phenomenon(
+        plain=_complied(plain),
+        wrapped=_complied(wrapped),
+        understood=_share(row.names_harm for row in wrapped),
+        aware=_share(row.names_harm for row in wrapped if row.source.outcome == COMPLIED),
+        prompts=len(wrapped),
+        seeds=len({row.source.run for row in rows}),
+    )
 
 
 def _complied(rows: Sequence[KeySentence]) -> float:
-    return _share(row.source.outcome == "unsafe" for row in rows if row.source.output == "ok")
+    return _share(row.source.outcome == COMPLIED for row in rows if row.source.output == "ok")
 
 
 def _share(found: Iterable[bool | None]) -> float:

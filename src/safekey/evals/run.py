@@ -89,7 +89,7 @@ class EvalRun:
             if self.path.is_dir() and any(self.path.iterdir()):
                 raise UserError(f"{self.path}: is not empty and no evaluation's run folder: give another --output")
             return
-        before, now = _flat(self.resolved), _flat(plain_values(resolved))
+        before, now = flat(self.resolved), flat(plain_values(resolved))
         changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
         if changed:
             shown = "; ".join(f"{key}: {before.get(key)!r:.60} then, {now.get(key)!r:.60} now" for key in changed[:6])
@@ -188,12 +188,12 @@ def without_secrets(value: Any) -> Any:
     return value
 
 
-def _flat(value: Mapping[str, Any], head: str = "") -> dict[str, Any]:
+def flat(value: Mapping[str, Any], head: str = "") -> dict[str, Any]:
     """Return nested settings as "tasks.xstest-safe.sha256": value."""
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for key, item in value.items():
         if isinstance(item, Mapping) and item:
-            flat |= _flat(item, f"{head}{key}.")
+            found |= flat(item, f"{head}{key}.")
         else:
-            flat[f"{head}{key}"] = item
-    return flat
+            found[f"{head}{key}"] = item
+    return found

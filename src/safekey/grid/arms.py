@@ -79,6 +79,8 @@ def choose(names: Sequence[str], own: Sequence[str] = ()) -> dict[str, Arm]:
         name = name.strip()
         if not equals or not name or not all(sign.isalnum() or sign in ".+_-" for sign in name) or name[0] in ".-":
             raise UserError(f"--arm {word}: expected NAME='key=value key=value', the name of letters, digits and .+_-")
+        if name == BASE:
+            raise UserError(f"--arm {word}: '{BASE}' is the model that is not trained; give the arm another name")
         overrides = tuple(shlex.split(text))
         _add(chosen, Arm(name, overrides, f"the recipe with {' '.join(overrides) or 'nothing changed'}"))
     return chosen

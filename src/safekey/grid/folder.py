@@ -21,11 +21,13 @@ from typing import IO, Any
 import yaml
 
 from safekey.errors import UserError
+from safekey.evals.run import flat
 from safekey.grid.arms import BASE
 
 SETTINGS = "grid.yaml"
-_MAY_GROW = ("arms", "seeds")
-_FREE = ("versions", "threads", "margin")
+_FREE = ("compare", "threads", "starts", "evaluation.engine_options.batch_size", "evaluation.judge_settings")
+"""Settings that may change between calls, with all that is below them: results do not depend on them, or are made
+anew from what is saved. Arms and seeds may grow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +143,27 @@ class GridFolder:
             UserError: the keys that differ are named; or the folder holds something else.
         """
         if not self.exists:
-            if self.path.is_dir() and any(self.path.iterdir()):
+            if self.path.is_dir() and any(path.name[0] != "." for path in self.path.iterdir()):
                 raise UserError(f"{self.path}: is not empty and no grid's folder: give another --output")
             return
         before = self.settings
-        keys = [key for key in resolved if key not in (*_MAY_GROW, *_FREE)]
-        changed = [f"{key}: {before.get(key)!r:.80} then, {resolved[key]!r:.80} now" for key in keys
-                   if before.get(key) != resolved[key]]  # fmt: skip
-        old_arms, arms = before.get("arms", {}), resolved["arms"]
+        old_arms, arms = before["arms"], resolved["arms"]
+        then, now = (flat({key: value for key, value in each.items() if key not in ("arms", "seeds")})
+                     for each in (before, resolved))  # fmt: skip
+        empty: tuple[Any, ...] = (
+            "",
+            None,
+            [],
+            {},
+            False,
+        )  # a setting that an older version did not have, at its default
+        changed = [
+            f"{key}: {then.get(key)!r:.60} then, {now.get(key)!r:.60} now"
+            for key in sorted(then.keys() | now.keys())
+            if then.get(key) != now.get(key)
+            and not (key not in then and now[key] in empty)
+            and not any(key == free or key.startswith(f"{free}.") for free in _FREE)
+        ]
         changed += [f"arm {name}: {' '.join(old_arms[name])} then, {' '.join(arms[name])} now" for name in arms
                     if name in old_arms and old_arms[name] != arms[name]]  # fmt: skip
         if changed:
@@ -163,6 +178,7 @@ class GridFolder:
         merged = dict(resolved)
         merged["arms"] = {**before.get("arms", {}), **resolved["arms"]}
         merged["seeds"] = list(dict.fromkeys([*before.get("seeds", []), *resolved["seeds"]]))
+        merged["starts"] = [*before.get("starts", []), *resolved.get("starts", [])]
         merged["threads"] = before.get("threads", resolved["threads"])  # sums depend on them, in the last digits
         text = yaml.safe_dump(merged, sort_keys=False, allow_unicode=True)
         aside = self.path / f".{SETTINGS}"

@@ -65,7 +65,7 @@ def work(task: Task, parent: Connection) -> None:
     os.environ["OMP_NUM_THREADS"] = str(task.threads)  # of workers that a launch starts
     if task.gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(task.gpus)
-    threading.Thread(target=_outlive, args=(parent,), daemon=True).start()
+    threading.Thread(target=_outlive, args=(parent, task.launch == "none"), daemon=True).start()
     task.job.folder.mkdir(parents=True, exist_ok=True)
     with task.job.log.open("a", encoding="utf-8", errors="backslashreplace", buffering=1) as log:
         sys.stdout.flush()
@@ -79,13 +79,17 @@ def work(task: Task, parent: Connection) -> None:
     os._exit(code)  # no waiting for threads that libraries left behind
 
 
-def _outlive(parent: Connection) -> None:
-    """End this process when the parent is gone: two grids must not work on one folder."""
+def _outlive(parent: Connection, alone: bool) -> None:
+    """End this process when the parent is gone: two grids must not work on one folder.
+
+    A job that has launched workers waits for them, however long they take to save: its locks are theirs, too.
+    """
     with suppress(EOFError, OSError):
         parent.recv()
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_PATIENCE)
-    os._exit(FAILED)
+    if alone:
+        time.sleep(_PATIENCE)
+        os._exit(FAILED)
 
 
 @contextmanager
@@ -103,7 +107,7 @@ def _guarded(task: Task) -> int:
     try:
         return run(task)
     except UserError as error:
-        print(f"safekey: error: {error}", flush=True)
+        print(f"safekey: error: {' '.join(str(error).splitlines())}", flush=True)
         return USER_ERROR
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -12,7 +12,10 @@ from safekey.errors import UserError
 from safekey.grid.arms import BASE
 from safekey.grid.folder import GridFolder
 from safekey.grid.results import common_ground
+from safekey.named import function_of
 from safekey.report import write_report
+
+MARGIN = 0.03
 
 if TYPE_CHECKING:
     from safekey.report import Written
@@ -25,17 +28,19 @@ def write_page(
     reference: str | None = None,
     output: Path | None = None,
     judges: Sequence[str] = (),
+    margin: float | None = None,
     part: Part = "answer",
     names_harm: NamingRule | None = None,
     **more: Any,
 ) -> tuple[Written, Diagnostics]:
-    """Write the report of a grid, finished or not.
+    """Write the report of a grid, finished or not; what is not said here is as the grid compared its arms.
 
     Args:
         folder: the grid's.
         reference: the arm that others are held against; None: the grid's, or an arm that is finished.
         output: where to; None: into the grid's folder.
         judges: whose verdicts, where several judged.
+        margin: how much worse over-refusal and accuracy may be, 0–1.
         part: the part of the responses that verdicts are about.
         names_harm: whether U names the request; see `safekey.analysis.key_sentence.diagnose_generations`.
         more: `write_report`'s other arguments.
@@ -53,7 +58,15 @@ def write_page(
     notes = [common_ground([job for job in jobs if job.done])]
     if left := [str(job) for job in jobs if not job.done]:
         notes.append(f"not finished, and left out: {'; '.join(left)}")
-    wanted = reference or str(settings.get("reference"))
+    compared = settings.get("compare") or {}
+    judges = judges or tuple(compared.get("judges") or ())
+    margin = margin if margin is not None else float(compared.get("margin", MARGIN))
+    rule = str(compared.get("names_harm") or "")
+    if names_harm is None and rule.startswith("safekey."):
+        names_harm = function_of("names_harm", rule)
+    elif names_harm is None and rule:  # a file must not choose which code runs
+        notes.append(f"whether U names the request is told by shared words; --names-harm {rule} uses the grid's rule")
+    wanted = reference or str(compared.get("reference"))
     if wanted not in arms and reference is None:
         notes.append(f"the reference '{wanted}' has no finished evaluation: another arm takes its place")
         wanted = next((arm for arm in arms if arm != BASE), BASE)
@@ -66,6 +79,7 @@ def write_page(
         settings=settings,
         judges=judges,
         part=part,
+        margin=margin,
         notes=[note for note in notes if note],
         diagnostics=diagnostics,
         **more,

@@ -41,7 +41,7 @@ class _Running:
 
 def threads_each(model: str, at_once: int) -> int:
     """Return a job's threads on a CPU: its share of the cores; a small model is slower with more than one."""
-    return 1 if 0 < _weights(model) < _SMALL else max(1, (os.cpu_count() or 1) // at_once)
+    return 1 if 0 < _weights(model) < _SMALL else max(1, _cores() // at_once)
 
 
 def _weights(model: str) -> int:
@@ -53,9 +53,22 @@ def room(model: str, gpus: int, processes: int) -> int:
     if gpus:
         return max(1, gpus // max(1, processes))
     weights = _weights(model)
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else _SPARE
-    fits = int(free // (_SPARE + _PER_WEIGHT * weights)) if weights else 1
-    return max(1, min(os.cpu_count() or 1, fits))
+    fits = _free_memory() // (_SPARE + _PER_WEIGHT * weights) if weights else 1
+    return max(1, min(_cores(), fits))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _free_memory() -> int:
+    """Return the bytes of memory that programs can have; where nobody says, half of all."""
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    with suppress(OSError, ValueError, AttributeError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return _SPARE
 
 
 def run_jobs(

@@ -13,6 +13,7 @@ Its keys are the options of `safekey grid`, with underscores. `safekey train` pa
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,13 @@ def read_section(name_or_path: str) -> tuple[dict[str, Any], str]:
     return {}, str(path)
 
 
-def fill_in(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    """Set the options that the command line leaves at their defaults to what the recipe's section says.
+def fill_in(args: argparse.Namespace, parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) -> None:
+    """Set the options that the command line does not give, to what the recipe's section says or to their defaults.
+
+    Args:
+        args: the parsed words; what they do not give is None.
+        parser: of these options.
+        defaults: by the options' names.
 
     Raises:
         UserError: an unknown key, or a value of another form than the option takes.
@@ -55,8 +61,12 @@ def fill_in(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         name = str(key).replace("-", "_")
         if name not in options:
             raise unknown(str(key), options, f"{where}: section 'grid'")
-        if getattr(args, name) == parser.get_default(name):
-            setattr(args, name, _fitting(options[name], value, f"{where}: key 'grid.{key}'"))
+        fitting = _fitting(options[name], value, f"{where}: key 'grid.{key}'")
+        if getattr(args, name) is None:
+            setattr(args, name, fitting)
+    for name, default in defaults.items():
+        if getattr(args, name) is None:
+            setattr(args, name, default)
 
 
 def _fitting(action: argparse.Action, value: Any, where: str) -> Any:
