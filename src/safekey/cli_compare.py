@@ -97,6 +97,8 @@ def run_compare(args: argparse.Namespace) -> int:
 
 def _asked(args: argparse.Namespace) -> tuple[dict[str, tuple[str, ...]], str, float, Sequence[str]]:
     """Return arms, reference, margin and judges; of a grid's folder, what is not said is as the grid compared."""
+    from safekey.grid.arms import REFERENCE
+
     margin = args.margin if args.margin is not None else 3.0
     grid = grid_of(args.runs, args.arm)
     if grid is None:
@@ -104,7 +106,7 @@ def _asked(args: argparse.Namespace) -> tuple[dict[str, tuple[str, ...]], str, f
         return arms, reference, margin / 100, args.judge
     arms = {arm: tuple(map(str, some)) for arm, some in grid.evaluations().items()}
     compared = grid.settings.get("compare") or {}
-    reference = args.reference or str(compared.get("reference"))
+    reference = args.reference or str(compared.get("reference", REFERENCE))
     if len(arms) < 2 or reference not in arms:
         raise UserError(f"{args.runs[0]}: no two arms of this grid are finished, '{reference}' among them")
     chosen = margin / 100 if args.margin is not None else float(compared.get("margin", margin / 100))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from safekey.analysis.key_sentence import Diagnostics, NamingRule
 from safekey.diagnose import diagnose
 from safekey.errors import UserError
-from safekey.grid.arms import BASE
+from safekey.grid.arms import BASE, REFERENCE
 from safekey.grid.folder import GridFolder
 from safekey.grid.results import common_ground
 from safekey.named import function_of
@@ -66,7 +66,7 @@ def write_page(
         names_harm = function_of("names_harm", rule)
     elif names_harm is None and rule:  # a file must not choose which code runs
         notes.append(f"whether U names the request is told by shared words; --names-harm {rule} uses the grid's rule")
-    wanted = reference or str(compared.get("reference"))
+    wanted = reference or str(compared.get("reference", REFERENCE))
     if wanted not in arms and reference is None:
         notes.append(f"the reference '{wanted}' has no finished evaluation: another arm takes its place")
         wanted = next((arm for arm in arms if arm != BASE), BASE)
