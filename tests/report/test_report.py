@@ -299,3 +299,15 @@ def test_runs_without_a_known_seed_are_told_apart_and_paired_by_place(tmp_path: 
     html = write_report(arms, tmp_path / "out", reference="a").html.read_text()
     assert data(html)["runs"] == [["run 1", "run 2"], ["run 1", "run 2"]]
     assert "a, run 2" in html
+
+
+def test_a_grid_that_was_moved_keeps_its_training_runs(tmp_path: Path) -> None:
+    two_arms(tmp_path / "old", seeds=2)
+    (tmp_path / "old").rename(tmp_path / "new")
+    arms = {name: sorted((tmp_path / "new/arms" / name).glob("*/eval")) for name in ("sft", "safekey")}
+    found = gather(arms, "sft")
+    for name, records in found.records.items():
+        assert [record.seed for record in records] == [0, 1]
+        assert [record.training and record.training.folder for record in records] == [
+            folder.with_name("train") for folder in arms[name]
+        ]
