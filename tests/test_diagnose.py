@@ -149,9 +149,38 @@ def test_several_judges_need_a_choice(tmp_path: Path) -> None:
         diagnose({"sft": [run], "other": [run]})
 
 
+def test_a_judge_added_to_one_run_changes_nothing(tmp_path: Path) -> None:
+    made = row("q0", WORK)
+    common, added = verdict(made, 5.0), verdict(made, "safe", judge="llama_guard", model="g")
+    arms = {
+        "sft": [write_run(tmp_path / "a", [(made, [common, added])])],
+        "safekey": [write_run(tmp_path / "b", [(made, [common])])],
+    }
+    found = diagnose(arms)
+    assert [each.source.outcome for each in found.results] == ["harmful", "harmful"]
+    assert found.notes == ("harm judged by harm_1to5 (openai/judge, prompt p)",)
+    with pytest.raises(UserError, match="b: was not judged by llama_guard"):
+        diagnose(arms, judges=["llama_guard"])
+    alone = {**arms, "safekey": [write_run(tmp_path / "c", [(made, [verdict(made, "safe", judge="wildguard")])])]}
+    with pytest.raises(UserError, match="no harm judge in common"):
+        diagnose(alone)
+
+
+def test_different_models_behind_one_judge_are_both_named(tmp_path: Path) -> None:
+    made = row("q0", WORK)
+    first = write_run(tmp_path / "a", [(made, [verdict(made, 5.0)])])
+    second = write_run(tmp_path / "b", [(made, [verdict(made, 1.0, model="openai/other")])])
+    found = diagnose({"sft": [first], "safekey": [second]})
+    assert [each.source.outcome for each in found.results] == ["harmful", "not harmful"]
+    assert len(found.notes) == 2
+
+
 def test_without_verdicts_the_stances_are_still_there(tmp_path: Path) -> None:
     found = diagnose({"sft": [write_run(tmp_path / "a", [(row("q0", WORK), [])])]})
     assert outcomes(group(found, "harmful")) == {"complying": {"not judged": 1}}
+    judged_too = write_run(tmp_path / "b", [judged(row("q0", WORK), 5.0)])
+    found = diagnose({"sft": [tmp_path / "a"], "safekey": [judged_too]})
+    assert [each.source.outcome for each in found.results] == ["not judged", "harmful"]
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from safekey.analysis.records import Generation, Kind, Source
 from safekey.errors import UserError
 from safekey.evals.ask import EMPTY_PART
 from safekey.evals.catalog import BENCHMARKS
+from safekey.evals.comparable import choose
 from safekey.evals.completions import completion_hash, completion_in, completion_key
 from safekey.evals.judges import JUDGES, exact
 from safekey.evals.live import COMPLETIONS
@@ -50,7 +51,8 @@ def diagnose(
         stance: see `diagnose_generations`.
 
     Raises:
-        UserError: a folder is no finished evaluation's, is given twice, or was judged by several and none is named.
+        UserError: a folder is no finished evaluation's, is given twice, or the runs share no judge or several
+            and none is named, as for `safekey compare`.
     """
     folders = [Path(folder).expanduser().resolve() for group in arms.values() for folder in group]
     for place, folder in enumerate(folders):
@@ -58,30 +60,11 @@ def diagnose(
             raise UserError(f"{folder}: this run is given twice")
     saved = {arm: [read_run(folder, part) for folder in group] for arm, group in arms.items()}
     runs = [run for group in saved.values() for run in group]
-    for name in judges:
-        known = {judge for run in runs for found in run.judges.values() for judge in found if judge.name}
-        if not any(judge.answers_to(name) for judge in known):
-            there = ", ".join(sorted(map(str, known))) or "none"
-            raise UserError(f"--judge {name}: none of these runs was judged by it; there are: {there}")
-    chosen = {run.path: _choose(run, judges) for run in runs}
+    # Stances need no verdicts, so runs without any are welcome; the notes name every judge, so models may differ.
+    chosen = choose(runs, ("harm", "refusal"), judges, allowed=True, complete=False)
     rows = (each for arm, group in saved.items() for run in group for each in _generations(arm, run, chosen[run.path]))
     said = sorted({f"{kind} judged by {judge}" for by in chosen.values() for kind, judge in by.items()})
     return diagnose_generations(rows, stance=stance, names_harm=names_harm, notes=said)
-
-
-def _choose(run: SavedRun, named: Sequence[str]) -> dict[str, JudgeId]:
-    """Return the run's judge of each kind."""
-    chosen = {}
-    for kind in ("harm", "refusal"):
-        found = list(run.judges.get(kind, ()))
-        wanted = [judge for judge in found if any(judge.answers_to(name) for name in named)]
-        fitting = wanted or found
-        if len(fitting) > 1:
-            names = ", ".join(map(str, fitting))
-            raise UserError(f"{run.path}: several {kind} judges judged it ({names}): choose one with --judge NAME")
-        if fitting:
-            chosen[kind] = fitting[0]
-    return chosen
 
 
 def _generations(arm: str, run: SavedRun, judges: Mapping[str, JudgeId]) -> Iterator[Generation]:

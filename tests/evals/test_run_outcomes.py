@@ -14,6 +14,7 @@ from safekey.errors import UserError
 from safekey.evals.pairing import Outcome
 from safekey.evals.run_outcomes import Collected, collect
 from safekey.evals.summary import summarize
+from safekey.evals.training_data import training_of
 
 
 def of(found: Collected, name: str, metric: str) -> dict[str, Outcome]:
@@ -214,3 +215,48 @@ def test_seeds_from_training_runs_names_or_not_at_all(tmp_path: Path) -> None:
     assert seeds("x") == (None,)
     with pytest.raises(UserError, match="two of its runs evaluate training runs of one seed"):
         collect({"arm": [str(tmp_path / "y"), str(tmp_path / "z")], "one": [str(tmp_path / "x")]})
+
+
+def grid(home: Path, seeds: dict[str, tuple[int, ...]], names: str = "seed-{}") -> dict[str, list[str]]:
+    """Arms as `safekey grid` leaves them: arms/ARM/seed-N/train and …/eval, the model's path absolute."""
+    arms: dict[str, list[str]] = {}
+    for name, each in seeds.items():
+        for seed in each:
+            place = home / "arms" / name / names.format(seed)
+            (place / "train" / "model").mkdir(parents=True)
+            (place / "train" / "config.yaml").write_text(yaml.safe_dump({"seed": seed + 40}))
+            (place / "train" / "run.json").write_text(json.dumps({"status": "finished"}))
+            model = str((place / "train" / "model").resolve())
+            arms.setdefault(name, []).append(str(write_run(place / "eval", simple([1.0, 5.0]), model=model)))
+    return arms
+
+
+@pytest.mark.parametrize(("kept", "seeds"), [(True, (41, 42, 43)), (False, (1, 2, 3))])
+def test_a_grid_that_was_moved_keeps_its_seeds(kept: bool, seeds: tuple[int, ...], tmp_path: Path) -> None:
+    grid(tmp_path / "old", {"sft": (1, 2, 3), "safekey": (3, 2, 1)})
+    (tmp_path / "old").rename(tmp_path / "new")
+    if not kept:  # without the weights' folders only the names are left
+        for folder in (tmp_path / "new").glob("arms/*/*/train"):
+            folder.rename(folder.with_name("gone"))
+    runs = {name: sorted(map(str, (tmp_path / "new/arms" / name).glob("*/eval"))) for name in ("sft", "safekey")}
+    found = collect(runs)
+    assert found.seeds == {"sft": seeds, "safekey": seeds}
+    assert not any("matched by seed" in note for note in found.notes)
+
+
+def test_a_training_run_beside_an_evaluation_is_not_taken_for_another_model_s(tmp_path: Path) -> None:
+    (place,) = grid(tmp_path, {"sft": (1,)})["sft"]
+    assert training_of(Path(place), "org/base-model") is None
+    assert training_of(Path(place), "/gone/arms/sft/seed-1/train/model") == Path(place).with_name("train")
+    assert training_of(tmp_path, "/gone/train/model") is None
+
+
+def test_runs_that_are_not_matched_by_seed_are_noted(tmp_path: Path) -> None:
+    arms = grid(tmp_path, {"sft": (1, 2), "a": (1, 2), "b": (2, 3), "one": (7,)})
+    (note,) = [note for note in collect(arms).notes if "matched by seed" in note]
+    assert "sft and b; a and b (" in note
+    assert "sft and a" not in note
+    assert "one" not in note.partition(" (")[0].split(": ")[1].split()
+    more = grid(tmp_path / "more", {name: (number, number + 10) for number, name in enumerate("abcd")})
+    (note,) = [note for note in collect(more).notes if "matched by seed" in note]
+    assert "a and b; a and c; a and d; b and c; and 2 more" in note

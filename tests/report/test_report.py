@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from evals.saved_runs import verdict, write_run
-from report.worlds import benign, harm, one_run, problem, record, two_arms
+from report.worlds import benign, harm, one_run, prefilled, problem, record, two_arms
 from safekey.errors import UserError
 from safekey.report import write_report
 from safekey.report.key_sentences import section
@@ -49,6 +49,34 @@ def test_prefilling_is_no_part_of_the_headline(arms: dict[str, list[Path]]) -> N
     assert asr.difference is not None
     assert asr.difference.items == 80
     assert found.headline.verdicts["safekey"].verdict in ("better", "lower-asr-cost-open")
+
+
+def test_prefilling_alone_is_the_headline_and_not_said_to_be_apart(tmp_path: Path) -> None:
+    folders = {
+        name: [write_run(tmp_path / name, [prefilled(f"vault-{i}", i < unsafe) for i in range(40)])]
+        for name, unsafe in (("sft", 30), ("safekey", 2))
+    }
+    assert main_table(gather(folders, "sft")).caption.startswith("Rates of each arm under prefilling")
+    alone = write_report(folders, tmp_path / "out", reference="sft")
+    html, text = alone.html.read_text(), alone.markdown.read_text()
+    assert alone.verdicts["safekey"] != "no-verdict"
+    for said in (html, text):
+        assert "asked nothing else" in " ".join(said.split())
+        assert "no part of" not in said
+        assert "By benchmark and attack" not in said
+
+
+def test_with_other_benchmarks_prefilling_is_said_to_be_apart(written: Any) -> None:
+    assert "no part of the verdicts" in written.html.read_text()
+    assert "no part of the headline" in written.markdown.read_text()
+    assert "Rates of each arm, with" in written.html.read_text()
+
+
+def test_intervals_over_few_seeds_are_said_to_be_conservative(written: Any, tmp_path: Path) -> None:
+    assert "these intervals are conservative" in written.html.read_text()
+    assert "these intervals are conservative" in written.markdown.read_text()
+    alone = main_table(gather({"one": [one_run(tmp_path / "one")]}, "one"))
+    assert "conservative" not in alone.note
 
 
 def test_attacks_have_rates_and_differences_of_their_own(arms: dict[str, list[Path]]) -> None:
@@ -271,3 +299,15 @@ def test_runs_without_a_known_seed_are_told_apart_and_paired_by_place(tmp_path: 
     html = write_report(arms, tmp_path / "out", reference="a").html.read_text()
     assert data(html)["runs"] == [["run 1", "run 2"], ["run 1", "run 2"]]
     assert "a, run 2" in html
+
+
+def test_a_grid_that_was_moved_keeps_its_training_runs(tmp_path: Path) -> None:
+    two_arms(tmp_path / "old", seeds=2)
+    (tmp_path / "old").rename(tmp_path / "new")
+    arms = {name: sorted((tmp_path / "new/arms" / name).glob("*/eval")) for name in ("sft", "safekey")}
+    found = gather(arms, "sft")
+    for name, records in found.records.items():
+        assert [record.seed for record in records] == [0, 1]
+        assert [record.training and record.training.folder for record in records] == [
+            folder.with_name("train") for folder in arms[name]
+        ]

@@ -86,9 +86,20 @@ def _decoding(run: SavedRun, benchmarks: Sequence[str]) -> dict[str, Any]:
 
 
 def choose(
-    runs: Sequence[SavedRun], kinds: Sequence[str], named: Sequence[str], allowed: bool
+    runs: Sequence[SavedRun], kinds: Sequence[str], named: Sequence[str], allowed: bool, *, complete: bool = True
 ) -> dict[Path, dict[str, JudgeId]]:
-    """Return the judge of each kind for each run."""
+    """Return the judge of each kind for each run: the one that all have in common, if need be of those named.
+
+    Args:
+        runs: all of them.
+        kinds: "harm", "refusal"; accuracy has no choice.
+        named: NAME or NAME=MODEL, as the user gave them.
+        allowed: let different models behind one judge count as one.
+        complete: whether a run that nobody judged is an error, or left without a judge.
+
+    Raises:
+        UserError: no such judge, none in common, or several and none named.
+    """
     every = {judge for run in runs for kind in ("harm", "refusal") for judge in run.judges.get(kind, ())}
     for name in named:
         if not any(judge.answers_to(name) for judge in every):
@@ -98,7 +109,8 @@ def choose(
     for kind in kinds:
         if kind == "accuracy":
             continue
-        for run, judge in zip(runs, _judges_of(kind, runs, named, allowed), strict=True):
+        judged = [run for run in runs if complete or run.judges.get(kind)]
+        for run, judge in zip(judged, _judges_of(kind, judged, named, allowed) if judged else (), strict=True):
             chosen[run.path][kind] = judge
     return chosen
 

@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import yaml
@@ -22,15 +23,17 @@ from safekey.evals.ask import EMPTY_PART
 from safekey.evals.comparable import choose, common, settings
 from safekey.evals.judge import Judge, Value
 from safekey.evals.judges import JUDGES, exact
-from safekey.evals.pairing import Key, Metric, Outcome, Seed
+from safekey.evals.pairing import Key, Metric, Outcome, Seed, align
 from safekey.evals.saved_runs import JudgeId, Prompt, Sample, SavedRun, read_run
 from safekey.evals.summary import METRIC
-from safekey.evals.training_data import training_run
+from safekey.evals.training_data import training_of
 from safekey.schema import Part
 from safekey.terminal import printable
 
-_SEED = re.compile(r"seed[-_=]?(\d+)|(\d+)$", re.IGNORECASE)
+_SEED = re.compile(r"seed[-_=]?(\d+)", re.IGNORECASE)
+_LAST = re.compile(r"(\d+)$")
 _LONGEST_REASON = 60
+_PAIRS = 4  # of arms that one note names
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ def collect(
     chosen = choose(runs, sorted({kinds[prompt.benchmark] for prompt in shared}), judges, allow_different_settings)
     clusters = _clusters(runs[0], shared)
     seeds = {name: _seeds(name, group) for name, group in saved.items()}
+    notes += _unmatched(seeds)
     outcomes: list[Outcome] = []
     for name, group in saved.items():
         without = 0
@@ -151,7 +155,7 @@ def _described(kind: str, used: set[JudgeId]) -> str:
 
 
 def _seeds(arm: str, runs: Sequence[SavedRun]) -> tuple[Seed, ...]:
-    """Return the seed of each run: as its training run records it, else as the folder's name says it, else the name."""
+    """Return the seed of each run: as its training run records it, else as the folders' names say it, else a name."""
     if len(runs) == 1:
         return (None,)
     trained = [_trained(run) for run in runs]
@@ -159,15 +163,34 @@ def _seeds(arm: str, runs: Sequence[SavedRun]) -> tuple[Seed, ...]:
         if len(set(trained)) < len(trained):
             raise UserError(f"--arm {arm}: two of its runs evaluate training runs of one seed ({trained})")
         return tuple(trained)
-    found = [_SEED.findall(run.path.name) for run in runs]
-    numbers = [int(next(filter(None, hits[0]))) if hits else None for hits in found]
+    numbers = [_named(run.path) for run in runs]
     if None not in numbers and len(set(numbers)) == len(numbers):
         return tuple(numbers)
     return tuple(f"{arm}: {run.path}" for run in runs)
 
 
+def _named(folder: Path) -> int | None:
+    """Return the seed in the name of a run's folder, or of the one around it (`seed-2/eval`); else the last digits."""
+    place = folder.expanduser().resolve()
+    found = _SEED.search(place.name) or _SEED.search(place.parent.name) or _LAST.search(place.name)
+    return int(found[1]) if found else None
+
+
+def _unmatched(seeds: Mapping[str, tuple[Seed, ...]]) -> list[str]:
+    """Return a note where arms with several runs each share fewer than two seeds."""
+    several = [name for name, found in seeds.items() if len(found) > 1]
+    pairs = [f"{a} and {b}" for a, b in combinations(several, 2) if not align(seeds[a], seeds[b])[2]]
+    if not pairs:
+        return []
+    more = f"; and {len(pairs) - _PAIRS} more" if len(pairs) > _PAIRS else ""
+    return [
+        f"not matched by seed, their runs count as independent of one another's: {'; '.join(pairs[:_PAIRS])}{more} "
+        "(fewer than two seeds in common; a seed is the training run's, or stands in a folder's name, as seed-2)"
+    ]
+
+
 def _trained(run: SavedRun) -> int | None:
-    folder = training_run(str(run.resolved.get("model") or ""))
+    folder = training_of(run.path, str(run.resolved.get("model") or ""))
     if folder is None:
         return None
     try:

@@ -66,6 +66,18 @@ def training_run(model: str) -> Path | None:
     return None
 
 
+def training_of(run_folder: Path, model: str) -> Path | None:
+    """Return the folder of the training run whose model an evaluation's run folder is about, or None.
+
+    Where the model's path is gone, as in a grid that was copied or moved, that is the training run called `train`
+    beside the evaluation, but only for a model that came out of a folder of that name.
+    """
+    found = training_run(model)
+    if found is not None or "train" not in Path(model).parts[-2:]:
+        return found
+    return training_run(str(run_folder.expanduser().resolve().parent / "train"))
+
+
 def training_rows(run: Path) -> tuple[list[Example], list[str]]:
     """Return the rows of a training run's data files, and which files could not be read as they were then."""
     try:

@@ -35,13 +35,22 @@ def markdown(material: Material, title: str, notes: Sequence[str], keys: Section
     for plot in plots:
         name, _, words = plot.partition("|")
         lines += [f"![{plain(words)}](plots/{name})", ""]
-    lines += ["## By benchmark and attack", ""]
-    for metric in METRICS:
-        lines += _section(slice_table(material, metric))
+    sliced = [slice_table(material, metric) for metric in METRICS]
+    if any(sliced):
+        lines += ["## By benchmark and attack", ""]
+    for each in sliced:
+        lines += _section(each)
     forced = slice_table(material, "asr", prefill=True)
     if forced:
-        lines += ["## Under prefilling", "", "Whoever prefills writes the beginning of the model's own thinking: "
-                  "another threat, and no part of the headline.", ""]  # fmt: skip
+        about = "another threat, and no part of the headline" if material.prefill_apart else (
+            "these runs were asked nothing else, so all numbers here are about it"
+        )  # fmt: skip
+        lines += [
+            "## Under prefilling",
+            "",
+            f"Whoever prefills writes the beginning of the model's own thinking: {about}.",
+            "",
+        ]
         lines += _section(forced)
         if material.prefill:
             lines += _section(difference_table(material.prefill, "prefill-differences", "under prefilling"))

