@@ -154,7 +154,7 @@ def test_a_grid_is_compared_by_its_folder(tmp_path: Path, capsys: pytest.Capture
         for name, unsafe in (("sft", 60), ("qmm", 58)):
             write_run(tmp_path / "arms" / name / f"seed-{seed}" / "eval", arm(unsafe + seed, 10, 90))
     found = json.loads(out([str(tmp_path), "--json"], capsys))
-    assert (found["reference"], list(found["verdicts"])) == ("sft", ["base", "qmm"])
+    assert (found["reference"], list(found["verdicts"])) == ("sft", ["qmm", "base"])
     assert len(found["runs"]["qmm"]) == 2
     assert found["margin"] == 0.5
     assert json.loads(out([str(tmp_path), "--margin", "3", "--json"], capsys))["margin"] == 0.03

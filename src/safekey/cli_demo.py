@@ -35,8 +35,9 @@ _NOT_THERE = """
 _SHOWN = """
 3. What this shows, and what it does not
    The verdicts above are about this base model, this world and these seeds; an interval says how sure they are.
-   "No difference" means none that this size can show. Nothing here is evidence about large models: to find out about
-   yours, give `safekey grid` its folder and your data (docs/grid.md).
+   "No difference" means none that this size can show; more seeds show more: `safekey demo --seeds 5` goes on from here.
+   Nothing here is evidence about large models: to find out about yours, give `safekey grid` its folder and your data
+   (docs/grid.md).
 """
 
 

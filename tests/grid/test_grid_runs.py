@@ -64,7 +64,7 @@ def log(grid: Path, arm: str, seed: int) -> list[dict[str, Any]]:
 
 def test_a_whole_grid(whole: Path, world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = numbers(whole)
-    assert list(found["verdicts"]) == ["base", "qsm"]
+    assert list(found["verdicts"]) == ["qsm", "base"]
     assert {row["metric"] for row in found["comparisons"]} == {"asr", "orr", "accuracy"}
     assert found["apart"]["comparisons"][0]["metric"] == "asr"
     assert found["ground"].startswith("every arm and seed: the same 2000 rows, 19 steps")

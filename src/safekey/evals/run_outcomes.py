@@ -151,7 +151,8 @@ def _judge(kind: str, name: str) -> Judge:
 def _described(kind: str, used: set[JudgeId]) -> str:
     first = min(used)
     rule = _judge(kind, first.name).rules[0].name
-    return f"{' and '.join(sorted(map(str, used)))}, positive: {rule}"
+    what = "" if rule == "positive" else f", positive: {rule}"  # a judge with one rule of its own
+    return f"{' and '.join(sorted(map(str, used)))}{what}"
 
 
 def _seeds(arm: str, runs: Sequence[SavedRun]) -> tuple[Seed, ...]:

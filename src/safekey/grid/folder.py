@@ -128,13 +128,13 @@ class GridFolder:
         return base + [Job(arm, seed, home / arm / f"seed-{seed}") for seed in seeds for arm in trained]
 
     def evaluations(self) -> dict[str, list[Path]]:
-        """Return the finished evaluations of each arm, in the order of arms and seeds."""
+        """Return the finished evaluations of each arm, in the order of arms and seeds, the untrained last."""
         settings = self.settings
         found: dict[str, list[Path]] = {arm: [] for arm in settings["arms"]}
         for job in self.jobs(list(settings["arms"]), settings["seeds"]):
             if job.done:
                 found[job.arm].append(job.evaluation)
-        return {arm: runs for arm, runs in found.items() if runs}
+        return {arm: found[arm] for arm in sorted(found, key=lambda arm: arm == BASE) if found[arm]}
 
     def check(self, resolved: Mapping[str, Any]) -> None:
         """Refuse to go on with other settings; more arms and more seeds are fine.

@@ -126,8 +126,10 @@ def _page(
 def _pair(material: Material) -> list[int]:
     """Return the reference and the arm that differs most from it, as places; −1 where there is none."""
     gaps: dict[str, float] = {}
+    trained = {arm for arm, records in material.records.items() if any(record.training for record in records)}
+    only = trained - {material.arms[0]} or set(material.arms)  # the untrained model differs most, and tells least
     for row in material.headline.comparisons if material.headline else ():
-        if row.difference is not None:
+        if row.difference is not None and row.arm in only:
             gaps[row.arm] = gaps.get(row.arm, 0.0) + row.difference.square
     if not gaps:
         return [0, 1 if len(material.arms) > 1 else -1]
