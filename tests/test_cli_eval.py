@@ -280,7 +280,7 @@ def test_a_second_process_is_kept_out(
     capsys.readouterr()
     run.hold()
     try:
-        assert "another safekey works in this run folder" in error_of(words, capsys)
+        assert "another safekey works here" in error_of(words, capsys)
         assert "another safekey works" in error_of(["judge", str(run.path)], capsys)
     finally:
         run.release()

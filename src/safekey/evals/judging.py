@@ -17,7 +17,6 @@ and for the judge `exact`, which asks no model: module:function, a function of `
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from typing import Any, Literal
 from safekey.errors import UserError
 from safekey.evals.ask import Ask, Reply, judge_part
 from safekey.evals.judges import Judge, exact, find_judge, with_template
+from safekey.named import function_of
 from safekey.schema import Message, Part, Verdict
 
 Kind = Literal["harm", "refusal"]
@@ -167,20 +167,15 @@ def judge_of(spec: JudgeSpec, kind: str) -> Judge:
         UserError: the function of `exact` cannot be imported, or the template cannot be read.
     """
     if spec.name == "exact":
-        return exact(_function(spec.model), judges="refusal" if kind == "refusal" else "harm")
+        return exact(_named(spec.model), judges="refusal" if kind == "refusal" else "harm")
     judge = find_judge(spec.name)
     return with_template(judge, spec.template) if spec.template else judge
 
 
-def _function(name: str) -> Callable[..., Any]:
-    module, _, attribute = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"--judge exact={name}: cannot be imported: {error}") from error
-    if not callable(found):
-        raise UserError(f"--judge exact={name}: is no function")
-    return found  # type: ignore[no-any-return]
+def _named(name: str) -> Callable[..., Any]:
+    found = function_of("--judge exact", name)
+    assert found is not None
+    return found
 
 
 def open_referees(

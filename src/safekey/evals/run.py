@@ -27,6 +27,7 @@ import yaml
 import safekey
 from safekey.errors import UserError
 from safekey.evals.live import RESOLVED, Rows, close_rows, open_rows
+from safekey.lock import hold
 
 RUN = "run.json"
 METRICS = "metrics.json"
@@ -106,19 +107,7 @@ class EvalRun:
         Raises:
             UserError: another process works here, or the folder cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / ".lock").open("w")
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written: {error.strerror}; give another --output") from error
-        try:
-            import fcntl
-        except ImportError:  # Windows: no such lock; two commands at once are then the user's own care
-            return
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{self.path}: another safekey works in this run folder: wait for it, or end it") from None
+        self._lock = hold(self.path, "safekey")
 
     def release(self) -> None:
         """Close the rows and let others in."""

@@ -23,6 +23,7 @@ import yaml
 from safekey.errors import UserError
 from safekey.evals.run import flat
 from safekey.grid.arms import BASE
+from safekey.lock import hold
 
 SETTINGS = "grid.yaml"
 _FREE = ("compare", "threads", "starts", "evaluation.engine_options.batch_size", "evaluation.judge_settings")
@@ -187,24 +188,12 @@ class GridFolder:
         return merged
 
     def hold(self) -> None:
-        """Keep other processes out until this one ends.
+        """Keep other processes out until `release`.
 
         Raises:
             UserError: another process works here, or the folder cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / ".lock").open("w")
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written: {error.strerror}; give another --output") from error
-        try:
-            import fcntl
-        except ImportError:  # Windows: no such lock; two commands at once are then the user's own care
-            return
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{self.path}: another safekey grid works here: wait for it, or end it") from None
+        self._lock = hold(self.path, "safekey grid")
 
     def release(self) -> None:
         """Let others in."""
