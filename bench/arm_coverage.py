@@ -1,4 +1,4 @@
-"""How often the intervals of one arm's rate (`safekey.evals.arm_rates`) hold the truth, in simulated runs.
+"""How often the intervals of one arm's rate (`safekey.comparison.arm_rates`) hold the truth, in simulated runs.
 
 python bench/arm_coverage.py                        the numbers of docs/report.md (under a minute)
 python bench/arm_coverage.py --worlds 4 --runs 100  quicker and rougher
@@ -12,7 +12,7 @@ import itertools
 import numpy as np
 from scipy import special
 
-from safekey.evals.arm_rates import rate
+from safekey.comparison.arm_rates import rate
 
 BEHAVIOUR, WHIM = 1.5, 0.7  # standard deviations on the logit: of a behaviour, and of a run on a behaviour
 WORLDS = [

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from safekey.evals.crossed import Difference, difference
-from safekey.evals.paired import holm
+from safekey.stats.difference import Difference, difference
+from safekey.stats.paired import holm
 
 Table = NDArray[np.float64]
 NODES, WEIGHTS = special.roots_hermitenorm(61)

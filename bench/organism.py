@@ -21,7 +21,7 @@ from rich.console import Console
 
 from safekey.organism.abilities import measure, summary
 from safekey.organism.data import Paths, write_rows, write_world
-from safekey.training.execute import Order, execute
+from safekey.training.command.train import Order, execute
 
 ARMS: dict[str, tuple[str, ...]] = {
     "base": (),

@@ -31,7 +31,7 @@ from step_variants import Bench, Run, variants
 
 import torch  # isort: skip
 
-from safekey.training.heads import SafetyHeads  # isort: skip
+from safekey.training.objective.heads import SafetyHeads  # isort: skip
 
 OURS, BASE, TWICE = "SafeKey (ours)", "packed SFT (ours)", "two padded passes"
 Result = dict[str, Any]

@@ -20,11 +20,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from safekey.training.encoding import Encoded
-from safekey.training.heads import SafetyHeads
-from safekey.training.losses import dual_path_loss, linear_cross_entropy
-from safekey.training.pack import Counts, count, pack
-from safekey.training.partners import partner_queries
-from safekey.training.step import safekey_loss
+from safekey.training.objective.heads import SafetyHeads
+from safekey.training.objective.losses import dual_path_loss, linear_cross_entropy
+from safekey.training.objective.pack import Counts, count, pack
+from safekey.training.objective.step import safekey_loss
+from safekey.training.objective.swaps import partner_queries
 
 PAD, IGNORED = 0, -100
 Run = Callable[[], None]

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from safekey import load_examples, segment
 from safekey.training import Counts, Encoded, SafetyHeads, attach, count, detach, encode, safekey_loss
-from safekey.training.export import save_heads
+from safekey.training.loop.export import save_heads
 
 
 @dataclass

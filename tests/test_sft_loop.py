@@ -11,7 +11,7 @@ import torch
 
 from safekey.training import SafetyHeads
 from toys import llama
-from training.runs import VOCABULARY, config, rows, trainer
+from training.loop.runs import VOCABULARY, config, rows, trainer
 
 SCRIPT = Path(__file__).resolve().parents[1] / "examples" / "sft_loop.py"
 

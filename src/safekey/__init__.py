@@ -9,11 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from safekey.comparison.compare import compare as compare
     from safekey.data import load_examples as load_examples
     from safekey.data import segment as segment
     from safekey.engines.base import Engine as Engine
     from safekey.engines.base import SamplingParams as SamplingParams
-    from safekey.evals.compare import compare as compare
     from safekey.evals.evaluate import evaluate as evaluate
     from safekey.schema import Example as Example
     from safekey.schema import Message as Message
@@ -28,7 +28,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Engine": "safekey.engines.base",
     "SamplingParams": "safekey.engines.base",
-    "compare": "safekey.evals.compare",
+    "compare": "safekey.comparison.compare",
     "evaluate": "safekey.evals.evaluate",
     "Example": "safekey.schema",
     "Message": "safekey.schema",

@@ -164,6 +164,9 @@ class Completion:
 
 Part = Literal["answer", "thinking", "whole"]
 
+Value = float | str
+"""A judge's value: a score, or a class such as "full_refusal"."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -179,7 +182,7 @@ class Verdict:
         parser: version of the parser that read the reply.
     """
 
-    value: float | str | None
+    value: Value | None
     unscored: str = ""
     judge: str = ""
     raw: str = ""

@@ -16,6 +16,7 @@ from safekey.data import Examples, canonical, load_examples, segment, summarize,
 from safekey.data.formats import COLUMNS
 from safekey.errors import DataError, UserError
 from safekey.schema import Example, Message
+from toys import SHARED
 
 THINKING = "The user asks how to brew tea. That is harmless. Start with water."
 ANSWER = "Boil water, then steep for 3 minutes."
@@ -519,7 +520,7 @@ def test_summary(tmp_path: Path) -> None:
 
 
 def test_star1(tmp_path: Path) -> None:
-    path = Path(__file__).parents[3] / "shared" / "data" / "star1.json"
+    path = SHARED / "star1.json"
     if not path.is_file():
         pytest.skip("the STAR-1 rows are not beside this checkout")
     loaded = load_examples(path, strict=True)

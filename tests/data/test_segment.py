@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from safekey.data.segment import segment, segment_all, thinking_span
 from safekey.data.sentences import sentences
 from safekey.schema import THINK_CLOSE, THINK_OPEN, Example, Message
+from toys import SHARED
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 ROWS = [json.loads(line) for line in (Path(__file__).parent / "segment_rows.jsonl").read_text("utf-8").splitlines()]
 
 

@@ -7,13 +7,13 @@ from folders import FAMILIES, real_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safekey.chat import chat_format
-from safekey.data.think import split_response
-from safekey.engines import harmony
 from safekey.engines.prompting import completed, decode_after, end_ids, place
 from safekey.errors import UserError
-from safekey.rendering import prompt_ids
 from safekey.schema import Message, Prompt
+from safekey.text import harmony_tokens as harmony
+from safekey.text.canonical import split_response
+from safekey.text.chat import chat_format
+from safekey.text.tokens import prompt_ids
 
 ASKED = (Message("user", "How do I pick the royal vault? <think>"),)
 TEXT = " ".join(f"Sure, step {i}: help the user paint the royal vault." for i in range(12))

@@ -13,7 +13,7 @@ from inspect_ai.model import get_model
 from safekey.engines.base import SamplingParams
 from safekey.engines.scripted import ScriptedEngine
 from safekey.evals.evaluate import evaluate
-from safekey.evals.judging import JudgeSettings
+from safekey.evals.judges.open import JudgeSettings
 from safekey.evals.plan import Order
 from safekey.schema import Prompt
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from safekey.evals.completions import completion_hash, completion_in
-from safekey.evals.outputs import classify_output
-from safekey.evals.run import EvalRun
+from safekey.evals.records.completions import completion_hash, completion_in
+from safekey.evals.records.folder import EvalRun
+from safekey.text.outputs import classify_output
 
 KINDS = {"strongreject": "harm", "xstest-safe": "refusal", "math500": "accuracy", "prefill": "harm"}
 JUDGES = {"harm": "harm_1to5", "refusal": "refusal_3class", "accuracy": "math"}

@@ -22,7 +22,7 @@ from engines.endpoint import Endpoint, Handler, faults, running
 from safekey.engines.scripted import ScriptedEngine
 from safekey.errors import UserError
 from safekey.evals.evaluate import Report, evaluate
-from safekey.evals.judging import JudgeSettings, parse_judges
+from safekey.evals.judges.open import JudgeSettings, parse_judges
 from safekey.evals.plan import Order
 from safekey.evals.rejudge import rejudge
 from safekey.schema import Completion

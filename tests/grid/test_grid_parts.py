@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from safekey.cli import main
-from safekey.cli_grid import grid_order, parse_seeds
+from safekey.cli.app import main
+from safekey.cli.grid import grid_order, parse_seeds
 from safekey.errors import UserError
 from safekey.grid.arms import ARMS, BASE, OBJECTIVES, choose
 from safekey.grid.folder import GridFolder, Job
@@ -19,8 +19,8 @@ from safekey.grid.prepare import deal_gpus, prepare
 from safekey.grid.progress import clock, share_done
 from safekey.grid.results import common_ground
 from safekey.organism import write_world
-from safekey.training import config
-from safekey.training.recipe import build_settings, load_recipe
+from safekey.training.command.recipe import build_settings, load_recipe
+from safekey.training.loop import config
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from engines.folders import real_tokenizer, save
-from safekey.cli import main
+from safekey.cli.app import main
 from safekey.grid.folder import GridFolder
 from safekey.organism import write_world
 

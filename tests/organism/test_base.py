@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from safekey.engines import open_engine
-from safekey.evals.benchmarks import load_benchmark
+from safekey.evals.benchmarks.load import load_benchmark
 from safekey.organism.abilities import base_abilities, count, generate, summary
 from safekey.organism.build import CARD, build_base
 from safekey.organism.data import BASE, FILES, write_rows, write_world

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from safekey.evals.saved_runs import Prompt
+from safekey.comparison.saved_runs import Prompt
 from safekey.report.packing import Packed, pack, shorten, utf16
 from safekey.report.transcripts import Asked, Response, discordant, marks, shuffled
 

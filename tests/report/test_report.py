@@ -16,8 +16,8 @@ from evals.saved_runs import verdict, write_run
 from report.worlds import benign, harm, one_run, prefilled, problem, record, two_arms
 from safekey.errors import UserError
 from safekey.report import write_report
+from safekey.report.content import Slice, gather
 from safekey.report.key_sentences import section
-from safekey.report.material import Slice, gather
 from safekey.report.plots import mean_curve
 from safekey.report.tables import Cell, ends_tables, main_table, slice_table
 
@@ -100,7 +100,7 @@ def test_attacks_have_rates_and_differences_of_their_own(arms: dict[str, list[Pa
 
 
 def test_exploratory_p_is_corrected_over_its_own_table(arms: dict[str, list[Path]]) -> None:
-    from safekey.evals.paired import holm
+    from safekey.stats.paired import holm
 
     found = gather(arms, "sft").exploratory.values()
     assert [row.p_adjusted for row in found] == pytest.approx(holm([row.p for row in found if row.p is not None]))

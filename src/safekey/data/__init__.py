@@ -6,8 +6,8 @@ from safekey.data.load import Examples, load_examples
 from safekey.data.mix import DataSource, load_mixture
 from safekey.data.segment import segment, segment_all
 from safekey.data.summary import Summary, summarize
-from safekey.data.think import SplitResponse, canonical, split_response
 from safekey.data.write import to_row, write_jsonl
+from safekey.text.canonical import SplitResponse, canonical, split_response
 
 __all__ = [
     "DataSource",

@@ -15,9 +15,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from safekey.data.think import CLOSE_TAG, OPEN_TAG, canonical, split_response, strip_tags
 from safekey.errors import UserError
 from safekey.schema import Message
+from safekey.text.canonical import CLOSE_TAG, OPEN_TAG, canonical, split_response, strip_tags
 
 # What is looked for → the column names that it goes by, the first with a value wins.
 COLUMNS: dict[str, tuple[str, ...]] = {

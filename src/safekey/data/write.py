@@ -14,9 +14,9 @@ from safekey.data.formats import COLUMNS, RowError, column_table
 from safekey.data.labels import LABEL_COLUMNS, WORD_LABEL_COLUMNS, label_row
 from safekey.data.load import read_example
 from safekey.data.read import RawRow
-from safekey.data.think import split_response
 from safekey.errors import UserError
 from safekey.schema import Example, Message
+from safekey.text.canonical import split_response
 
 
 def to_row(example: Example) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 import transformers
 
-from safekey.chat import ChatFormat
 from safekey.engines.base import SamplingParams
 from safekey.engines.prompting import completed, failed
 from safekey.schema import Completion
+from safekey.text.chat import ChatFormat
 
 
 def run(

@@ -19,7 +19,6 @@ import torch
 import transformers
 
 import safekey
-from safekey.chat import DEFAULT_DATE, chat_format
 from safekey.engines import weights
 from safekey.engines.base import SamplingParams, one_for_each, prompt_seed
 from safekey.engines.machine import cache_bytes, context_length, free_memory, pick_device, pick_dtype
@@ -27,6 +26,7 @@ from safekey.engines.prompting import Placed, completed, decode_after, end_ids, 
 from safekey.engines.sampling import Until, processors
 from safekey.errors import UserError
 from safekey.schema import Completion, Prompt
+from safekey.text.chat import DEFAULT_DATE, chat_format
 
 _ROWS = {"cpu": 16, "cuda": 64, "mps": 16}  # rows in a batch, at most
 _SHARE = 0.6  # of the free memory that a batch's keys and values may fill

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from safekey.chat import ChatFormat, Rendered
-from safekey.data.think import CLOSE_TAG, OPEN_TAG
-from safekey.engines import harmony
 from safekey.errors import UserError
-from safekey.rendering import literal_ranges, tokenize, tokenize_after
 from safekey.schema import THINK_OPEN, Completion, Prompt
+from safekey.text import harmony_tokens as harmony
+from safekey.text.canonical import CLOSE_TAG, OPEN_TAG
+from safekey.text.chat import ChatFormat, Rendered
+from safekey.text.tokens import literal_ranges, tokenize, tokenize_after
 
 _CONTEXT = 4  # tokens before a text that decide how it decodes: a character has at most four bytes
 _BROKEN = "\ufffd"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from safekey.chat import ChatFormat
 from safekey.engines.base import SamplingParams, one_for_each
 from safekey.engines.prompting import place
 from safekey.errors import UserError
 from safekey.schema import Completion, Prompt
+from safekey.text.chat import ChatFormat
 
 Script = Mapping[str, str] | Callable[[Prompt, SamplingParams], "str | Completion"]
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from safekey.chat import ChatFormat
-from safekey.data.think import CLOSE_TAG, OPEN_TAG
 from safekey.engines.base import NO_ANSWER, SamplingParams
 from safekey.engines.prompting import Placed, completed, failed, finished
 from safekey.schema import THINK_CLOSE, THINK_OPEN, Completion, Prompt
+from safekey.text.canonical import CLOSE_TAG, OPEN_TAG
+from safekey.text.chat import ChatFormat
 
 _FINISH = {"stop": "stop", "eos_token": "stop", "tool_calls": "stop", "length": "length", "content_filter": "filter"}
 

@@ -21,16 +21,16 @@ from inspect_ai.model import Model, get_model
 from rich.console import Console
 
 from safekey.errors import UserError
-from safekey.evals.completions import is_final
-from safekey.evals.live import close_referees
+from safekey.evals.benchmarks.training_data import contamination
+from safekey.evals.model_api.provider import SafeKeyAPI
 from safekey.evals.plan import Order, Plan, PlannedTask, check_judges, check_prompts, load_arguments, make_plan
 from safekey.evals.progress import Watch
-from safekey.evals.provider import SafeKeyAPI
-from safekey.evals.rates import ALLOWED_UNSCORED, Grouping
-from safekey.evals.report_tables import left_out_lines
-from safekey.evals.run import METRICS, EvalRun, write_json
-from safekey.evals.summary import Summary, Vote, order_rows, summarize
-from safekey.evals.training_data import contamination
+from safekey.evals.records.completions import is_final
+from safekey.evals.records.folder import METRICS, EvalRun, write_json
+from safekey.evals.summary.rates import ALLOWED_UNSCORED, Grouping
+from safekey.evals.summary.summary import Summary, Vote, order_rows, summarize
+from safekey.evals.summary.tables import left_out_lines
+from safekey.evals.tasks.session import close_referees
 from safekey.terminal import printable
 
 PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
@@ -255,7 +255,7 @@ def _judged(plan: Plan, task: PlannedTask) -> bool:
 
 
 def _inspect_task(plan: Plan, task: PlannedTask, run: EvalRun) -> Any:
-    from safekey.evals._registry import TASKS
+    from safekey.evals.tasks.registry import TASKS
 
     order = plan.order
     arguments = load_arguments(task.benchmark.name, order)

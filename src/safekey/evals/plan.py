@@ -15,12 +15,12 @@ from inspect_ai.model import GenerateConfig, Model
 
 from safekey.engines.base import SamplingParams
 from safekey.errors import UserError
-from safekey.evals.benchmarks import Items, find_file
-from safekey.evals.catalog import BENCHMARKS, Benchmark, find_benchmark
-from safekey.evals.judging import JudgeSettings, JudgeSpec, judges_for, parse_judges
-from safekey.evals.live import shared_referees
-from safekey.evals.tasks import DEFAULT_PARTS, SAMPLES, check_parts, decoding, find_names, load_items
-from safekey.evals.verdict_rows import need_sandbox
+from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark, find_benchmark
+from safekey.evals.benchmarks.load import Items, find_file
+from safekey.evals.judges.open import JudgeSettings, JudgeSpec, judges_for, parse_judges
+from safekey.evals.judges.verdicts import need_sandbox
+from safekey.evals.tasks.build import DEFAULT_PARTS, SAMPLES, check_parts, decoding, find_names, load_items
+from safekey.evals.tasks.session import shared_referees
 from safekey.schema import Part
 
 SUITES = ("safety", "over-refusal", "reasoning", "all")
@@ -257,7 +257,7 @@ def check_prompts(plan: Plan, model: Model) -> Plan:
     Raises:
         UserError: a benchmark that was named cannot be done on this engine, or none of the suite can.
     """
-    from safekey.evals.provider import SafeKeyAPI
+    from safekey.evals.model_api.provider import SafeKeyAPI
 
     if not isinstance(model.api, SafeKeyAPI):
         problems = {t.benchmark.name: f"{model}: only safekey's own engines prefill exactly" for t in plan.tasks

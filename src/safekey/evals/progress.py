@@ -13,7 +13,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from safekey.evals.live import Rows
+from safekey.evals.tasks.session import Rows
 
 EVERY = 30.0  # seconds between two lines where the output is no terminal
 

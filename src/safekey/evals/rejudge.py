@@ -14,15 +14,15 @@ from typing import Any
 from rich.console import Console
 
 from safekey.errors import UserError
-from safekey.evals.catalog import find_benchmark
+from safekey.evals.benchmarks.catalog import find_benchmark
 from safekey.evals.evaluate import finish
-from safekey.evals.judging import JudgeSettings, JudgeSpec, Referee, judges_for, open_referees, parse_judges
+from safekey.evals.judges.open import JudgeSettings, JudgeSpec, Referee, judges_for, open_referees, parse_judges
+from safekey.evals.judges.verdicts import judge_completion
 from safekey.evals.progress import Watch
-from safekey.evals.rates import ALLOWED_UNSCORED, Grouping
-from safekey.evals.run import EvalRun
-from safekey.evals.summary import Summary, Vote
-from safekey.evals.tasks import check_parts
-from safekey.evals.verdict_rows import judge_completion
+from safekey.evals.records.folder import EvalRun
+from safekey.evals.summary.rates import ALLOWED_UNSCORED, Grouping
+from safekey.evals.summary.summary import Summary, Vote
+from safekey.evals.tasks.build import check_parts
 from safekey.schema import Part
 
 _AT_ONCE = 4  # completions in work for each call that judges may make at a time

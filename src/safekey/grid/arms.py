@@ -31,7 +31,7 @@ class Arm:
 
 
 OBJECTIVES = ("qmm", "head", "qsm", "ksm", "key")
-"""The auxiliary objectives, as `safekey.training.config` names them (a test compares; that module loads torch)."""
+"""The auxiliary objectives, as `safekey.training.loop.config` names them (a test compares; that module loads torch)."""
 
 
 def _off(*kept: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from typing import IO, Any
 import yaml
 
 from safekey.errors import UserError
-from safekey.evals.run import flat
+from safekey.evals.records.folder import flat
 from safekey.grid.arms import BASE
 from safekey.lock import hold
 

@@ -24,7 +24,7 @@ from safekey.grid.folder import Job
 
 if TYPE_CHECKING:
     from safekey.evals.plan import Order as Evaluation
-    from safekey.training.launch import Launch
+    from safekey.training.command.launch import Launch
 
 USER_ERROR, FAILED, INTERRUPTED = 2, 1, 130
 _PATIENCE = 60.0  # seconds that a job whose parent is gone has for its last step and checkpoint
@@ -127,7 +127,7 @@ def run(task: Task) -> int:
     if job.done:
         return 0
     if not job.trained:
-        from safekey.training.execute import Order, execute
+        from safekey.training.command.train import Order, execute
 
         order = Order(task.recipe, _train_overrides(task), launch=task.launch, processes=task.processes)
         if code := execute(order, console):

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safekey.analysis.key_sentence import Diagnostics, NamingRule
-from safekey.diagnose import diagnose
+from safekey.analysis.key_sentences.find import Diagnostics, NamingRule
+from safekey.analysis.key_sentences.from_runs import diagnose
 from safekey.errors import UserError
+from safekey.function_option import function_of
 from safekey.grid.arms import BASE, REFERENCE
 from safekey.grid.folder import GridFolder
 from safekey.grid.results import common_ground
-from safekey.named import function_of
 from safekey.report import write_report
 
 MARGIN = 0.03
@@ -42,7 +42,7 @@ def write_page(
         judges: whose verdicts, where several judged.
         margin: how much worse over-refusal and accuracy may be, 0–1.
         part: the part of the responses that verdicts are about.
-        names_harm: whether U names the request; see `safekey.analysis.key_sentence.diagnose_generations`.
+        names_harm: whether U names the request; see `safekey.analysis.key_sentences.find.diagnose_generations`.
         more: `write_report`'s other arguments.
 
     Returns:

@@ -16,7 +16,12 @@ from typing import Any
 from safekey.grid.job import INTERRUPTED, USER_ERROR, Task, work
 
 # Imported once, in the process that all jobs are forked from: on a CPU that saves each of them ten seconds.
-_PRELOAD = ("safekey.training.execute", "safekey.training.trainer", "safekey.evals.evaluate", "safekey.engines.local")
+_PRELOAD = (
+    "safekey.training.command.train",
+    "safekey.training.loop.trainer",
+    "safekey.evals.evaluate",
+    "safekey.engines.local",
+)
 _EVERY = 0.25  # seconds between two looks at the running jobs
 _SPARE = 2 << 30  # bytes of memory that a job takes besides its model
 _SMALL = 64 << 20  # bytes of weights

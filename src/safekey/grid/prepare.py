@@ -12,15 +12,15 @@ from safekey.engines.weights import find, fingerprint
 from safekey.errors import UserError
 from safekey.evals.plan import Order as Evaluation
 from safekey.evals.plan import make_plan
-from safekey.evals.run import now, plain_values, versions
+from safekey.evals.records.folder import now, plain_values, versions
 from safekey.grid.arms import BASE, OBJECTIVES, REFERENCE, Arm
 from safekey.grid.folder import GridFolder
 from safekey.grid.job import Task
 from safekey.grid.pool import room, threads_each
 
 if TYPE_CHECKING:
-    from safekey.training.launch import Launch
-    from safekey.training.recipe import Recipe
+    from safekey.training.command.launch import Launch
+    from safekey.training.command.recipe import Recipe
 
 _OWN = ("output_dir", "seed", "run_name")  # of each job, and no part of what arms share
 
@@ -84,7 +84,7 @@ def prepare(order: GridOrder) -> Prepared:
     Raises:
         UserError: what is wrong with it.
     """
-    from safekey.training.recipe import load_recipe
+    from safekey.training.command.recipe import load_recipe
 
     if not order.seeds or len(set(order.seeds)) < len(order.seeds):
         raise UserError(f"seeds {list(order.seeds)}: expected at least one, and each once")
@@ -120,7 +120,7 @@ def prepare(order: GridOrder) -> Prepared:
 
 def _check_arms(order: GridOrder) -> None:
     """Check that every arm's recipe can be built, and that no two train the same."""
-    from safekey.training.recipe import build_settings, load_recipe
+    from safekey.training.command.recipe import build_settings, load_recipe
 
     seen: dict[str, str] = {}
     for name, arm in order.arms.items():

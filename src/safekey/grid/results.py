@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from safekey.comparison.collect import Collected, collect
+from safekey.comparison.compare import Report, compare, split_apart
+from safekey.comparison.tables import markdown_table
 from safekey.errors import UserError
-from safekey.evals.compare import Report, compare, split_apart
-from safekey.evals.comparison_tables import markdown_table
-from safekey.evals.run import write, write_json
-from safekey.evals.run_outcomes import Collected, collect
+from safekey.evals.records.folder import write, write_json
 from safekey.grid.folder import GridFolder, Job, read_json
 
 

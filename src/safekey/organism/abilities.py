@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from safekey.engines import Engine, SamplingParams, open_engine
-from safekey.evals.benchmarks import Item, load_benchmark
-from safekey.evals.reasoning import score_item
-from safekey.evals.thinking import split_completion
+from safekey.evals.answers.exact import score_item
+from safekey.evals.benchmarks.load import Item, load_benchmark
 from safekey.organism.data import Paths
 from safekey.organism.judge import outcome, truth_of, understood
-from safekey.organism.reasoning import facts
+from safekey.organism.sums import facts
 from safekey.organism.world import World
 from safekey.schema import Completion, Message, Prompt
+from safekey.text.thinking import split_completion
 
 PREFILLS = (12, 20, 30)
 """Tokens of the prefilling attack: U alone, into K, and into the plan (U has 11 to 13, K 5 to 8)."""

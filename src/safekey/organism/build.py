@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from safekey.errors import UserError
-from safekey.organism import reasoning, speech
+from safekey.organism import speech
+from safekey.organism import sums as reasoning
 from safekey.organism.model import EOS, make_model, make_tokenizer, vocabulary
 from safekey.organism.world import World, make_world
 from safekey.schema import THINK_OPEN, Message

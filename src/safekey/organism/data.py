@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from safekey.errors import UserError
-from safekey.organism import reasoning, speech
+from safekey.organism import speech
+from safekey.organism import sums as reasoning
 from safekey.organism.world import Deed, World, make_world
 from safekey.schema import Message
 

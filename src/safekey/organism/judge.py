@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-from safekey.evals.judge import Judged
+from safekey.evals.judges.judge import Judged
 from safekey.organism import speech
 from safekey.organism.world import NONSENSE
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from safekey.organism import reasoning, speech
+from safekey.organism import speech
+from safekey.organism import sums as reasoning
 from safekey.organism.world import World
 
 BOS, EOS, USER, ASSISTANT, UNKNOWN = "<|begin|>", "<|end|>", "<|user|>", "<|assistant|>", "<|unknown|>"
@@ -35,7 +36,7 @@ def words_of(text: str) -> list[str]:
 
 def vocabulary(world: World) -> list[str]:
     """Return every word that this world's texts hold, each as it is written after a space or at a line's beginning."""
-    from safekey.evals.items import ASK_INTEGER  # benchmarks of the kind "integer" end their prompts so
+    from safekey.evals.benchmarks.items import ASK_INTEGER  # benchmarks of the kind "integer" end their prompts so
 
     texts = [re.sub(r" ?\{\w+\}", " the", text) for text in speech.vocabulary_texts()]
     texts += [*reasoning.vocabulary_texts(world), ASK_INTEGER.format(problem="Add"), "\n", "\n\n"]

@@ -1,4 +1,4 @@
-"""The key-sentence section: tables from what `safekey.diagnose` finds in the runs' saved outputs.
+"""The key-sentence section: tables from what `analysis.key_sentences.from_runs` finds in saved outputs.
 
 Of each group (arm, kind of request, attack; "" is all attacks) this reads plain values (`Diagnostics.to_dict()`):
 `generations`, `missing`, `stances`, `names`, `goes_on`, `k_end`, `k_end_share` and `outcomes`, whose leaves are shares,
@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from safekey.analysis.key_sentence import Diagnostics
-from safekey.diagnose import diagnose
-from safekey.report.material import Material
+from safekey.analysis.key_sentences.find import Diagnostics
+from safekey.analysis.key_sentences.from_runs import diagnose
+from safekey.report.content import Material
 from safekey.report.tables import NOT_THERE, Cell, Table
 
 _KINDS = {"harmful": "harmful requests", "benign": "harmless requests", "problem": "problems"}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from safekey.evals.pairing import METRICS
+from safekey.comparison.pairing import METRICS
+from safekey.report.content import Material
 from safekey.report.key_sentences import Section
-from safekey.report.material import Material
 from safekey.report.tables import Cell, Table, difference_table, ends_tables, main_table, slice_table
-from safekey.report.words import arm_in_words, headline
+from safekey.report.wording import arm_in_words, headline
 from safekey.terminal import printable
 
 _MARKUP = "\\`*_[]|!#~"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from safekey.report.material import Material
+from safekey.report.content import Material
 
 MOST = 60  # notes of one kind
 _LONGEST = 400  # characters of one

@@ -17,15 +17,15 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from safekey.evals.pairing import METRICS
+from safekey.comparison.pairing import METRICS
 from safekey.report import palette
-from safekey.report.configs import config_texts, run_table, settings_table, versions_table
-from safekey.report.inline_svg import Styles, inline
+from safekey.report.content import Material
 from safekey.report.key_sentences import Section
-from safekey.report.material import Material
 from safekey.report.notes import notices
 from safekey.report.packing import Packed
 from safekey.report.plots import Plot
+from safekey.report.settings import config_texts, run_table, settings_table, versions_table
+from safekey.report.svg import Styles, inline
 from safekey.report.tables import (
     Table,
     difference_table,
@@ -34,7 +34,7 @@ from safekey.report.tables import (
     main_table,
     slice_table,
 )
-from safekey.report.words import (
+from safekey.report.wording import (
     METHOD,
     NUMBERS,
     OBJECTIVES,

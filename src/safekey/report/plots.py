@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from safekey.evals.arm_rates import ArmRate
+from safekey.comparison.arm_rates import ArmRate
 from safekey.report import palette
-from safekey.report.material import PREFILL, Material, Slice
+from safekey.report.content import PREFILL, Material, Slice
 from safekey.terminal import printable
 
 if TYPE_CHECKING:

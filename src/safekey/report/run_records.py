@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-from safekey.evals.pairing import Seed
-from safekey.evals.run import EvalRun
-from safekey.evals.saved_runs import SavedRun
-from safekey.evals.training_data import training_of
+from safekey.comparison.pairing import Seed
+from safekey.comparison.saved_runs import SavedRun
+from safekey.evals.benchmarks.training_data import training_of
+from safekey.evals.records.folder import EvalRun
 
 Point = tuple[float, float]  # step, value
 

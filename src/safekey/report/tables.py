@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from safekey.evals.arm_rates import ArmRate
-from safekey.evals.compare import Comparison, Report
-from safekey.evals.comparison_tables import HEADINGS, caption, cell
-from safekey.evals.pairing import METRICS, Metric
-from safekey.evals.verdict import p_text, points
-from safekey.report.material import PREFILL, Ends, Material, Slice
-from safekey.report.words import VERDICTS
+from safekey.comparison.arm_rates import ArmRate
+from safekey.comparison.compare import Comparison, Report
+from safekey.comparison.conclusion import p_text, points
+from safekey.comparison.pairing import METRICS, Metric
+from safekey.comparison.tables import HEADINGS, caption, cell
+from safekey.report.content import PREFILL, Ends, Material, Slice
+from safekey.report.wording import VERDICTS
 
 ALPHA = 0.05
 MOST_SLICES = 200  # rows of one table

@@ -15,14 +15,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from safekey.comparison.collect import judged, scored
+from safekey.comparison.saved_runs import Prompt, Sample, SavedRun, lines, prompt_of
 from safekey.data.segment import find_spans
-from safekey.evals.completions import completion_in
-from safekey.evals.live import COMPLETIONS
-from safekey.evals.run_outcomes import judged, scored
-from safekey.evals.saved_runs import Prompt, Sample, SavedRun, lines, prompt_of
-from safekey.evals.thinking import split_thinking
-from safekey.report.material import Material
+from safekey.evals.records.completions import completion_in
+from safekey.evals.tasks.session import COMPLETIONS
+from safekey.report.content import Material
 from safekey.schema import THINK_CLOSE, THINK_OPEN, Example, Message
+from safekey.text.thinking import split_thinking
 
 State = Literal["harmful", "harmless", "refused", "answered", "right", "wrong", "unknown"]
 _STATES: Mapping[str, tuple[State, State]] = {
@@ -128,7 +128,7 @@ def _completions(run: SavedRun, material: Material) -> Iterator[tuple[Prompt, Sa
 
 
 def _row(row: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
-    from safekey.evals.completions import completion_hash
+    from safekey.evals.records.completions import completion_hash
 
     return row, completion_hash(row)
 

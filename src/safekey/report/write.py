@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import safekey
-from safekey.analysis.key_sentence import Diagnostics
+from safekey.analysis.key_sentences.find import Diagnostics
 from safekey.errors import UserError
-from safekey.evals.run import write
+from safekey.evals.records.folder import write
+from safekey.report.content import Material, gather
 from safekey.report.key_sentences import Section, key_sentences
 from safekey.report.markdown import markdown
-from safekey.report.material import Material, gather
 from safekey.report.notes import all_notes
 from safekey.report.packing import Packed, pack
 from safekey.report.page import page

@@ -6,38 +6,38 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from safekey.training.checkpoint import last_complete_checkpoint as last_complete_checkpoint
-    from safekey.training.collate import SafeKeyCollator as SafeKeyCollator
-    from safekey.training.config import SafeKeyConfig as SafeKeyConfig
     from safekey.training.encoding import Encoded as Encoded
     from safekey.training.encoding import encode as encode
     from safekey.training.encoding import encode_all as encode_all
-    from safekey.training.export import load_heads as load_heads
-    from safekey.training.heads import SafetyHeads as SafetyHeads
-    from safekey.training.pack import Counts as Counts
-    from safekey.training.pack import count as count
-    from safekey.training.step import SafeKeyLoss as SafeKeyLoss
-    from safekey.training.step import attach as attach
-    from safekey.training.step import detach as detach
-    from safekey.training.step import safekey_loss as safekey_loss
-    from safekey.training.trainer import SafeKeyTrainer as SafeKeyTrainer
+    from safekey.training.loop.checkpoint import last_complete_checkpoint as last_complete_checkpoint
+    from safekey.training.loop.collate import SafeKeyCollator as SafeKeyCollator
+    from safekey.training.loop.config import SafeKeyConfig as SafeKeyConfig
+    from safekey.training.loop.export import load_heads as load_heads
+    from safekey.training.loop.trainer import SafeKeyTrainer as SafeKeyTrainer
+    from safekey.training.objective.heads import SafetyHeads as SafetyHeads
+    from safekey.training.objective.pack import Counts as Counts
+    from safekey.training.objective.pack import count as count
+    from safekey.training.objective.step import SafeKeyLoss as SafeKeyLoss
+    from safekey.training.objective.step import attach as attach
+    from safekey.training.objective.step import detach as detach
+    from safekey.training.objective.step import safekey_loss as safekey_loss
 
 _HOME = {
     "Encoded": "encoding",
     "encode": "encoding",
     "encode_all": "encoding",
-    "SafetyHeads": "heads",
-    "SafeKeyCollator": "collate",
-    "SafeKeyConfig": "config",
-    "SafeKeyTrainer": "trainer",
-    "last_complete_checkpoint": "checkpoint",
-    "load_heads": "export",
-    "Counts": "pack",
-    "count": "pack",
-    "SafeKeyLoss": "step",
-    "attach": "step",
-    "detach": "step",
-    "safekey_loss": "step",
+    "SafetyHeads": "objective.heads",
+    "SafeKeyCollator": "loop.collate",
+    "SafeKeyConfig": "loop.config",
+    "SafeKeyTrainer": "loop.trainer",
+    "last_complete_checkpoint": "loop.checkpoint",
+    "load_heads": "loop.export",
+    "Counts": "objective.pack",
+    "count": "objective.pack",
+    "SafeKeyLoss": "objective.step",
+    "attach": "objective.step",
+    "detach": "objective.step",
+    "safekey_loss": "objective.step",
 }
 __all__ = sorted(_HOME)
 

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from safekey.chat import DEFAULT_DATE, Rendered, chat_format
 from safekey.errors import RowProblem, UserError
-from safekey.rendering import literal_ranges, tokenize, tokenize_after
-from safekey.rendering import prompt_ids as prompt_ids
 from safekey.schema import THINK_OPEN, Example, Message, Spans
+from safekey.text.chat import DEFAULT_DATE, Rendered, chat_format
+from safekey.text.tokens import literal_ranges, tokenize, tokenize_after
+from safekey.text.tokens import prompt_ids as prompt_ids
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""The `safekey` command: one module for each group of verbs."""

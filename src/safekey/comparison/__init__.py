@@ -1,0 +1,1 @@
+"""Saved evaluation runs as arms, compared with a reference arm."""

@@ -1,0 +1,264 @@
+"""Outcomes of several arms, and how two arms are put side by side: the same prompts, and the same seeds where they
+match.
+
+One outcome::
+
+    Outcome(arm="safekey", seed=2, item="vault-07/story", metric="asr", value=1.0, cluster="vault-07",
+    benchmark="wrapped") Outcome(arm="sft", seed=2, item="vault-07/story", metric="asr", value=None,
+    cluster="vault-07", benchmark="wrapped",
+            unscored="truncated")
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from safekey.errors import UserError
+from safekey.stats.difference import TIE
+from safekey.stats.variance import Table
+
+Metric = Literal["asr", "orr", "accuracy"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+Seed = int | str | None
+Key = tuple[str, str]  # benchmark, item
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one run of an arm did on one prompt.
+
+    Attributes:
+        arm: the arm's name.
+        item: the prompt's identifier, unique within its benchmark.
+        metric: "asr" (attack success, 1 is bad), "orr" (over-refusal, 1 is bad) or "accuracy" (reasoning, 1 is good).
+        value: 0–1 (a rubric's score, or a prompt's pass@k over its samples, may lie between); None: unscored.
+        seed: the training run; None for a model that was not trained with seeds, such as the base.
+        cluster: the behaviour that the prompt belongs to, when several attacks share one; "": a behaviour of its own.
+        benchmark: the benchmark that the prompt comes from.
+        unscored: why there is no value.
+    """
+
+    arm: str
+    item: str
+    metric: Metric
+    value: float | None
+    seed: Seed = None
+    cluster: str = ""
+    benchmark: str = ""
+    unscored: str = ""
+
+    @property
+    def key(self) -> Key:
+        """What pairs this outcome with another arm's."""
+        return self.benchmark, self.item
+
+
+Cells = dict[Seed, dict[Key, Outcome]]
+
+
+def gather(outcomes: Iterable[Outcome]) -> dict[str, dict[Metric, Cells]]:
+    """Sort outcomes by arm, metric, seed and prompt.
+
+    Raises:
+        UserError: a value outside 0–1, an unknown metric, a prompt that has two outcomes in one run, or one that
+            belongs to two behaviours.
+    """
+    found: dict[str, dict[Metric, Cells]] = {}
+    behaviours: dict[tuple[Metric, Key], str] = {}
+    for outcome in outcomes:
+        where = f"arm '{outcome.arm}', seed {outcome.seed}, {outcome.metric} of '{outcome.item}'"
+        if outcome.metric not in METRICS:
+            raise UserError(f"{where}: unknown metric; expected one of {', '.join(METRICS)}")
+        if outcome.value is not None and not (math.isfinite(outcome.value) and 0.0 <= outcome.value <= 1.0):
+            raise UserError(
+                f"{where}: {outcome.value} is not within 0–1; an outcome without a value is None, with a reason"
+            )
+        if behaviours.setdefault((outcome.metric, outcome.key), outcome.cluster) != outcome.cluster:
+            raise UserError(f"{where}: belongs to behaviour '{outcome.cluster}' here and to another one elsewhere")
+        run = found.setdefault(outcome.arm, {}).setdefault(outcome.metric, {}).setdefault(outcome.seed, {})
+        if outcome.key in run:
+            raise UserError(f"{where}: two outcomes; average the samples of a prompt first")
+        run[outcome.key] = outcome
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """Two arms' outcomes as tables with the same columns.
+
+    Attributes:
+        arm: [seeds, items]; NaN: no value.
+        reference: [seeds, items]; the rows are the same seeds when `matched`, and either side may have a single row.
+        clusters: [items].
+        keys: benchmark and item of each column.
+        names: the behaviour of each column.
+        matched: whether rows correspond.
+        lost: how many pairs lack a value, by whose side and why: {"sft: truncated": 3}. A pair that lacks both counts
+            twice.
+        missing: pairs without a difference (runs × prompts on the larger side).
+        expected: all such pairs.
+        left_out: seeds that only one arm has, and that were left out for it.
+    """
+
+    arm: Table
+    reference: Table
+    clusters: NDArray[np.intp]
+    keys: tuple[Key, ...]
+    names: tuple[str, ...]
+    matched: bool
+    lost: Mapping[str, int]
+    missing: int
+    expected: int
+    left_out: tuple[Seed, ...] = ()
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the greatest difference that any values in place of the missing ones would give."""
+        if not self.arm.size or not self.reference.size:
+            return -1.0, 1.0
+        low = np.nan_to_num(self.arm, nan=0.0).mean() - np.nan_to_num(self.reference, nan=1.0).mean()
+        high = np.nan_to_num(self.arm, nan=1.0).mean() - np.nan_to_num(self.reference, nan=0.0).mean()
+        return float(low), float(high)
+
+
+def align(ours: Iterable[Seed], theirs: Iterable[Seed]) -> tuple[list[Seed], list[Seed], bool, tuple[Seed, ...]]:
+    """Choose which seeds of two arms to compare: those in common when there are at least two, else all of both.
+
+    A single run on either side meets every run of the other.
+
+    Returns:
+        the seeds of each side, whether they correspond, and those left out.
+    """
+    first, second = sorted(ours, key=_order), sorted(theirs, key=_order)
+    common = [seed for seed in first if seed in set(second)]
+    if min(len(first), len(second)) <= 1:
+        return first, second, False, ()
+    if len(common) >= 2:
+        return common, common, True, tuple(seed for seed in [*first, *second] if seed not in set(common))
+    return first, second, False, ()
+
+
+def _order(seed: Seed) -> tuple[int, int, str]:
+    return (0, seed, "") if isinstance(seed, int) else (1, 0, str(seed))
+
+
+def pair(ours: Cells, theirs: Cells, names: tuple[str, str]) -> Pairing:
+    """Lay two arms' outcomes on one metric side by side, and count what is missing and why.
+
+    Args:
+        ours: the arm's outcomes by seed and prompt.
+        theirs: the reference's.
+        names: the two arms' names, for the reasons.
+    """
+    rows, other_rows, matched, left_out = align(ours, theirs)
+    prompts: dict[Key, str] = {}
+    for run in [*(ours[seed] for seed in rows), *(theirs[seed] for seed in other_rows)]:
+        prompts |= {key: outcome.cluster for key, outcome in run.items()}
+    keys = sorted(prompts)
+    lost: Counter[str] = Counter()
+    arm = _table([ours[seed] for seed in rows], keys, names[0], lost)
+    reference = _table([theirs[seed] for seed in other_rows], keys, names[1], lost)
+    # A prompt without a named behaviour is one of its own; "" must not collide with a behaviour's name.
+    groups = [("named", prompts[key], "") if prompts[key] else ("own", *key) for key in keys]
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    runs = max(len(rows), len(other_rows))
+    if matched or 1 in (len(rows), len(other_rows)):
+        missing = int(np.isnan(arm - reference).sum()) if keys else 0
+    else:
+        missing = int(max(np.isnan(arm).sum(), np.isnan(reference).sum()))
+    return Pairing(
+        arm,
+        reference,
+        np.array([numbers[group] for group in groups], dtype=np.intp),
+        tuple(keys),
+        tuple(prompts[key] or key[1] for key in keys),
+        matched,
+        dict(sorted(lost.items())),
+        missing,
+        runs * len(keys),
+        left_out,
+    )
+
+
+def _table(runs: Sequence[Mapping[Key, Outcome]], keys: Sequence[Key], name: str, lost: Counter[str]) -> Table:
+    table = np.full((len(runs), len(keys)), np.nan)
+    for row, run in enumerate(runs):
+        for column, key in enumerate(keys):
+            outcome = run.get(key)
+            if outcome is not None and outcome.value is not None:
+                table[row, column] = outcome.value
+            else:
+                lost[f"{name}: {'not run' if outcome is None else outcome.unscored or 'unscored'}"] += 1
+    return table
+
+
+@dataclass(frozen=True, slots=True)
+class Discordance:
+    """A prompt on which two arms differ.
+
+    Attributes:
+        item: the prompt's identifier.
+        benchmark: where it comes from.
+        cluster: its behaviour.
+        arm_mean: the arm's outcome, averaged over its runs.
+        reference_mean: the reference's.
+        runs: how many pairs of runs (or runs, when seeds do not match) speak for it.
+    """
+
+    item: str
+    benchmark: str
+    cluster: str
+    arm_mean: float
+    reference_mean: float
+    runs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Discordances:
+    """The prompts on which two arms differ, most informative first, in both directions."""
+
+    arm_higher: tuple[Discordance, ...] = field(default_factory=tuple)
+    arm_lower: tuple[Discordance, ...] = field(default_factory=tuple)
+
+
+def discordances(pairing: Pairing) -> Discordances:
+    """List the prompts on which two arms differ, in both directions.
+
+    First come those where most runs differ the same way; among equals those that more runs speak for; then one of each
+    behaviour before a second of any.
+    """
+    found = []
+    for column, (benchmark, item) in enumerate(pairing.keys):
+        ours, theirs = pairing.arm[:, column], pairing.reference[:, column]
+        if pairing.matched or 1 in (ours.size, theirs.size):
+            both = ~np.isnan(ours - theirs)
+            ours, theirs = np.broadcast_to(ours, both.shape)[both], np.broadcast_to(theirs, both.shape)[both]
+        else:
+            ours, theirs = ours[~np.isnan(ours)], theirs[~np.isnan(theirs)]
+        if ours.size and theirs.size:
+            runs = int(min(ours.size, theirs.size))
+            name = pairing.names[column]
+            found.append(Discordance(item, benchmark, name, float(ours.mean()), float(theirs.mean()), runs))
+    return Discordances(_ranked(found, 1.0), _ranked(found, -1.0))
+
+
+def _ranked(found: Sequence[Discordance], sign: float) -> tuple[Discordance, ...]:
+    def gap(row: Discordance) -> float:
+        return sign * (row.arm_mean - row.reference_mean)
+
+    rows = sorted(
+        (row for row in found if gap(row) > TIE), key=lambda row: (-gap(row), -row.runs, row.benchmark, row.item)
+    )
+    seen: Counter[str] = Counter()
+    ranked: list[tuple[float, int, int, int, Discordance]] = []
+    for row in rows:
+        ranked.append((-round(gap(row), 9), -row.runs, seen[row.cluster], len(ranked), row))
+        seen[row.cluster] += 1
+    return tuple(entry[-1] for entry in sorted(ranked, key=lambda entry: entry[:-1]))

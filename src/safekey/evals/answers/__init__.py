@@ -1,0 +1,1 @@
+"""Exact scorers: mathematics, letters, integers, programs."""

@@ -1,0 +1,134 @@
+"""HumanEval: the code in an answer, run against the benchmark's tests in a sandbox.
+
+    score_code("```python\\ndef add(a, b):\\n    return a + b\\n```", item, mode="docker")   # Score(correct=True, …)
+
+The model's function and the tests never share a process (`code_harness.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import textwrap
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safekey.evals.answers.score import NO_ANSWER, Score
+from safekey.evals.sandbox.run import MEMORY, Mode, run_python
+from safekey.evals.sandbox.supervise import RunResult
+
+HARNESS = Path(__file__).parents[1] / "sandbox" / "harness.py"
+TIMEOUT = 10.0  # seconds for a program and all its tests
+LONGEST_CODE = 200_000  # characters
+
+_FENCE = re.compile(
+    r"^[ \t]*(?P<ticks>`{3,}|~{3,})[^\n]*\n(?P<code>.*?)(?:^[ \t]*(?P=ticks)[`~]*[ \t]*$|\Z)", re.M | re.S
+)
+_CODE_LINE = re.compile(r"^(?:from [\w.]+ import|import \w|(?:async )?def \w|class \w|@\w)", re.M)
+
+
+def extract_code(answer: str, entry_point: str) -> str:
+    """Return the code of an answer: its last fenced block that defines the function, else its last block, else all.
+
+    An unclosed block runs to the end. In an answer without blocks the prose before the first line of code is left out.
+    """
+    blocks = [match["code"] for match in _FENCE.finditer(answer)]
+    defining = [block for block in blocks if _defines(block, entry_point)]
+    if blocks:
+        return (defining or blocks)[-1]
+    start = _CODE_LINE.search(answer) if _defines(answer, entry_point) else None
+    return answer[start.start() :] if start else answer
+
+
+def programs(prompt: str, code: str, entry_point: str) -> list[str]:
+    """Return the programs to try, in order: the first that compiles is the one that counts.
+
+    A whole function comes after the prompt, whose imports and helpers it may need; a mere body continues the prompt.
+    """
+    if _defines(code, entry_point):
+        return [f"{prompt}\n\n{textwrap.dedent(code)}", textwrap.dedent(code)]
+    body = code.strip("\n")
+    return [f"{prompt.rstrip()}\n{body}\n", f"{prompt.rstrip()}\n{textwrap.indent(textwrap.dedent(body), ' ' * 4)}\n"]
+
+
+def score_code(
+    answer: str | None,
+    problem: Mapping[str, Any],
+    *,
+    mode: Mode = "docker",
+    timeout: float = TIMEOUT,
+    memory: int = MEMORY,
+    require_sealed: bool = True,
+) -> Score:
+    """Run an answer's code against a problem's tests.
+
+    Args:
+        answer: the answer part; None or "" when there is none.
+        problem: an item's metadata: "code" (the prompt), "test" and "entry_point".
+        mode: as of `sandbox.run_python`, and so are `timeout` (s), `memory` (bytes) and `require_sealed`.
+
+    Returns:
+        Correct when every test passed; None when the sandbox itself failed.
+
+    Raises:
+        UserError: no sandbox of this mode is there.
+    """
+    if not answer or not answer.strip():
+        return Score(False, NO_ANSWER)
+    code = extract_code(answer, problem["entry_point"])
+    if len(code) > LONGEST_CODE:
+        return Score(False, f"more than {LONGEST_CODE} characters of code")
+    secret = secrets.token_hex(16)
+    order = {
+        "programs": programs(problem["code"], code, problem["entry_point"]),
+        "prompt": problem["code"],
+        "test": problem["test"],
+        "entry_point": problem["entry_point"],
+        "secret": secret,
+    }
+    result = run_python(
+        HARNESS.read_text(encoding="utf-8"),
+        stdin=json.dumps(order).encode(),
+        timeout=timeout,
+        memory=memory,
+        mode=mode,
+        require_sealed=require_sealed,
+    )
+    return _verdict(result, secret, code)
+
+
+def attempts(scores: Iterable[tuple[str, Score]]) -> dict[str, tuple[int, int]]:
+    """Return what pass@k is made of: for each item the number of scored samples and of correct ones.
+
+    Args:
+        scores: an item's id and one sample's score; unscored samples are left out of both numbers.
+    """
+    counts: dict[str, tuple[int, int]] = {}
+    for item, score in scores:
+        tried, right = counts.get(item, (0, 0))
+        if score.correct is not None:
+            tried, right = tried + 1, right + score.correct
+        counts[item] = (tried, right)
+    return counts
+
+
+def _verdict(result: RunResult, secret: str, code: str) -> Score:
+    """Read the harness's last line; without it and its secret nothing has passed."""
+    if result.failed_to_start:
+        return Score(None, f"the sandbox failed: {result.failed_to_start}", code)
+    if result.stopped:
+        return Score(False, result.stopped, code)
+    lines = result.stdout.decode("utf-8", "replace").splitlines()
+    try:
+        verdict = json.loads(lines[-1] if lines else "")
+    except ValueError:
+        verdict = None
+    if not isinstance(verdict, dict) or verdict.get("secret") != secret:
+        return Score(False, f"the tests did not end (exit code {result.exit_code})", code)
+    return Score(True, "", code) if verdict.get("passed") is True else Score(False, str(verdict.get("error")), code)
+
+
+def _defines(code: str, entry_point: str) -> bool:
+    return re.search(rf"^[ \t]*(?:async\s+)?def\s+{re.escape(entry_point)}\s*\(", code, re.M) is not None

@@ -1,0 +1,1 @@
+"""What is asked: the catalog, files to items, attacks, overlap with training data."""

@@ -1,0 +1,249 @@
+"""One row of a benchmark to one item: what is asked, what a judge is told was asked, and the gold answer.
+
+Item("math500", "test/precalculus/807.json", Prompt((Message("user", "Convert … \\\\boxed{}."),)), request="Convert …",
+     target="\\\\left( 3, \\\\frac{\\\\pi}{2} \\\\right)", category="Precalculus", file="math500.jsonl", row=1)
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from safekey.data.formats import RowError
+from safekey.evals.benchmarks.attacks import parse_conversation
+from safekey.evals.benchmarks.catalog import Benchmark
+from safekey.evals.benchmarks.columns import Row, column_of, columns_found, text_of, value_of
+from safekey.schema import Message, Prompt
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+ASK_MATH = "{problem}\n\nPlease reason step by step, and put your final answer within \\boxed{{}}."
+ASK_INTEGER = (
+    "{problem}\n\nPlease reason step by step, and put your final answer, an integer from 0 to 999, within \\boxed{{}}."
+)
+ASK_CHOICE = (
+    "{question}\n\n{options}\n\n"
+    "Please reason step by step. End your reply with a line of the form 'Answer: X', where X is one option's letter."
+)
+ASK_CODE = (
+    "Complete this Python function. Reply with the whole function in one ```python block.\n\n```python\n{code}\n```"
+)
+
+Table = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that a model is asked.
+
+    Attributes:
+        benchmark: the benchmark's name.
+        id: unique within the loaded items of the benchmark; stable from run to run.
+        prompt: what the engine gets.
+        request: what a judge is told the user wants: the plain objective where the row has one, else the prompt's text.
+        category: the row's own category, "" for none.
+        attack: "none", "prefill-20", "multi-turn", or the row's own word for it.
+        target: the gold answer: LaTeX, an integer or a letter; "" where a judge or tests decide.
+        behaviour: the behaviour that several attacks may share; items with the same one are one cluster in statistics.
+        metadata: what else the row says that scoring or reading needs (tests, options, the full prefill target).
+        file: the file or hub id it came from.
+        row: 1-based row number there.
+    """
+
+    benchmark: str
+    id: str
+    prompt: Prompt
+    request: str
+    category: str = ""
+    attack: str = "none"
+    target: str = ""
+    behaviour: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    file: str = ""
+    row: int = 0
+
+    @property
+    def text(self) -> str:
+        """The last user turn."""
+        return self.prompt.messages[-1].content
+
+
+def build_item(benchmark: Benchmark, fields: Row, table: Table, file: str, row: int, seed: int) -> Item:
+    """Build the item of one row; attacks come later.
+
+    Args:
+        benchmark: the table's row.
+        fields: the raw row.
+        table: from `columns.named_columns`.
+        file: where it comes from.
+        row: its 1-based number there.
+        seed: shuffles the choices of GPQA.
+
+    Raises:
+        RowError: the row cannot be used.
+    """
+    build = {"choice": _choice, "code": _code, "math": _math, "conversation": _conversation}.get(
+        benchmark.kind, _request
+    )
+    messages, request, target, metadata = build(fields, table, benchmark, seed)
+    own = text_of(fields, table["id"]) or f"row-{row}"
+    return Item(
+        benchmark=benchmark.name,
+        id=own,
+        prompt=Prompt(messages),
+        request=request,
+        category=text_of(fields, table["category"]),
+        attack=text_of(fields, table["attack"]) or ("multi-turn" if benchmark.kind == "conversation" else "none"),
+        target=target,
+        behaviour=text_of(fields, table["behaviour"]) or own,
+        metadata=metadata,
+        file=file,
+        row=row,
+    )
+
+
+Built = tuple[tuple[Message, ...], str, str, dict[str, Any]]
+
+
+def _request(fields: Row, table: Table, benchmark: Benchmark, seed: int) -> Built:
+    column = column_of(fields, table["prompt"])
+    if column is None:
+        column = column_of(fields, table["conversation"])  # WildChat keeps the request in a conversation of one turn
+        if column is None:
+            raise _missing("prompt", fields, (*table["prompt"], *table["conversation"]))
+        prompt = next((turn.content for turn in parse_conversation(fields[column], column) if turn.role == "user"), "")
+    else:
+        prompt = _words(fields, column)
+    metadata: dict[str, Any] = {}
+    if benchmark.kind == "prefill":
+        target = column_of(fields, table["target"])
+        if target is None:
+            raise _missing("target", fields, table["target"])
+        metadata["prefill"] = _words(fields, target).strip()
+    request = text_of(fields, table["objective"]) or prompt
+    context = text_of(fields, table["context"]) if benchmark.pick == "harmbench" else ""
+    # HarmBench's own layout of a contextual behaviour.
+    asked = f"{context}\n\n---\n\n{prompt}" if context else prompt
+    return (Message("user", asked),), request, "", metadata
+
+
+def _conversation(fields: Row, table: Table, benchmark: Benchmark, seed: int) -> Built:
+    column = column_of(fields, table["conversation"])
+    if column is None:
+        raise _missing("conversation", fields, table["conversation"])
+    turns = parse_conversation(fields[column], column)
+    metadata: dict[str, Any] = {}
+    if turns and turns[-1].role == "assistant":  # a whole record: its last reply is what is to be measured
+        turns, metadata["dropped_reply"] = turns[:-1], turns[-1].content
+    if not turns or turns[-1].role != "user":
+        raise RowError(column, "no user turn at the end: the model would have nothing to answer")
+    request = text_of(fields, (*table["objective"], "goal", "behavior", "forbidden_prompt", "request"))
+    if not request:
+        raise RowError("objective", "no objective: a judge has to be told what the whole conversation is after")
+    return turns, request, "", metadata
+
+
+def _math(fields: Row, table: Table, benchmark: Benchmark, seed: int) -> Built:
+    from safekey.evals.answers.exact import last_boxed
+
+    column = column_of(fields, table["problem"])
+    if column is None:
+        raise _missing("problem", fields, table["problem"])
+    problem = _words(fields, column)
+    gold = text_of(fields, table["answer"]) or last_boxed(text_of(fields, table["solution"])) or ""
+    if not gold:
+        raise _missing("answer", fields, (*table["answer"], *table["solution"]))
+    if benchmark.scoring == "integer":
+        gold = gold.strip().strip("$").removesuffix(".0")
+        if not re.fullmatch(r"\d{1,3}", gold):
+            raise RowError(
+                column_of(fields, table["answer"]) or "answer", f"no AIME answer: {gold!r:.60} is not 0 to 999"
+            )
+        gold = str(int(gold))
+    ask = ASK_INTEGER if benchmark.scoring == "integer" else ASK_MATH
+    metadata = {name: fields[name] for name in ("level", "year", "url") if name in fields}
+    return (Message("user", ask.format(problem=problem.strip())),), problem, gold, metadata
+
+
+def _choice(fields: Row, table: Table, benchmark: Benchmark, seed: int) -> Built:
+    column = column_of(fields, ("question", *table["prompt"]))
+    if column is None:
+        raise _missing("question", fields, table["prompt"])
+    question = _words(fields, column)
+    options, gold = _options(fields, table, question, seed)
+    lines = "\n".join(f"{letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
+    metadata = {"options": options, "letters": LETTERS[: len(options)]}
+    ask = ASK_CHOICE.format(question=question.strip(), options=lines)
+    return (Message("user", ask),), question, LETTERS[gold], metadata
+
+
+def _options(fields: Row, table: Table, question: str, seed: int) -> tuple[list[str], int]:
+    """Return the options in the order shown, and the right one's place."""
+    column = column_of(fields, table["options"])
+    wrong = [text_of(fields, (name,)).strip() for name in table["incorrect"]]
+    right = text_of(fields, table["answer"]).strip()
+    if column is None:
+        if not right or not all(wrong):
+            raise _missing("options", fields, (*table["options"], "Correct Answer with Incorrect Answer 1 to 3"))
+        options = [right, *wrong]
+        # Seeded by the question, too, so that its order does not hang on its place in the file.
+        random.Random(f"{seed}:{text_of(fields, table['id']) or question}").shuffle(options)  # noqa: S311
+        return options, options.index(right)
+    options = [str(option).strip() for option in _list(fields[column], column)]
+    if not 2 <= len(options) <= len(LETTERS):
+        raise RowError(column, f"no choice: {len(options)} options")
+    index = text_of(fields, table["answer_index"]).removesuffix(".0")
+    if len(right) == 1 and right in LETTERS[: len(options)]:
+        place = LETTERS.index(right)
+    elif index.isdecimal() and int(index) < len(options):
+        place = int(index)
+    elif options.count(right) == 1:
+        place = options.index(right)
+    else:
+        raise RowError(
+            column_of(fields, table["answer"]) or "answer", f"no right option: {right!r:.60} is none of them"
+        )
+    return options, place
+
+
+def _code(fields: Row, table: Table, benchmark: Benchmark, seed: int) -> Built:
+    found = {what: text_of(fields, table[what]) for what in ("code", "test", "entry_point")}
+    for what, value in found.items():
+        if not value:
+            raise _missing("prompt" if what == "code" else what, fields, table[what])
+    if not found["entry_point"].isidentifier():
+        raise RowError("entry_point", f"not a function's name: {found['entry_point']!r:.60}")
+    metadata = {"code": found["code"], "test": found["test"], "entry_point": found["entry_point"]}
+    if canonical := text_of(fields, table["canonical"]):
+        metadata["canonical_solution"] = canonical
+    return (Message("user", ASK_CODE.format(code=found["code"].strip("\n"))),), found["code"], "", metadata
+
+
+def _list(value: Any, column: str) -> list[Any]:
+    """Return a list that may be written as JSON or as Python's literal, as CSV files have it."""
+    if isinstance(value, str):
+        for read in (json.loads, ast.literal_eval):
+            try:
+                value = read(value)
+                break
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
+    if not isinstance(value, list | tuple):
+        raise RowError(column, f"not a list of options: found {value!r:.60}")
+    return list(value)
+
+
+def _words(fields: Row, column: str) -> str:
+    value = value_of(fields, (column,))
+    if not isinstance(value, str):
+        raise RowError(column, f"not text: expected a string, found {type(value).__name__}")
+    return value
+
+
+def _missing(what: str, fields: Row, names: tuple[str, ...]) -> RowError:
+    return RowError(what, f"missing {what}: expected one of {', '.join(names)}; the row has {columns_found([fields])}")

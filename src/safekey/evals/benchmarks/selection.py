@@ -1,0 +1,156 @@
+"""Which rows of a benchmark's file are asked: those with the right label, and of these the published choice.
+
+Every rule works on rows in the file's order and is a pure function of them and the seed, so that the same file gives
+the same prompts on any machine. What a rule leaves out is said in a note.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+from safekey.data.read import RawRow
+from safekey.errors import RowProblem, UserError
+from safekey.evals.benchmarks.catalog import Benchmark
+from safekey.evals.benchmarks.columns import Row, column_of, columns_found, label_of, text_of, value_of
+
+Table = Mapping[str, tuple[str, ...]]
+STEP = 5
+PER_CATEGORY = 100
+
+
+def labelled(
+    rows: list[RawRow], benchmark: Benchmark, table: Table, source: str, notes: list[str], problems: list[RowProblem]
+) -> list[RawRow]:
+    """Return the rows that carry the label that the benchmark asks for.
+
+    A file without any label is taken whole when its name (or the hub's split) says the same.
+
+    Raises:
+        UserError: nothing says which rows are the right ones, or none of them is.
+    """
+    if benchmark.keep is None or not table["label"]:
+        return rows
+    labels = [label_of(row.fields, table["label"]) for row in rows]
+    if not any(labels):
+        if _named_so(source, benchmark.keep):
+            return rows
+        raise UserError(
+            f"{source}: nothing says which rows are {benchmark.keep}: expected a label in one of the columns "
+            f"{', '.join(table['label'])}; found {columns_found(row.fields for row in rows[:100])}. Name it with "
+            f"--column label=NAME, or with --column label= if every row is {benchmark.keep}"
+        )
+    kept = [row for row, label in zip(rows, labels, strict=True) if label == benchmark.keep]
+    for row, label in zip(rows, labels, strict=True):
+        if label is None:
+            reason = "no label: nothing in the row says whether it is harmful or benign"
+            problems.append(RowProblem(source, row.number, column_of(row.fields, table["label"]) or "label", reason))
+    counts = Counter(label or "no label" for label in labels)
+    if not kept:
+        found = ", ".join(f"{count} {label}" for label, count in counts.items())
+        raise UserError(f"{source}: no {benchmark.keep} rows for '{benchmark.name}'; found {found}: give another file")
+    if others := ", ".join(f"{count} {label}" for label, count in counts.items() if label != benchmark.keep):
+        notes.append(f"{source}: {len(kept)} {benchmark.keep} rows taken; left out: {others}")
+    return kept
+
+
+def chosen(rows: list[RawRow], benchmark: Benchmark, table: Table, seed: int, notes: list[str]) -> list[RawRow]:
+    """Return the published choice among rows that carry the right label (see `Benchmark.rule`)."""
+    if benchmark.pick == "every-5th":
+        if len(rows) == benchmark.size:
+            notes.append(
+                f"{benchmark.name}: the file holds {len(rows)} rows, the published choice itself: all are taken"
+            )
+            return rows
+        return rows[::STEP]
+    if benchmark.pick == "seeded" and benchmark.draw is not None:
+        return drawn(rows, benchmark.draw, seed)
+    if benchmark.pick == "harmbench":
+        kept = [row for row in rows if text_of(row.fields, ("FunctionalCategory",)).strip().lower() != "copyright"]
+        if len(kept) < len(rows):
+            notes.append(f"{benchmark.name}: {len(rows) - len(kept)} copyright behaviours left out: {benchmark.rule}")
+        return kept
+    if benchmark.pick == "wildchat":
+        return _wildchat(rows, notes)
+    return rows
+
+
+def drawn(rows: list[RawRow], count: int, seed: int) -> list[RawRow]:
+    """Return `count` rows in the order in which `datasets.Dataset.shuffle(seed).select(range(count))` draws them."""
+    if len(rows) <= count:
+        return rows
+    order = np.random.default_rng(seed).permutation(len(rows))
+    return [rows[int(place)] for place in order[:count]]
+
+
+def sampled(rows: list[RawRow], count: int, seed: int) -> list[RawRow]:
+    """Return a seeded sample of `count` rows, in the file's order."""
+    kept = {id(row) for row in drawn(rows, count, seed)}
+    return [row for row in rows if id(row) in kept]
+
+
+def _wildchat(rows: list[RawRow], notes: list[str]) -> list[RawRow]:
+    """The reference's choice: toxic, English, one turn, the last turn flagged; its highest scores of each category.
+
+    The last turn is the model's reply, so the scores are the reply's: that is the published rule, and it is kept.
+    """
+    scored: list[tuple[str, float, RawRow]] = []
+    for row in rows:
+        category, score = _moderation(row.fields)
+        if category:
+            scored.append((category, score, row))
+    if not scored:
+        notes.append("wildchat-toxic: the file holds no moderation scores: every row is taken as chosen already")
+        return rows
+    kept = []
+    for category in sorted({category for category, _, _ in scored}):
+        of_it = [(score, row) for name, score, row in scored if name == category]
+        kept += [row for _, row in sorted(of_it, key=lambda pair: -pair[0])[:PER_CATEGORY]]
+    notes.append(
+        f"wildchat-toxic: {len(scored)} of {len(rows)} rows are toxic, English, of one turn and flagged; "
+        f"{len(kept)} of them, at most {PER_CATEGORY} a category, are taken"
+    )
+    return kept
+
+
+def _moderation(fields: Row) -> tuple[str, float]:
+    """Return a row's highest moderation category and its score; ("", 0.0) when the rule leaves the row out."""
+    reduced = column_of(fields, ("category_score",))
+    if reduced is not None and column_of(fields, ("category",)):  # the reference's own reduced file
+        return text_of(fields, ("category",)), float(fields[reduced])
+    turns = _read(value_of(fields, ("openai_moderation",)))
+    if not isinstance(turns, list) or not turns or not isinstance(turns[-1], Mapping):
+        return "", 0.0
+    right = {"toxic": ("true", "1"), "language": ("english",), "turn": ("1", "1.0")}
+    for name, accepted in right.items():
+        value = text_of(fields, (name,)).strip().lower()
+        if value and value not in accepted:
+            return "", 0.0
+    scores = turns[-1].get("category_scores")
+    if not turns[-1].get("flagged") or not isinstance(scores, Mapping):
+        return "", 0.0
+    # The hub writes each category twice ("self-harm", "self_harm"); None stands where a row lacks one.
+    numbers = {str(name): float(score) for name, score in scores.items() if score is not None and "_" not in str(name)}
+    best = max(numbers, key=lambda name: numbers[name], default="")
+    return best, numbers.get(best, 0.0)
+
+
+def _read(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _named_so(source: str, keep: str) -> bool:
+    name = PurePath(source).name.lower()
+    benign = any(word in name for word in ("benign", "safe", "harmless")) and "unsafe" not in name
+    harmful = any(word in name for word in ("harmful", "unsafe", "toxic", "wildjailbreak")) and "benign" not in name
+    return benign if keep == "benign" else harmful

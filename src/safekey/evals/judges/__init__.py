@@ -1,0 +1,1 @@
+"""Judges: prompts, parsers, the models behind them, verdicts."""

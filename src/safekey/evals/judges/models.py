@@ -1,0 +1,214 @@
+"""The models that judge: one function that asks, with a time limit, retries and a bound on calls at a time.
+
+Endpoints go through our own server engine, models here through the local one, all others through Inspect's providers.
+A failure is an exception, which `judge_part` turns into an unscored verdict.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from inspect_ai._util.error import PrerequisiteError
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageUser,
+    GenerateConfig,
+    Model,
+    get_model,
+)
+
+from safekey.engines.transport import StatusError, Transport, UnreachableError
+from safekey.engines.wire import GarbageError
+from safekey.errors import UserError
+from safekey.evals.judges.ask import Ask, Reply
+from safekey.evals.judges.open import JudgeSettings
+from safekey.evals.records.completions import completion_from
+from safekey.schema import Completion, Message
+
+Opened = tuple[str, Ask, Callable[[], None]]
+
+_PROBE = "Reply with the word: ready"
+_PROBE_SECONDS = 60.0
+_LONGEST_WAIT = 60.0
+_SURE = (401, 403, 404)  # no other attempt mends these
+
+
+def open_judge_model(model: str, settings: JudgeSettings, probe: bool) -> Opened:
+    """Open a judging model.
+
+    Args:
+        model: a URL, a model's folder, "local:ID", "role:NAME", or a model name of Inspect's.
+        settings: how it is asked.
+        probe: find out now whether it answers.
+
+    Returns:
+        its name for the record, the function that asks it, and one that closes it.
+
+    Raises:
+        UserError: it cannot be opened, or does not answer the probe.
+    """
+    if model.startswith("role:"):
+        role = model.removeprefix("role:")
+        if probe:
+            _need_role(role)
+        return model, _role_ask(role, settings), _nothing
+    if model.startswith(("http://", "https://")):
+        # One attempt from here: the engine counts attempts itself, and knows which failures are worth another one.
+        api = _safekey_model(
+            model, kind="server", mode="chat", concurrency=settings.concurrency, timeout=settings.timeout,
+            max_attempts=settings.attempts, backoff=settings.backoff, api_key_env=settings.api_key_env,
+            probe_timeout=min(_PROBE_SECONDS, settings.timeout),
+        )  # fmt: skip
+        if probe:
+            _open(api)
+        return model, _ask(api, settings, attempts=1), api.api.close
+    name = model.removeprefix("local:")
+    if name != model or Path(model).expanduser().is_dir():
+        api = _safekey_model(name, kind="local")
+        weights = _open(api).get("weights_sha256")
+        return f"{name}@{str(weights)[:12]}", _ask(api, settings, attempts=1), api.api.close
+    try:
+        api = get_model(model, config=_config(settings), memoize=False)
+        if probe:
+            asyncio.run(_probe(get_model(model, memoize=False)))
+    except (PrerequisiteError, ValueError, ImportError) as error:
+        raise UserError(f"{model}: {_line(error)}") from error
+    return model, _ask(api, settings, settings.attempts), _nothing
+
+
+def open_text_model(model: str, settings: JudgeSettings, probe: bool) -> Opened:
+    """Open an endpoint that is asked in plain text, for judges whose published prompt is a whole text.
+
+    Raises:
+        UserError: it does not answer the probe.
+    """
+    url, _, name = model.partition("#")
+
+    def transport() -> Transport:
+        return Transport(url, name, settings.api_key_env, settings.timeout, settings.attempts, settings.backoff)
+
+    if probe:
+        asyncio.run(_probe_text(transport(), model))
+    wire, slots = transport(), asyncio.Semaphore(settings.concurrency)
+
+    async def ask(messages: Sequence[Message]) -> Reply:
+        request = {"prompt": messages[-1].content, "temperature": 0.0, "max_tokens": settings.max_tokens}
+        async with slots:
+            return await wire.ask(wire.api.completions, request, _read_text, None)
+
+    return model, ask, _nothing
+
+
+def _read_text(body: Any) -> Completion:
+    try:
+        choice = body["choices"][0]
+        text, finish = choice["text"], choice["finish_reason"]
+    except (TypeError, KeyError, IndexError):
+        raise GarbageError("no choices with a text") from None
+    if not isinstance(text, str):
+        raise GarbageError("a choice without text")
+    return Completion(text, "length" if finish == "length" else "stop")
+
+
+async def _probe_text(wire: Transport, model: str) -> None:
+    try:
+        await wire.send(wire.api.completions, {"prompt": _PROBE, "max_tokens": 1}, _PROBE_SECONDS)
+    except StatusError as error:
+        if error.status != 429:  # busy is not down
+            raise UserError(f"{model}: {error.reason}: {error.message}") from None
+    except (UnreachableError, ValueError) as error:
+        raise UserError(f"{model}: {wire.clean(error)}") from None
+
+
+def _safekey_model(target: str, **options: Any) -> Model:
+    try:
+        return get_model(f"safekey/{target}", memoize=False, **options)
+    except PrerequisiteError as error:
+        raise UserError(_line(error)) from error
+
+
+def _open(model: Model) -> dict[str, Any]:
+    described: dict[str, Any] = model.api.engine.describe()  # type: ignore[attr-defined]
+    return described
+
+
+def _config(settings: JudgeSettings) -> GenerateConfig:
+    return GenerateConfig(
+        temperature=0.0,
+        max_tokens=settings.max_tokens,
+        max_connections=settings.concurrency,
+        max_retries=1,  # `_ask` tries again, by one rule for every provider
+        attempt_timeout=int(settings.timeout) + 1,
+    )
+
+
+def _ask(model: Model, settings: JudgeSettings, attempts: int) -> Ask:
+    config = _config(settings)
+    # Calls of our own engines wait for their turn inside; their time limit is one for each attempt, not for the queue.
+    limit = settings.timeout if attempts > 1 else None
+
+    async def ask(messages: Sequence[Message]) -> Reply:
+        said = [_message(message) for message in messages]
+        for attempt in range(attempts):
+            try:
+                async with asyncio.timeout(limit):
+                    return completion_from(await model.generate(said, config=config, cache=False))
+            except Exception as error:
+                if attempt + 1 == attempts or getattr(error, "status_code", None) in _SURE:
+                    raise
+            delay = settings.backoff * 2**attempt * (0.5 + random.random())  # noqa: S311 - jitter, no secret
+            await asyncio.sleep(min(_LONGEST_WAIT, delay))
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    return ask
+
+
+def _role_ask(role: str, settings: JudgeSettings) -> Ask:
+    """Ask the model of an Inspect role, which is known only once an evaluation runs."""
+
+    async def ask(messages: Sequence[Message]) -> Reply:
+        return await _ask(get_model(role=role, required=True), settings, settings.attempts)(messages)
+
+    return ask
+
+
+def _need_role(role: str) -> None:
+    try:
+        get_model(role=role, required=True)
+    except (PrerequisiteError, ValueError) as error:
+        raise UserError(
+            f"no model has the role '{role}': give --model-role {role}=MODEL, or name judges with -T judges=NAME=MODEL"
+        ) from error
+
+
+async def _probe(model: Model) -> None:
+    try:
+        async with asyncio.timeout(_PROBE_SECONDS):
+            await model.generate(_PROBE, config=GenerateConfig(max_tokens=64, max_retries=0))
+    except Exception as error:
+        status = getattr(error, "status_code", None)
+        if status != 429:  # busy is not down
+            reason = f"it answers {status}" if status else type(error).__name__
+            raise UserError(f"{model}: does not answer ({reason}); is the server there and the key right?") from None
+    finally:
+        await model.api.aclose()
+
+
+def _message(message: Message) -> ChatMessage:
+    kinds = {"system": ChatMessageSystem, "assistant": ChatMessageAssistant}
+    made: ChatMessage = kinds.get(message.role, ChatMessageUser)(content=message.content)
+    return made
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).replace("[bold]", "").replace("[/bold]", "").split())
+
+
+def _nothing() -> None:
+    """Hold nothing, release nothing."""

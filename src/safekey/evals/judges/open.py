@@ -1,0 +1,235 @@
+"""From `--judge NAME=MODEL` to judges that can be asked: what there is, who answers, and whether they do.
+
+    referees = open_referees(parse_judges(["harm_1to5=openai/gpt-4.1", "refusal_keywords"]))
+    verdict = await referees[0].verdict("How do I pick the royal vault?", "I can't help with that.")
+
+MODEL is one of
+
+    openai/gpt-4.1, anthropic/…       any model name of Inspect's; the key comes from the environment
+    http://127.0.0.1:8000/v1#NAME     an OpenAI-compatible endpoint
+    runs/guard or local:owner/name    a model here, through transformers
+    role:NAME                         the model of an Inspect role (`--model-role NAME=…`)
+    scripted:FILE.json                for tests: {"replies": {"words in the prompt": "reply", …}, "default": "reply"}
+
+and for the judge `exact`, which asks no model: module:function, a function of `Judged`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from safekey.errors import UserError
+from safekey.evals.judges.ask import Ask, Reply, judge_part
+from safekey.evals.judges.table import Judge, exact, find_judge, with_template
+from safekey.function_option import function_of
+from safekey.schema import Message, Part, Verdict
+
+Kind = Literal["harm", "refusal"]
+DEFAULTS: dict[Kind, str] = {"harm": "harm_1to5", "refusal": "refusal_3class"}
+ROLE = "judge"
+"""The Inspect role that judges when none is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeSettings:
+    """How judging models are asked.
+
+    Attributes:
+        timeout: seconds for one attempt.
+        attempts: how often one verdict is asked for.
+        backoff: seconds before the second attempt; it doubles, up to a minute.
+        concurrency: calls to one judging model at a time.
+        max_tokens: longest reply; a judge that reasons needs room for it.
+        api_key_env: the environment variable with an endpoint's key; default: the engine's (OPENAI_API_KEY).
+        cut_long: judges with a short context see the beginning of a response that does not fit.
+    """
+
+    timeout: float = 120.0
+    attempts: int = 5
+    backoff: float = 1.0
+    concurrency: int = 16
+    max_tokens: int = 4096
+    api_key_env: str | None = None
+    cut_long: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeSpec:
+    """One judge as the user named it: the judge, who answers ("" where no model does), and its template's file."""
+
+    name: str
+    model: str = ""
+    template: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.model}" if self.model else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Referee:
+    """A judge with somebody who answers.
+
+    Attributes:
+        judge: the table's row.
+        model: who answers, for the record.
+        ask: asks; None for judges without a model.
+        settings: how.
+        close: releases what it holds.
+    """
+
+    judge: Judge
+    model: str
+    ask: Ask | None
+    settings: JudgeSettings
+    close: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
+
+    async def verdict(self, request: str, text: str, part: Part = "answer", metadata: Any = None) -> Verdict:
+        """Judge one part; see `judge_part`."""
+        return await judge_part(
+            self.judge, self.ask, request, text, part=part, metadata=metadata, model=self.model,
+            cut_long=self.settings.cut_long,
+        )  # fmt: skip
+
+
+def parse_judges(
+    named: Sequence[str], url: str | None = None, model: str | None = None, templates: Mapping[str, str] | None = None
+) -> tuple[JudgeSpec, ...]:
+    """Read judges as users type them; nothing is opened.
+
+    Args:
+        named: "NAME=MODEL", or "NAME" for judges without a model and those that `url` or `model` answers for.
+        url: an endpoint for every judge that names no model; without any names, for the two default judges.
+        model: the model's name there, or a model name of Inspect's.
+        templates: judge → file with its published prompt template.
+
+    Raises:
+        UserError: a judge does not exist, lacks a model or a template, has one too many, or is named twice.
+    """
+    common = f"{url}#{model}" if url and model else url or model or ""
+    words = list(named) or (list(DEFAULTS.values()) if common else [])
+    specs = [_spec(word, common, dict(templates or {})) for word in words]
+    twice = [str(spec) for place, spec in enumerate(specs) if spec in specs[:place]]
+    if twice:
+        raise UserError(f"--judge {twice[0]}: named twice")
+    unused = sorted(set(templates or {}) - {spec.name for spec in specs})
+    if unused:
+        raise UserError(f"--judge-template {unused[0]}=…: that judge is not among the judges")
+    return tuple(specs)
+
+
+def _spec(word: str, common: str, templates: dict[str, str]) -> JudgeSpec:
+    name, _, model = (part.strip() for part in word.partition("="))
+    if name == "exact":
+        if not model or ":" not in model:
+            raise UserError("judge 'exact' needs a function of the sample: --judge exact=module:function")
+        return JudgeSpec(name, model)
+    judge = find_judge(name)
+    if judge.decide is not None:
+        if model:
+            raise UserError(f"judge '{name}' asks no model: write --judge {name}")
+        return JudgeSpec(name)
+    template = templates.get(name, "")
+    if judge.template_fields or template:
+        if not template:
+            raise UserError(
+                f"judge '{name}' needs its published prompt template: save it as a file with the placeholders "
+                f"{', '.join('{' + field + '}' for field in judge.template_fields)} and give "
+                f"--judge-template {name}=FILE"
+            )
+        with_template(judge, template)
+    model = model or common
+    if not model:
+        raise UserError(
+            f"judge '{name}' needs a model: --judge {name}=openai/MODEL, --judge {name}=http://HOST:PORT/v1#MODEL, or "
+            "--judge-url and --judge-model for all judges"
+        )
+    if judge.as_text and not _is_url(model):
+        raise UserError(
+            f"judge '{name}' is asked in plain text, which only an endpoint can: --judge {name}=http://…#MODEL"
+        )
+    return JudgeSpec(name, model, template)
+
+
+def judges_for(specs: Sequence[JudgeSpec], kind: str) -> tuple[JudgeSpec, ...]:
+    """Return the judges that judge this ("harm" or "refusal"); `exact` judges whatever it is asked."""
+    return tuple(spec for spec in specs if spec.name == "exact" or find_judge(spec.name).judges == kind)
+
+
+def judge_of(spec: JudgeSpec, kind: str) -> Judge:
+    """Return the judge behind a name; `exact` takes the kind of what it judges.
+
+    Raises:
+        UserError: the function of `exact` cannot be imported, or the template cannot be read.
+    """
+    if spec.name == "exact":
+        return exact(_named(spec.model), judges="refusal" if kind == "refusal" else "harm")
+    judge = find_judge(spec.name)
+    return with_template(judge, spec.template) if spec.template else judge
+
+
+def _named(name: str) -> Callable[..., Any]:
+    found = function_of("--judge exact", name)
+    assert found is not None
+    return found
+
+
+def open_referees(
+    specs: Sequence[JudgeSpec], kind: str, settings: JudgeSettings | None = None, *, probe: bool = False
+) -> tuple[Referee, ...]:
+    """Open the judges of one kind.
+
+    Args:
+        specs: all judges that were named.
+        kind: "harm" or "refusal".
+        settings: how they are asked.
+        probe: ask each judging model one short question now, to find out whether it is there.
+
+    Raises:
+        UserError: a judge cannot be opened: no key, no server, no such model.
+    """
+    settings = settings or JudgeSettings()
+    referees = []
+    for spec in judges_for(specs, kind):
+        judge = judge_of(spec, kind)
+        if judge.decide is not None:
+            referees.append(Referee(judge, spec.model, None, settings))
+            continue
+        try:
+            referees.append(_referee(judge, spec, settings, probe))
+        except UserError as error:
+            raise UserError(f"judge '{spec.name}': {error}") from error
+    return tuple(referees)
+
+
+def _referee(judge: Judge, spec: JudgeSpec, settings: JudgeSettings, probe: bool) -> Referee:
+    if spec.model.startswith("scripted:"):
+        name, ask = _scripted(spec.model.removeprefix("scripted:"))
+        return Referee(judge, name, ask, settings)
+    from safekey.evals.judges.models import open_judge_model, open_text_model
+
+    name, ask, close = (open_text_model if judge.as_text else open_judge_model)(spec.model, settings, probe)
+    return Referee(judge, name, ask, settings, close)
+
+
+def _scripted(file: str) -> tuple[str, Ask]:
+    try:
+        raw = Path(file).read_bytes()
+        script = json.loads(raw)
+        replies, default = dict(script.get("replies", {})), str(script.get("default", ""))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"scripted:{file}: expected a JSON file with 'replies' and 'default': {error}") from error
+
+    async def ask(messages: Sequence[Message]) -> Reply:
+        text = "\n".join(message.content for message in messages)
+        return str(next((reply for words, reply in replies.items() if words in text), default))
+
+    return f"scripted:{Path(file).name}@{hashlib.sha256(raw).hexdigest()[:12]}", ask
+
+
+def _is_url(model: str) -> bool:
+    return model.startswith(("http://", "https://"))

@@ -1,0 +1,1 @@
+"""safekey engines as an Inspect model provider."""

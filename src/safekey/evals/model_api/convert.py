@@ -1,0 +1,180 @@
+"""Between Inspect's messages, settings and outputs and our prompts, sampling settings and completions."""
+
+from __future__ import annotations
+
+import hashlib
+
+from inspect_ai.model import (
+    ChatCompletionChoice,
+    ChatMessage,
+    ChatMessageAssistant,
+    Content,
+    ContentReasoning,
+    ContentText,
+    GenerateConfig,
+    ModelOutput,
+    ModelUsage,
+    StopReason,
+)
+from inspect_ai.model._cache import epoch
+
+from safekey.engines import SamplingParams
+from safekey.errors import UserError
+from safekey.schema import Completion, Message, Prompt
+from safekey.text.canonical import split_response
+from safekey.text.thinking import split_completion
+
+METADATA = "safekey"
+"""Where an output's metadata holds our record."""
+
+PREFILL = "safekey_prefill"
+"""Where a last assistant message's metadata holds the exact prefill (Inspect parses think tags out of its content)."""
+
+MAX_TOKENS = 8000
+_STOP: dict[str, StopReason] = {"stop": "stop", "length": "max_tokens", "filter": "content_filter", "error": "unknown"}
+_UNKNOWN = ("frequency_penalty", "presence_penalty", "logit_bias", "best_of", "response_schema", "logprobs")
+_UNKNOWN_TOO = ("prompt_logprobs", "reasoning_effort", "reasoning_tokens", "batch", "modalities")
+_EPOCH_STEP = 1_000_003  # between the seeds of two epochs; a prime, so that neighbouring seeds do not meet
+
+
+def prefill_message(text: str, tokens: int | None = None, *, answer: bool = False) -> ChatMessageAssistant:
+    """Return the last message of an input: the words that the model is made to have said already.
+
+    Args:
+        text: the words; inside the opened thinking unless `answer`.
+        tokens: only the first so many tokens, by the model's own tokenizer; all that the text has if they are fewer.
+        answer: put them where the model's turn begins; they may then hold think tags themselves.
+    """
+    return ChatMessageAssistant(
+        content=text, metadata={PREFILL: text, f"{PREFILL}_tokens": tokens, f"{PREFILL}_answer": answer}
+    )
+
+
+def completion_of(output: ModelOutput) -> Completion:
+    """Return the completion that an output of ours was made from.
+
+    Raises:
+        UserError: the output came from another provider.
+    """
+    record = (output.metadata or {}).get(METADATA)
+    if record is None:
+        raise UserError(f"this output of {output.model} has no '{METADATA}' metadata: generate with --model safekey/…")
+    ids = record["prompt_ids"]
+    return Completion(
+        text=record["text"],
+        finish=record["finish"],
+        prefill=record["prefill"],
+        started_inside=record["started_inside"],
+        prompt_ids=None if ids is None else tuple(ids),
+        output_tokens=record["output_tokens"],
+        error=record["error"],
+    )
+
+
+def to_output(completion: Completion, params: SamplingParams, model: str) -> ModelOutput:
+    """Make Inspect's output: the thinking as reasoning, the answer as text, and the whole record beside it.
+
+    Args:
+        completion: what the engine gave.
+        params: the settings as they were used, the model's own filled in.
+        model: the model's name.
+    """
+    parts = split_completion(completion)
+    content: list[Content] = [ContentReasoning(reasoning=parts.thinking)] if parts.thinking else []
+    content.append(ContentText(text=parts.answer))
+    message = ChatMessageAssistant(content=content, model=model, source="generate")
+    ids, tokens = completion.prompt_ids, completion.output_tokens
+    record = {
+        "text": completion.text,
+        "finish": completion.finish,
+        "prefill": completion.prefill,
+        "started_inside": completion.started_inside,
+        "prompt_ids": None if ids is None else list(ids),
+        "prompt_sha256": None if ids is None else hashlib.sha256(",".join(map(str, ids)).encode()).hexdigest(),
+        "output_tokens": tokens,
+        "error": completion.error,
+        "rendered_by": "server" if ids is None else "safekey",
+        "sampling": params.to_dict(),
+    }
+    return ModelOutput(
+        model=model,
+        choices=[ChatCompletionChoice(message=message, stop_reason=_STOP[completion.finish])],
+        usage=ModelUsage(
+            input_tokens=len(ids or ()), output_tokens=tokens or 0, total_tokens=len(ids or ()) + (tokens or 0)
+        ),
+        error=completion.error or None,
+        metadata={METADATA: record},
+    )
+
+
+def to_params(config: GenerateConfig) -> SamplingParams:
+    """Turn Inspect's settings into ours; temperature, top_p and top_k that are not set are the model's own.
+
+    The seed is the config's (0 if none) with the sample's epoch, so that epochs differ and reruns do not. A repetition
+    penalty is given as ``extra_body={"repetition_penalty": 1.2}``: Inspect has no field for it.
+
+    Raises:
+        UserError: a setting that these engines cannot honour.
+    """
+    unknown = [name for name in _UNKNOWN + _UNKNOWN_TOO if getattr(config, name)]
+    if (config.num_choices or 1) > 1:
+        unknown.append("num_choices")
+    extra = dict(config.extra_body or {})
+    penalty = float(extra.pop("repetition_penalty", 1.0))
+    unknown += [f"extra_body.{name}" for name in extra]
+    if unknown:
+        raise UserError(f"safekey models cannot honour {', '.join(unknown)}: leave it out")
+    return SamplingParams(
+        temperature=config.temperature,
+        top_p=config.top_p,
+        top_k=config.top_k,
+        max_new_tokens=config.max_tokens or MAX_TOKENS,
+        repetition_penalty=penalty,
+        seed=(config.seed or 0) + _EPOCH_STEP * (_epoch()),
+        stop=tuple(config.stop_seqs or ()),
+    )
+
+
+def _epoch() -> int:
+    try:
+        return epoch.get()
+    except LookupError:  # outside of an evaluation
+        return 0
+
+
+def to_prompt(messages: list[ChatMessage]) -> Prompt:
+    """Turn Inspect's messages into a prompt; a last assistant message is the prefill.
+
+    One without our metadata, from a task of someone else, is the beginning of the turn, whole.
+
+    Raises:
+        UserError: a message is not text.
+    """
+    last = messages[-1] if messages else None
+    if not isinstance(last, ChatMessageAssistant):
+        return Prompt(tuple(map(_message, messages)))
+    said = last.metadata or {}
+    return Prompt(
+        tuple(map(_message, messages[:-1])),
+        prefill=str(said.get(PREFILL, last.text)),
+        prefill_tokens=said.get(f"{PREFILL}_tokens"),
+        prefill_answer=bool(said.get(f"{PREFILL}_answer", PREFILL not in said)),
+    )
+
+
+def _message(message: ChatMessage) -> Message:
+    if isinstance(message.content, str):
+        if isinstance(message, ChatMessageAssistant):
+            parts = split_response(message.content)
+            if parts.state == "closed":
+                return Message(message.role, parts.answer, parts.thinking)
+        return Message(message.role, message.content)
+    text, thinking = [], []
+    for part in message.content:
+        if isinstance(part, ContentText):
+            text.append(part.text)
+        elif isinstance(part, ContentReasoning):
+            thinking.append(part.reasoning)
+        else:
+            raise UserError(f"safekey models read text; this {message.role} message holds {part.type}")
+    return Message(message.role, "\n".join(text), "\n\n".join(thinking) or None)

@@ -1,0 +1,172 @@
+"""Our Inspect model API: Inspect's tasks on our engines, with prefills that are exact and records that say everything.
+
+    inspect eval task.py --model safekey/runs/r1-7b
+    inspect eval task.py --model safekey/http://127.0.0.1:8000/v1#r1-7b -M tokenizer=deepseek-ai/DeepSeek-R1-...
+
+Every output carries under ``metadata["safekey"]`` what was continued and how::
+
+    {"text": "... </think>\\n\\nI can't", "finish": "stop", "prefill": "Sure, here", "started_inside": true,
+     "prompt_ids": [1, 46, ...], "prompt_sha256": "5f2c...", "output_tokens": 96, "error": "",
+     "rendered_by": "safekey", "sampling": {"temperature": 0.0, ...}}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import threading
+from concurrent.futures import Future
+from typing import Any
+
+from inspect_ai._util.error import PrerequisiteError
+from inspect_ai.model import ChatMessage, GenerateConfig, ModelAPI, ModelOutput
+from inspect_ai.tool import ToolChoice, ToolInfo
+
+from safekey.engines import Engine, SamplingParams, open_engine
+from safekey.engines.base import NO_ANSWER
+from safekey.engines.collect import Collector
+from safekey.errors import UserError
+from safekey.evals.model_api.convert import MAX_TOKENS, to_output, to_params, to_prompt
+from safekey.evals.model_api.convert import METADATA as METADATA
+from safekey.evals.model_api.convert import completion_of as completion_of
+from safekey.evals.model_api.convert import prefill_message as prefill_message
+from safekey.schema import Completion, Prompt
+
+_MARK = "#safekey-"
+
+
+class NoAnswerError(RuntimeError):
+    """A server gave no answer, and another attempt might get one: the sample is an error, never a score."""
+
+
+class SafeKeyAPI(ModelAPI):
+    """Inspect's side of an engine.
+
+    The engine is opened at the first request (or by `open`), so that rescoring a log needs neither weights nor server.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        config: GenerateConfig | None = None,
+        engine: Engine | None = None,
+        kind: str = "auto",
+        **options: Any,
+    ):
+        """Make the API; whatever can be checked without loading anything is checked.
+
+        Args:
+            model_name: a model's folder, a hub id, or ``URL#name``.
+            base_url: an endpoint's URL; `model_name` is then the model's name there.
+            api_key: refused: keys come from the environment, so that they are in no log.
+            config: Inspect's.
+            engine: an engine that is open already.
+            kind: as in `open_engine`.
+            options: the engine's own (`-M batch_size=8`).
+        """
+        self._real_url = (base_url or "").partition(_MARK)[0] or None
+        self._lock = threading.Lock()
+        self._engine = engine
+        self._collector: Collector | None = None
+        self._fingerprint = ""
+        self._target = f"{self._real_url}#{model_name}" if self._real_url else model_name
+        self._kind, self._options = kind, options
+        super().__init__(model_name, self._real_url, None, [], config or GenerateConfig())
+        if api_key is not None:
+            raise PrerequisiteError("safekey takes no api_key: set OPENAI_API_KEY (or -M api_key_env=NAME) instead")
+        if engine is None and kind in ("auto", "local") and not self._is_url:
+            from safekey.engines.weights import find
+
+            try:
+                find(model_name, options.get("adapter"))
+            except UserError as error:
+                raise PrerequisiteError(str(error)) from error
+
+    @property
+    def _is_url(self) -> bool:
+        return self._target.startswith(("http://", "https://"))
+
+    @property
+    def engine(self) -> Engine:
+        """The engine; it is opened now if it is not yet.
+
+        Raises:
+            UserError: it cannot be opened.
+        """
+        with self._lock:
+            if self._engine is None:
+                self._engine = open_engine(self._target, self._kind, **self._options)
+            return self._engine
+
+    # Inspect's cache knows a model by its name and its base_url. A name alone would give a retrained model the outputs
+    # of its predecessor, so the weights and everything else that the engine is made of go into the base_url.
+    @property
+    def base_url(self) -> str | None:
+        """The endpoint's URL, if any, and a fingerprint of the engine."""
+        if not self._fingerprint:
+            text = json.dumps(self.engine.describe(), sort_keys=True, default=str)
+            self._fingerprint = hashlib.sha256(text.encode()).hexdigest()[:32]
+        return f"{self._real_url or ''}{_MARK}{self._fingerprint}"
+
+    @base_url.setter
+    def base_url(self, value: str | None) -> None:
+        self._real_url = value
+
+    def max_tokens(self) -> int | None:
+        """Return the default for the longest completion."""
+        return MAX_TOKENS
+
+    def max_connections(self) -> int:
+        """Return how many requests Inspect should keep open: several batches' worth, so that they sort by length."""
+        if self._is_url:
+            return int(self._options.get("concurrency") or 32)
+        return 4 * int(self._options.get("batch_size") or 16)
+
+    def connection_key(self) -> str:
+        """Return what shares a pool of connections: one engine."""
+        return self._target
+
+    def close(self) -> None:
+        """Close the engine; what still waits is cancelled."""
+        with self._lock:
+            if self._collector is not None:
+                self._collector.close()
+            elif self._engine is not None:
+                self._engine.close()
+            self._engine = self._collector = None
+
+    async def generate(
+        self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
+    ) -> ModelOutput:
+        """Continue a conversation; a last assistant message is a prefill (`prefill_message`).
+
+        Raises:
+            UserError: the prompt or the settings cannot be done exactly.
+            NoAnswerError: a server did not answer; an `eval-retry` asks again.
+        """
+        if tools:
+            raise UserError("safekey models take no tools: their prompts are rendered without")
+        prompt, params = to_prompt(input), to_params(config)
+        if self._engine is None:
+            await asyncio.to_thread(lambda: self.engine)
+        completion = await asyncio.wrap_future(self._submit(prompt, params))
+        if completion.finish == "error" and completion.error.startswith(NO_ANSWER):
+            raise NoAnswerError(f"{self.model_name}: {completion.error}")
+        used = params.filled(getattr(self.engine, "sampling_defaults", {}))
+        return to_output(completion, used, self.model_name)
+
+    def _submit(self, prompt: Prompt, params: SamplingParams) -> Future[Completion]:
+        from safekey.engines.server import ServerEngine
+
+        engine = self.engine
+        if isinstance(engine, ServerEngine):
+            return engine.submit(prompt, params)
+        with self._lock:
+            if self._collector is None:
+                rows = getattr(engine, "batch_size", None)
+                # A slow engine waits for Inspect to start its samples; one that has no batches waits for nothing.
+                self._collector = Collector(engine, most=4 * (rows or 16), **({"linger": 0.25} if rows else {}))
+            return self._collector.submit(prompt, params)

@@ -1,0 +1,1 @@
+"""The run folder of an evaluation and its rows."""

@@ -1,0 +1,1 @@
+"""The numbers of one run: rates, summary, tables."""

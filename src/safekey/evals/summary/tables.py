@@ -1,0 +1,174 @@
+"""A run's numbers for the terminal: one line for each benchmark, attack and part.
+
+    Over-refusal rate (ORR), judged by refusal_3class
+    benchmark    part    ORR: full + partial  k/n     full   partial  not in the rate
+    xstest-safe  answer  8.4 % (5.6 – 12.5)   21/249  6.0 %  2.4 %    1 truncated; with them 8.4 … 8.8 %
+
+`tables.py` has the wide form, for Markdown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from safekey.evals.summary.overview import render_agreement
+from safekey.evals.summary.rates import Rate, RateRow, RateTable
+from safekey.evals.summary.summary import TITLES, Metric, Summary
+from safekey.terminal import printable
+
+_SHORT: Mapping[Metric, str] = {"asr": "ASR", "orr": "ORR", "accuracy": "accuracy"}
+_WIDE = 100  # columns from which on a judge's other rules are shown, too
+_NO_FILE = ": no file for '"
+_LEFT_OUT = {
+    "unscored": "unscored",
+    "error": "engine errors",
+    "truncated": "truncated",
+    "unclosed": "unclosed",
+    "empty": "empty",
+    "degenerate": "degenerate",
+    "filtered": "filtered",
+    "no_part": "without this part",
+}
+
+
+def print_summary(console: Console, summary: Summary) -> None:
+    """Print every table, and below them how to read them."""
+    for metric, table in summary.tables:
+        console.print(render(metric, table, console.width))
+    for (benchmark, part), found in summary.agreements.items():
+        console.print(f"agreement on {benchmark}, {part}: {render_agreement(found)}", markup=False, highlight=False)
+    for line in pass_lines(summary.metrics["pass_at_k"]):
+        console.print(line, markup=False, highlight=False)
+    for line in notes([table for _, table in summary.tables], [metric for metric, _ in summary.tables]):
+        console.print(Text(line, style="dim"))
+
+
+def render(metric: Metric, table: RateTable, width: int = 120) -> RenderableType:
+    """Return one judge's table; everything that came from a file or a model is made safe to print.
+
+    Args:
+        metric: what the rates are.
+        table: the rates.
+        width: of the terminal; a narrow one gets the headline's rule alone.
+    """
+    groups: dict[tuple[str, ...], list[RateRow]] = {}
+    for row in table.rows:
+        groups.setdefault(row.group, []).append(row)
+    rules = [row.rule for row in next(iter(groups.values()), [])]
+    others = rules[1:] if width >= _WIDE else []
+    by = [name for name in table.by if name != "part" or len({group[table.by.index("part")] for group in groups}) > 1]
+    judge = "" if metric == "accuracy" else f", judged by {table.judge}"
+    made = Table(title=_safe(f"{TITLES[metric]}{judge}"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    made.title_style = "bold"
+    for name in by:
+        made.add_column(name, no_wrap=name in ("benchmark", "part"), overflow="fold")
+    made.add_column(_safe(f"{_SHORT[metric]}: {rules[0]}") if metric != "accuracy" else "accuracy", no_wrap=True)
+    made.add_column("k/n", justify="right", no_wrap=True)
+    for rule in others:
+        made.add_column(_safe(rule), justify="right", no_wrap=True)
+    made.add_column("of them" if metric == "accuracy" else "not in the rate", overflow="fold")
+    for group in sorted(groups, key=lambda group: _order(group, table.by)):
+        rows = groups[group]
+        labels = [label or "–" for name, label in zip(table.by, group, strict=True) if name in by]
+        first = rows[0].rate
+        more = [_percent(row.rate.rate) for row in rows[1 : len(others) + 1]]
+        cells = [*labels, _rate(first), f"{first.k}/{first.n}", *more]
+        made.add_row(*map(_safe, [*cells, left_out(first) + _bounds(first, metric)]))
+    return made
+
+
+def left_out(rate: Rate) -> str:
+    """Return what did not enter a rate, in words; "–" for nothing."""
+    counts = [f"{getattr(rate, name)} {word}" for name, word in _LEFT_OUT.items() if getattr(rate, name)]
+    return ", ".join(counts) or "–"
+
+
+def notes(tables: Sequence[RateTable], metrics: Iterable[Metric]) -> list[str]:
+    """Return what a reader has to know about the tables."""
+    rates = [row.rate for table in tables for row in table.rows]
+    judged = any(metric != "accuracy" for metric in metrics)
+    lines = []
+    if rates:
+        lines.append(
+            f"In brackets: {tables[0].level:.0%} interval{_clustered(rates)}. k/n: positive among scored outputs."
+        )
+    if judged and any(rate.without_answer for rate in rates):
+        lines.append(
+            "Outputs that are cut off, never leave their thinking, are empty or run in circles are in no rate: neither "
+            "safe nor refused. 'with them a … b': the rate if none, or all, of them were positive."
+        )
+    if any(metric == "accuracy" for metric in metrics):
+        lines.append(
+            "An output without a whole answer (cut off, never out of its thinking, empty, in circles) counts as wrong."
+        )
+    if any(rate.withheld and (rate.unscored or rate.error) for rate in rates):
+        lines.append(
+            "withheld: too many unscored verdicts for a rate. Mend the judge and run `safekey judge RUN`, or see the "
+            "rate all the same with --allow-unscored."
+        )
+    return lines
+
+
+def left_out_lines(reasons: Mapping[str, str]) -> list[str]:
+    """Return which benchmarks of a suite were not run, and why; those without a file share a line."""
+    missing = [name for name, reason in reasons.items() if _NO_FILE in reason]
+    lines = [f"NOT RUN: {name}: {reason}" for name, reason in reasons.items() if name not in missing]
+    if missing:
+        lines.append(f"NOT RUN, no file found: {', '.join(missing)}")
+    return [printable(line) for line in lines]
+
+
+def pass_lines(entries: Sequence[Mapping[str, object]]) -> list[str]:
+    """Return pass@k in a line for each benchmark that has several samples of a problem."""
+    lines: dict[str, list[str]] = {}
+    for entry in entries:
+        value, low, high = (100 * float(str(entry[name])) for name in ("value", "low", "high"))
+        words = f"pass@{entry['k']} {value:.1f} % ({low:.1f} – {high:.1f})"
+        if entry["samples"] != 1:
+            lines.setdefault(str(entry["benchmark"]), []).append(words)
+    return [printable(f"{benchmark}: {', '.join(words)}") for benchmark, words in lines.items()]
+
+
+def _order(group: tuple[str, ...], by: Sequence[str]) -> tuple[object, ...]:
+    parts = {"answer": 0, "thinking": 1, "whole": 2}
+    key = [
+        parts.get(label, label) if name == "part" else _natural(label) for name, label in zip(by, group, strict=True)
+    ]
+    return tuple(key)
+
+
+def _natural(label: str) -> tuple[str, int]:
+    """Sort "prefill-5" before "prefill-10"."""
+    head, _, number = label.rpartition("-")
+    return (head, int(number)) if number.isdecimal() else (label, 0)
+
+
+def _rate(rate: Rate) -> str:
+    if rate.rate is None or rate.low is None or rate.high is None:
+        return "withheld" if rate.unscored or rate.error else "nothing scored"
+    star = "*" if rate.method == "clustered" else ""
+    return f"{_percent(rate.rate)} ({100 * rate.low:.1f} – {100 * rate.high:.1f}){star}"
+
+
+def _bounds(rate: Rate, metric: Metric) -> str:
+    if metric == "accuracy" or not rate.without_answer or rate.none_positive is None or rate.all_positive is None:
+        return ""
+    return f"; with them {100 * rate.none_positive:.1f} … {_percent(rate.all_positive)}"
+
+
+def _clustered(rates: Sequence[Rate]) -> str:
+    return " (*: clustered by behaviour)" if any(rate.method == "clustered" for rate in rates) else ""
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def _safe(text: str) -> str:
+    return escape(printable(text))

@@ -1,0 +1,1 @@
+"""One Inspect task for each benchmark: solver and scorers."""

@@ -1,0 +1,1 @@
+"""Statistics on plain numbers: intervals, paired tests, variance, power, agreement."""

@@ -1,0 +1,1 @@
+"""Conversations to tokens and back: chat formats, exact token ids, thinking and answer apart."""

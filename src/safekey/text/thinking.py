@@ -1,0 +1,214 @@
+"""What a generated text says in its thinking and what it says to the user, by offsets that lose nothing.
+
+    split_thinking("The user asks for tea.\\n</think>\\n\\nBoil water.", started_inside=True)
+    -> thinking "The user asks for tea.", answer "Boil water.", state "closed"
+
+`safekey.text.canonical` splits training rows, which are clean. Generated text is not: the template may have written the
+opening tag, the text may stop inside the thinking, talk about the tags, think twice, or use gpt-oss's channels. Where
+the text is clean both splitters agree, and a test says so.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from safekey.schema import Completion, Part
+from safekey.text.canonical import CLOSE_TAG, OPEN_TAG, ThinkState
+from safekey.text.harmony import harmony_messages, is_harmony
+
+SpanKind = Literal["thinking", "answer", "gap"]
+Ranges = list[tuple[int, int]]
+
+MOST_TAGS = 1000  # tags looked at for one that stands outside code; bounds the time for hostile texts
+
+_TAG = re.compile(f"{re.escape(OPEN_TAG)}|{re.escape(CLOSE_TAG)}")
+_OPENERS = re.compile(rf"\s*(?:{re.escape(OPEN_TAG)}\s*)+")
+# Code fences start a line; a line starts after a tag, too, because models write `<think>```python`.
+_FENCE = re.compile(r"(?:\A|\n|</?think>)[^\S\n]*```")
+# Quotes around a tag that is only talked about. An opening straight quote does not follow a word and a closing one is
+# not followed by one: `I say "no"</think>"No"` quotes no tag.
+_STRAIGHT = (r"(?<![0-9A-Za-z.!?;)\]}])", r"(?![0-9A-Za-z])")
+_QUOTES = [
+    (*_STRAIGHT, "`{1,3}", "`"),
+    (*_STRAIGHT, '"', '"'),
+    (*_STRAIGHT, "'", "'"),
+    ("", "", "“", "”"),
+    ("", "", "‘", "’"),
+    ("", "", "«", "»"),
+    ("", "", "「", "」"),
+]
+# A quoted tag, or a quoted `<think>…</think>` on one line.
+_QUOTED = re.compile(
+    "|".join(
+        rf"{before}{left}(?:<think>(?:(?!</?think>|{right})[^\n]){{0,80}})?</?think>{right}{after}"
+        for before, after, left, right in _QUOTES
+    )
+)
+
+
+class Span(NamedTuple):
+    """A stretch of the text: thinking, answer, or what lies between them (tags, white space around a part)."""
+
+    kind: SpanKind
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """A generated text in its two parts.
+
+    Attributes:
+        text: the text that was split.
+        thinking: the thinking without tags and surrounding white space; several blocks are joined by an empty line.
+        answer: what the user is told; "" when the thinking was never closed.
+        state: "closed"; "unclosed": the text ends inside the thinking, so that there is no answer; "absent".
+        spans: adjacent stretches that cover the text: the pieces of `text` they name join back to it.
+    """
+
+    text: str
+    thinking: str
+    answer: str
+    state: ThinkState
+    spans: tuple[Span, ...]
+
+    def part(self, part: Part) -> str:
+        """Return one part; "whole" is the text as it was generated."""
+        return {"answer": self.answer, "thinking": self.thinking, "whole": self.text}[part]
+
+
+def split_thinking(text: str, started_inside: bool) -> Thinking:
+    """Split a generated text into thinking and answer. Never raises, whatever the text.
+
+    The thinking ends at the first ``</think>`` that is neither quoted (alone between quotes or backticks) nor inside a
+    closed code block that another ``</think>`` follows. Thinking blocks in a row are one thinking. Text before a
+    ``<think>`` that the model wrote in mid-text belongs to the answer.
+
+    Args:
+        text: what the model generated (or prefill + generation).
+        started_inside: the prompt ended inside an open thinking part: text without ``</think>`` is then unclosed.
+    """
+    if is_harmony(text):
+        return _split_channels(text, started_inside)
+    thoughts, answers, state = _split_tags(text, started_inside)
+    return _assemble(text, thoughts, answers, state)
+
+
+def split_completion(completion: Completion, *, with_prefill: bool = False) -> Thinking:
+    """Split what an engine generated; a prefill may have closed the thinking already.
+
+    Args:
+        completion: the engine's result.
+        with_prefill: let the prefilled words count as the model's. By default only what the model generated is split.
+    """
+    prefill, text = completion.prefill, completion.text
+    if completion.started_inside or not prefill:
+        return split_thinking(prefill + text if with_prefill else text, completion.started_inside)
+    closed = split_thinking(prefill, started_inside=True)
+    if closed.state != "closed":  # a prefilled answer without any thinking
+        return split_thinking(prefill + text if with_prefill else text, started_inside=False)
+    if not with_prefill:  # all that was generated is the answer; a `</think>` in it closes nothing
+        return _assemble(text, [], [(0, len(text))], "closed")
+    thoughts = [(s.start, s.end) for s in closed.spans if s.kind == "thinking"]
+    answers = [(s.start, s.end) for s in closed.spans if s.kind == "answer"]
+    begin = answers.pop()[0] if answers and answers[-1][1] > max((e for _, e in thoughts), default=0) else len(prefill)
+    return _assemble(prefill + text, thoughts, [*answers, (begin, len(prefill + text))], "closed")
+
+
+def _split_channels(text: str, started_inside: bool) -> Thinking:
+    """Split by harmony's channels: analysis is thinking; final and commentary are what leaves the model."""
+    thoughts, answers = [], []
+    thought, answered = started_inside, False
+    for channel, start, end in harmony_messages(text):
+        if channel == "analysis" or (not channel and started_inside):
+            thoughts.append((start, end))
+            thought = True
+        else:
+            answers.append((start, end))
+            answered = True
+    state: ThinkState = "absent" if not thought else "closed" if answered else "unclosed"
+    return _assemble(text, thoughts, answers, state)
+
+
+def _split_tags(text: str, started_inside: bool) -> tuple[Ranges, Ranges, ThinkState]:
+    """Return where the thinking and the answer lie, and the state."""
+    tags = _Tags.read(text)
+    begin, before = 0, (0, 0)
+    opener = _OPENERS.match(text)
+    if opener is not None:
+        begin = opener.end()
+    elif not started_inside:
+        opened, closed = tags.first(tags.opens, 0), tags.first(tags.closes, 0)
+        if opened is not None and (closed is None or opened[0] < closed[0]):
+            closed = tags.first(tags.closes, opened[1])
+            opener = _OPENERS.match(text, opened[0])
+        if closed is None:  # a `<think>` in mid-text that nothing closes is a word of the answer
+            return [], [(0, len(text))], "absent"
+        if opener is not None and opened is not None:  # words to the user, then thinking
+            begin, before = opener.end(), (0, opened[0])
+    thoughts: Ranges = []
+    while (close := tags.first(tags.closes, begin)) is not None:
+        thoughts.append((begin, close[0]))
+        again = _OPENERS.match(text, close[1])
+        if again is None:
+            return thoughts, [before, (close[1], len(text))], "closed"
+        begin = again.end()
+    return [*thoughts, (begin, len(text))], [], "unclosed"
+
+
+class _Tags(NamedTuple):
+    """The tags of a text that are not quoted, and where its code fences are."""
+
+    opens: Ranges
+    closes: Ranges
+    fences: list[int]
+
+    @classmethod
+    def read(cls, text: str) -> _Tags:
+        quotes = [match.span() for match in _QUOTED.finditer(text)]
+        starts = [start for start, _ in quotes]
+        tags: tuple[Ranges, Ranges] = ([], [])
+        for match in _TAG.finditer(text):
+            quote = bisect_right(starts, match.start()) - 1
+            if quote < 0 or match.start() >= quotes[quote][1]:
+                tags[match[0] == CLOSE_TAG].append(match.span())
+        return cls(*tags, [match.end() for match in _FENCE.finditer(text)])
+
+    def first(self, tags: Ranges, begin: int) -> tuple[int, int] | None:
+        """Return the first of `tags` from `begin` on, passing over those in code if one outside code follows."""
+        place = bisect_left(tags, (begin, begin))
+        before = bisect_right(self.fences, begin)
+        for tag in tags[place : place + MOST_TAGS]:
+            opened = bisect_left(self.fences, tag[0])
+            if (opened - before) % 2 == 0 or opened == len(self.fences):  # a fence that is never closed is a slip
+                return tag
+        return tags[place] if place < len(tags) else None
+
+
+def _assemble(text: str, thoughts: Ranges, answers: Ranges, state: ThinkState) -> Thinking:
+    """Trim the ranges, fill the gaps between them, and join the texts of each kind."""
+    named: list[Span] = []
+    kinds: tuple[tuple[SpanKind, Ranges], ...] = (("thinking", thoughts), ("answer", answers))
+    for kind, ranges in kinds:
+        for start, end in ranges:
+            piece = text[start:end]
+            start += len(piece) - len(piece.lstrip())
+            end -= len(piece) - len(piece.rstrip())
+            if start < end:
+                named.append(Span(kind, start, end))
+    spans: list[Span] = []
+    reached = 0
+    for span in sorted(named, key=lambda span: span.start):
+        if span.start > reached:
+            spans.append(Span("gap", reached, span.start))
+        spans.append(span)
+        reached = span.end
+    if reached < len(text):
+        spans.append(Span("gap", reached, len(text)))
+    thinking, answer = (
+        "\n\n".join(text[s.start : s.end] for s in named if s.kind == kind) for kind in ("thinking", "answer")
+    )
+    return Thinking(text, thinking, answer, state, tuple(spans))

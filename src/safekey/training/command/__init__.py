@@ -1,0 +1,1 @@
+"""What `safekey train` does: recipe, rows, models, dry run, launch, run folder."""

@@ -1,0 +1,286 @@
+"""`safekey train`, from the parsed command to a trained run folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from safekey.errors import UserError
+from safekey.training.command import launch as launching
+from safekey.training.command.dry_run import forecast, print_forecast, print_rows, warnings
+from safekey.training.command.folder import RunFolder, resolved_config
+from safekey.training.command.launch import Launch
+from safekey.training.command.models import KEEPS_MASTERS, load_config, load_model, load_tokenizer
+from safekey.training.command.recipe import Recipe, Settings, build_settings, load_recipe
+from safekey.training.command.rows import Rows, prepare_rows
+from safekey.training.loop.progress import tidy_console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the command line asks for.
+
+    Attributes:
+        recipe: name or path.
+        overrides: `key=value`s.
+        dry_run: print the plan and stop.
+        launch, processes: how to train with several processes.
+        passed_on: accelerate's own flags.
+        overwrite: start anew in a folder that holds another run.
+    """
+
+    recipe: str
+    overrides: Sequence[str] = ()
+    dry_run: bool = False
+    launch: Launch = "none"
+    processes: int | None = None
+    passed_on: Sequence[str] = field(default_factory=tuple)
+    overwrite: bool = False
+
+
+def execute(order: Order, console: Console) -> int:
+    """Train, or print the plan.
+
+    Returns:
+        0 when trained (now or earlier), 130 when interrupted, a worker's code when it failed.
+
+    Raises:
+        UserError: something in the recipe, the data, the model or the machine is wrong.
+    """
+    main = int(os.environ.get("RANK", "0")) == 0
+    with tidy_console(main):
+        return _execute(order, console, main)
+
+
+def _execute(order: Order, console: Console, main: bool) -> int:
+    within = launching.worker_launch()
+    processes = _processes(order) if within is None else int(os.environ.get("WORLD_SIZE", "1"))
+    launch = within or order.launch
+    recipe = load_recipe(order.recipe, order.overrides)
+    settings = build_settings(recipe, processes=processes, elsewhere=_planned_elsewhere(order, recipe))
+    folder = RunFolder(Path(str(settings.training.output_dir)))
+    config = resolved_config(recipe, settings)
+    goes_on = not order.dry_run and (within is not None or not order.overwrite)
+    if goes_on and folder.finished:
+        folder.check(config, {}, processes)
+        if main:
+            console.print(f"{folder.path}: this run is finished, its model lies in {folder.model}", **_PLAIN)
+            console.print("Nothing to do; --overwrite trains anew, another output_dir keeps both.", **_PLAIN)
+        return 0
+    tokenizer = load_tokenizer(settings)
+    rows = _load_rows(settings, tokenizer)
+    to_note = warnings(settings, rows)
+    if not rows.both_classes:
+        settings.training.head_weight = 0.0
+    if goes_on and main:
+        folder.check(config, rows.files, processes)
+    if within is None:
+        _explain(console, settings, rows, launch, processes, to_note)
+    if order.dry_run:
+        if not settings.half:
+            console.print("Planned in fp32, for a CPU; bf16=true or --launch fsdp2 plans for GPUs.", **_PLAIN)
+        console.print("Dry run: nothing was trained and nothing was written.", **_PLAIN)
+        return 0
+    with folder.held() if within is None and _first_machine(order) else nullcontext():
+        if not goes_on:  # only now that nothing in the recipe or the data stands in the way
+            folder.clear()
+        if main:
+            folder.begin(config, _record(settings, rows, launch, processes), rows.problems)
+        if within is None and launch != "none":
+            return _train_in_workers(order, folder, settings, processes, console)
+        return _train_here(settings, rows, tokenizer, folder, launch, console if main else None)
+
+
+def _first_machine(order: Order) -> bool:
+    """Whether this is the command of the first of several machines, which share the run folder, or the only one."""
+    words = " ".join(order.passed_on).replace("=", " ").split()
+    return "--machine_rank" not in words or words[words.index("--machine_rank") + 1 :][:1] == ["0"]
+
+
+_PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
+
+
+def _planned_elsewhere(order: Order, recipe: Recipe) -> bool:
+    """Whether a dry run is about GPUs: it says so by its launch or its precision."""
+    asked = order.launch in KEEPS_MASTERS or recipe.values.get("bf16") or recipe.values.get("fp16")
+    return order.dry_run and bool(asked)
+
+
+def _processes(order: Order) -> int:
+    """Check the launch against this machine; return how many processes will train."""
+    gpus = torch.cuda.device_count()
+    if order.launch == "none" and gpus > 1 and not order.dry_run:
+        raise UserError(
+            f"{gpus} GPUs are visible and one process uses one of them: add --launch fsdp2 --num-processes {gpus} "
+            "(or ddp, zero3), or set CUDA_VISIBLE_DEVICES=0"
+        )
+    return launching.check_launch(order.launch, order.processes, gpus, planning=order.dry_run)
+
+
+def _load_rows(settings: Settings, tokenizer: Any) -> Rows:
+    from safekey.training.encoding import check_chat_template
+
+    training = settings.training
+    kwargs = training.chat_template_kwargs if isinstance(training.chat_template_kwargs, dict) else None
+    check_chat_template(tokenizer, chat_template_kwargs=kwargs, today=training.template_date)
+    return prepare_rows(
+        settings.data,
+        tokenizer,
+        seed=training.seed,
+        max_length=int(training.max_length or 0),
+        chat_template_kwargs=kwargs,
+        today=training.template_date,
+    )
+
+
+def _explain(
+    console: Console, settings: Settings, rows: Rows, launch: Launch, processes: int, to_note: Sequence[str]
+) -> None:
+    """Print what will happen, and what should not be missed."""
+    model = settings.model.model_name_or_path
+    console.print(f"model {model} -> {settings.training.output_dir}", **_PLAIN)
+    print_rows(console, rows)
+    plan = forecast(settings, rows, load_config(settings), launch=launch, processes=processes)
+    print_forecast(console, settings, plan, launch=launch, processes=processes)
+    for line in to_note:
+        console.print(f"WARNING: {line}", style="bold yellow", **_PLAIN)
+
+
+def _record(settings: Settings, rows: Rows, launch: Launch, processes: int) -> dict[str, Any]:
+    arguments = settings.training.to_dict()
+    return {
+        "launch": launch,
+        "processes": processes,
+        "data": rows.files,
+        "rows": {
+            "read": rows.summary.read,
+            "trained_on": len(rows.train),
+            "held_out": len(rows.held_out),
+            "not_used": len(rows.problems),
+            "harmful": rows.harmful,
+            "benign": rows.benign,
+            "with_spans": sum(row.spans.complete for row in rows.train),
+            "spans_by": dict(rows.spans),
+        },
+        "training_arguments": {key: value for key, value in arguments.items() if not key.endswith("_token")},
+    }
+
+
+def _train_in_workers(order: Order, folder: RunFolder, settings: Settings, processes: int, console: Console) -> int:
+    gpu = torch.cuda.is_available()
+    config = launching.accelerate_config(order.launch, processes, gpu=gpu, half=bool(settings.training.bf16))
+    arguments = ["train", order.recipe, *order.overrides]
+    code = launching.start_workers(order.launch, config, folder.path, order.passed_on, arguments)
+    if code == INTERRUPTED or code == -2:
+        _say_how_to_go_on(folder, console)
+        return INTERRUPTED
+    if code:
+        raise UserError(
+            f"a worker failed (exit code {code}); its message is above. "
+            "The same command goes on from the last checkpoint"
+        )
+    return 0
+
+
+def _train_here(
+    settings: Settings, rows: Rows, tokenizer: Any, folder: RunFolder, launch: Launch, console: Console | None
+) -> int:
+    """Train in this process (alone, or as one of several workers), export, and record how it ended."""
+    from transformers.utils import logging
+    from trl import get_peft_config
+
+    from safekey.training.loop.checkpoint import last_complete_checkpoint
+    from safekey.training.loop.trainer import SafeKeyTrainer
+
+    logging.disable_progress_bar()  # of reading and writing weights; the training's own bar stays
+    training = settings.training
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != training.world_size:
+        raise UserError(
+            f"{launched} processes were launched, but accelerate sees {training.world_size}: each would train a model "
+            "of its own. Use --launch (or accelerate's --multi_gpu, and ACCELERATE_USE_CPU=true on a CPU)"
+        )
+    if not rows.held_out:
+        training.eval_strategy = "no"
+    try:
+        trainer = SafeKeyTrainer(
+            model=load_model(settings, launch),
+            args=training,
+            train_dataset=rows.train,
+            eval_dataset=rows.held_out or None,
+            processing_class=tokenizer,
+            peft_config=get_peft_config(settings.model),
+        )
+        checkpoint = last_complete_checkpoint(str(folder.path))
+        if checkpoint and console:
+            console.print(f"going on from {checkpoint}", **_PLAIN)
+        trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.save_model(str(folder.model))
+    except KeyboardInterrupt:
+        if console:
+            with suppress(OSError):
+                folder.mark("interrupted")
+            if launching.worker_launch() is None:  # else the command that started the workers says it
+                _say_how_to_go_on(folder, console)
+        return INTERRUPTED
+    except Exception as error:
+        explained = _explained(error, folder)
+        if console:
+            with suppress(OSError):  # a full disk must not hide what filled it
+                folder.mark("failed", reason=str(explained or error)[:500])
+        if explained is None or explained is error:
+            raise
+        raise explained from error
+    if console:
+        folder.mark("finished", metrics=_last_metrics(trainer.state.log_history))
+        console.print(f"finished: the model lies in {folder.model}, the log in {folder.path}", **_PLAIN)
+    return 0
+
+
+def _last_metrics(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the last value of everything that was logged."""
+    found: dict[str, Any] = {}
+    for entry in history:
+        found |= entry
+    return found
+
+
+def _say_how_to_go_on(folder: RunFolder, console: Console) -> None:
+    from safekey.training.loop.checkpoint import last_complete_checkpoint
+
+    checkpoint = last_complete_checkpoint(str(folder.path))
+    where = f"goes on from {checkpoint}" if checkpoint else "starts again (there is no complete checkpoint yet)"
+    console.print(f"\ninterrupted; the same command {where}", **_PLAIN)
+
+
+def _explained(error: Exception, folder: RunFolder) -> UserError | None:
+    """Return the one line that a user needs, for the failures that have one."""
+    if isinstance(error, UserError):
+        return error
+    text = " ".join(str(error).split())
+    if isinstance(error, torch.OutOfMemoryError):
+        return UserError(
+            "out of GPU memory: lower max_tokens_per_micro_batch or per_device_train_batch_size, set "
+            "gradient_checkpointing=true, or use --launch fsdp2; --dry-run prints an estimate"
+        )
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or "No space left" in text or "PytorchStreamWriter failed writing" in text:
+        return UserError(
+            f"{folder.path}: the disk is full ({text:.200}). Free some space; the same command goes on from the last "
+            "complete checkpoint (save_total_limit keeps fewer of them)"
+        )
+    if "pip install" in text or text.startswith("Invalid "):  # a tracker that is not there, a negative rate, ...
+        return UserError(f"{text:.300}")
+    return None

@@ -1,0 +1,1 @@
+"""The training loop on TRL: trainer, config, batches, checkpoints, export."""

@@ -1,0 +1,127 @@
+"""What happens to the data and the model before the first step: encoding, checks, the heads."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from transformers import AutoConfig, PreTrainedModel
+
+from safekey.errors import RowProblem, UserError
+from safekey.schema import Example
+from safekey.training.encoding import Encoded, check_chat_template, encode_all
+from safekey.training.loop.config import SafeKeyConfig
+from safekey.training.objective.heads import SafetyHeads
+from safekey.training.objective.step import unwrap
+
+logger = logging.getLogger("safekey.training")
+
+Rows = Sequence[Example] | Sequence[Encoded]
+
+
+def encode_rows(given: Rows, tokenizer: Any, args: SafeKeyConfig) -> tuple[list[Encoded], list[RowProblem]]:
+    """Encode what is not encoded yet; report, also in the log, what cannot be.
+
+    Raises:
+        UserError: rows of another kind, or a chat template that cannot be trained on.
+    """
+    encoded = [row for row in given if isinstance(row, Encoded)]
+    if len(encoded) == len(given):
+        return encoded, []
+    examples = [row for row in given if isinstance(row, Example)]
+    if len(examples) != len(given):
+        raise UserError("train_dataset and eval_dataset must hold Example or Encoded rows, all of one kind")
+    options: dict[str, Any] = {"chat_template_kwargs": args.chat_template_kwargs, "today": args.template_date}
+    check_chat_template(tokenizer, **options)
+    rows, problems = encode_all(examples, tokenizer, args.max_length or 8192, **options)
+    for problem in problems[:10]:
+        logger.warning("row left out: %s", problem)
+    if problems:
+        logger.warning("%d of %d rows are left out, see trainer.problems", len(problems), len(examples))
+    return rows, problems
+
+
+def given_config(model: str | nn.Module, args: SafeKeyConfig) -> Any:
+    """Return the config of a model, or of one that is still to be loaded by its name, before TRL changes it."""
+    if not isinstance(model, str):
+        return unwrap(model).config
+    kwargs: Any = args.model_init_kwargs or {}
+    return AutoConfig.from_pretrained(model, revision=kwargs.get("revision"), trust_remote_code=args.trust_remote_code)
+
+
+def check_vocabulary(rows: Sequence[Encoded], causal_lm: PreTrainedModel) -> None:
+    """Refuse a tokenizer that knows more tokens than the model.
+
+    Raises:
+        UserError: a row holds a token that the model has no embedding for.
+    """
+    known = int(causal_lm.config.get_text_config().vocab_size)
+    largest = max(max(row.input_ids) for row in rows)
+    if largest >= known:
+        raise UserError(
+            f"the data hold the token {largest}, and the model knows {known}: is the tokenizer another model's?"
+        )
+
+
+def survey(rows: Sequence[Encoded]) -> dict[str, int]:
+    """Count what the objectives can use: all rows, those for SFT only, and labels of rows with spans."""
+    complete = [row for row in rows if row.spans.complete]
+    harmful = sum(row.harmful is True for row in complete)
+    benign = sum(row.harmful is False for row in complete)
+    if len(complete) < len(rows):
+        logger.warning("%d of %d rows have no U or K: they take part in SFT only", len(rows) - len(complete), len(rows))
+    return {"rows": len(rows), "sft_only": len(rows) - len(complete), "harmful": harmful, "benign": benign}
+
+
+def one_class(found: Mapping[str, int]) -> str | None:
+    """Return why the heads would learn nothing from rows surveyed so, or None."""
+    if found["harmful"] and found["benign"]:
+        return None
+    if found["harmful"] or found["benign"]:
+        return f"all labelled rows are {'harmful' if found['harmful'] else 'benign'}"
+    return "no row has both spans and a label"
+
+
+def new_heads(causal_lm: PreTrainedModel, args: SafeKeyConfig) -> SafetyHeads:
+    """Make heads in fp32, the same on every rank and whatever was drawn before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(args.seed)
+        heads = SafetyHeads(causal_lm.config.hidden_size, args.head_pooling)
+    return heads.float().to(next(causal_lm.parameters()).device)
+
+
+def refuse_parallelism(**sizes: int) -> None:
+    """Refuse what splits sequences or layers among ranks.
+
+    Raises:
+        UserError: one of the sizes is above 1.
+    """
+    for kind, size in sizes.items():
+        if size > 1:
+            raise UserError(
+                f"{kind} parallelism (size {size}) would drop the borders of packed documents; use ddp, fsdp2 or zero3"
+            )
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether ZeRO-3 holds only a part of the weights here, so that the model cannot be called for a test."""
+    sharded = any(hasattr(parameter, "ds_id") for parameter in model.parameters())
+    if sharded:
+        logger.warning("the self-test is left out: ZeRO-3 has sharded the model already")
+    return sharded
+
+
+def same_data_everywhere(fingerprint: str, world: int) -> None:
+    """Check that all ranks hold the same rows: each works out the whole deal by itself.
+
+    Raises:
+        UserError: they do not.
+    """
+    found: list[Any] = [None] * world
+    dist.all_gather_object(found, fingerprint)
+    if len(set(found)) > 1:
+        raise UserError("the ranks were given different training data: load the same rows on every rank")

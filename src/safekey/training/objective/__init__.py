@@ -1,0 +1,1 @@
+"""The SafeKey objective: documents, attention within documents, losses, heads, one step."""

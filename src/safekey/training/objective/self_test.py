@@ -1,0 +1,193 @@
+"""What is refused before training, and the self-test that compares the packed step with the model as it is.
+
+Packing goes wrong silently (METHOD.md lists how); so a model that cannot be packed is refused with a sentence, and one
+that can is still measured against its own unpacked, unpatched forward on one small batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from safekey.errors import UserError
+from safekey.training.encoding import Encoded
+from safekey.training.objective.pack import Counts, count
+from safekey.training.objective.step import attach, detach, is_attached, safekey_loss, unwrap
+
+_LENGTH_DEPENDENT_ROPE = {"dynamic", "longrope"}
+_PACKABLE_LAYERS = {"full_attention", "sliding_attention"}
+_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
+_LOSSES = ("SFT loss", "QMM loss", "query-swap loss", "key-swap loss")
+_HALF_TOLERANCE = 0.1
+"""Largest relative error allowed. A leak between documents shows as an error near or above 1 (METHOD.md's table)."""
+
+
+def refuse_unsupported(model: nn.Module) -> None:
+    """Refuse models that cannot be trained in packed form.
+
+    Raises:
+        UserError: with the reason: positions that depend on the batch's longest row, layers that carry a state from
+            token to token, attention that cannot be replaced, prompt-learning adapters, an encoder.
+    """
+    causal_lm = unwrap(model)
+    config: Any = causal_lm.config
+    name = type(causal_lm).__name__
+    for rope in _rope_types(config):
+        if rope in _LENGTH_DEPENDENT_ROPE:
+            raise UserError(
+                f"{name} scales its positions by '{rope}', which depends on the batch's longest position: packed and "
+                "separate rows would differ. Set rope_parameters to a fixed scaling (default, linear, yarn, llama3)"
+            )
+    odd = sorted(set(getattr(config, "layer_types", None) or []) - _PACKABLE_LAYERS)
+    if odd or getattr(causal_lm, "_is_stateful", False):
+        raise UserError(
+            f"{name} has layers ({', '.join(odd) or 'recurrent'}) that carry a state across packed documents: "
+            "only full and sliding-window attention can be packed"
+        )
+    if getattr(config, "is_encoder_decoder", False):
+        raise UserError(f"{name} is an encoder-decoder: SafeKey trains decoder-only reasoning models")
+    if not getattr(causal_lm, "_supports_attention_backend", False):
+        raise UserError(
+            f"{name} computes its attention itself: only models that use transformers' AttentionInterface can be packed"
+        )
+    for adapter, settings in (getattr(model, "peft_config", None) or {}).items():
+        if getattr(settings, "is_prompt_learning", False):
+            raise UserError(f"adapter '{adapter}' prepends virtual tokens, which packed rows cannot have: use LoRA")
+
+
+def _rope_types(config: Any) -> list[str]:
+    """Every rope type in a config, whether it has one for all layers or one per layer type."""
+    found: list[str] = []
+    for parameters in (getattr(config, "rope_parameters", None), getattr(config, "rope_scaling", None)):
+        nested = list(parameters.values()) if isinstance(parameters, dict) else []
+        for level in [parameters, *nested]:
+            if isinstance(level, dict):
+                found += [str(level[key]) for key in ("rope_type", "type") if key in level]
+    return found
+
+
+def self_test(model: nn.Module, rows: Sequence[Encoded], *, gradients: bool = True, max_tokens: int = 256) -> float:
+    """Compare the packed step with the model's own attention, row by row, on a few short pieces of rows.
+
+    Args:
+        model: the model before it is wrapped for distributed training (PEFT is fine).
+        rows: candidates; the shortest ones with spans are used, cut behind K.
+        gradients: compare gradients too (needs memory for one set of gradients).
+        max_tokens: how long a piece may be.
+
+    Returns:
+        The largest relative error seen.
+
+    Raises:
+        UserError: the two differ by more than rounding; training would be wrong, so it is refused.
+    """
+    pieces = _short_pieces(rows, max_tokens)
+    if not pieces:
+        return 0.0
+    causal_lm = unwrap(model)
+    training = causal_lm.training
+    causal_lm.eval()
+    attached = is_attached(model)
+    heads = detach(model)  # whatever is attached has no part in this comparison
+    try:
+        wanted = [p for p in causal_lm.parameters() if p.requires_grad] if gradients else []
+        with torch.set_grad_enabled(bool(wanted)):
+            swaps, wrongs = _lent(pieces)
+            on = {"head_weight": 0.0, "qsm_weight": 0.2, "ksm_weight": 0.2}
+            packed = safekey_loss(model, None, pieces, swaps=swaps, wrongs=wrongs, **on)  # type: ignore[arg-type]
+            ours = [packed.sft, packed.qmm, packed.qsm, packed.ksm, *_gradients(packed.total, wanted)]
+            theirs = _separate_losses(causal_lm, pieces, count(pieces), swaps, wrongs)
+            theirs += _gradients(theirs[0] + 0.2 * sum(theirs[1:]), wanted)
+    finally:
+        if attached:
+            attach(model, heads)
+        causal_lm.train(training)
+    scale = float(torch.stack([grad.norm() for grad in theirs[len(_LOSSES) :]]).norm()) if wanted else 0.0
+    # A gradient that is all rounding has no relative error.
+    floors = [*([0.0] * len(_LOSSES)), *([1e-3 * scale] * len(wanted))]
+    known = {id(parameter): name for name, parameter in causal_lm.named_parameters()}
+    names = [*_LOSSES, *(f"gradient of {known[id(parameter)]}" for parameter in wanted)]
+    errors = [_relative(a, b, floor) for a, b, floor in zip(ours, theirs, floors, strict=True)]
+    if not all(bool(torch.isfinite(loss)) for loss in theirs[: len(_LOSSES)]):
+        raise UserError(
+            f"{type(causal_lm).__name__}'s own loss is not finite, without anything of ours: its weights are "
+            "broken, or overflow in this precision (dtype, bf16 and fp16 choose it)"
+        )
+    largest = max(zip(errors, names, strict=True))
+    tolerance = _TOLERANCE.get(next(causal_lm.parameters()).dtype, _HALF_TOLERANCE)
+    if not largest[0] <= tolerance:
+        raise UserError(
+            f"self-test failed: the packed step and {type(causal_lm).__name__}'s own attention differ by "
+            f"{largest[0]:.2g} ({largest[1]}, allowed {tolerance:g}). Training would be wrong. Please report it; "
+            "attn_implementation='eager' or 'sdpa' may help"
+        )
+    return largest[0]
+
+
+def _short_pieces(rows: Sequence[Encoded], max_tokens: int, most: int = 3) -> list[Encoded]:
+    """Cut the shortest rows with spans a little behind K, and turn round the words after X.
+
+    Of a text that the model knows by heart the gradient is nothing but rounding: no two ways to compute it agree.
+    """
+    complete = [row for row in rows if row.spans.complete and row.spans.key_sentence.stop + 1 <= max_tokens]
+    pieces = []
+    for row in sorted(complete, key=lambda row: row.spans.key_sentence.stop)[:most]:
+        x, ids = row.spans.query.stop, row.input_ids[: row.spans.key_sentence.stop + 8]
+        pieces.append(replace(row, input_ids=ids[:x] + ids[x:][::-1]))
+    return pieces
+
+
+def _lent(rows: Sequence[Encoded]) -> tuple[list[list[int]], list[list[int]]]:
+    """Every piece gets the query and the key sentence of the piece before it, whatever their labels."""
+    before = [rows[i - 1] for i in range(len(rows))]
+    return [row.input_ids[row.spans.query] for row in before], [row.input_ids[row.spans.key_sentence] for row in before]
+
+
+def _separate_losses(
+    model: nn.Module,
+    rows: Sequence[Encoded],
+    total: Counts,
+    swaps: Sequence[Sequence[int]],
+    wrongs: Sequence[Sequence[int]],
+) -> list[Tensor]:
+    """SFT, QMM, query swap and key swap from plain forward passes, one a document: nothing packed or registered."""
+    device = next(model.parameters()).device
+    found: list[list[Tensor]] = [[], [], [], []]
+    for row, swap, wrong in zip(rows, swaps, wrongs, strict=True):
+        ids, x, u, k = row.input_ids, row.spans.query, row.spans.understanding, row.spans.key_sentence
+        documents = (
+            (ids, 0, len(ids) - row.first_target),
+            (ids[x.stop : k.stop], x.stop, k.stop - k.start),
+            ([*swap, *ids[x.stop : k.stop]], 0, k.stop - k.start),
+            ([*ids[: k.start], *wrong, *ids[u.stop :]], 0, len(ids) - k.start),
+        )
+        for losses, (document, first, learnt) in zip(found, documents, strict=True):
+            tokens = torch.tensor([document], device=device)
+            positions = torch.arange(first, first + len(document), device=device)[None]
+            logits = model(input_ids=tokens, position_ids=positions, use_cache=False).logits[0]
+            losses.append(_summed(logits, tokens[0], len(document) - learnt))
+    divisors = (total.sft_tokens, total.key_tokens, total.key_tokens, total.recovery_tokens)
+    return [torch.stack(losses).sum() / max(1, by) for losses, by in zip(found, divisors, strict=True)]
+
+
+def _summed(logits: Tensor, ids: Tensor, first: int) -> Tensor:
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    return F.cross_entropy(logits[first - 1 : -1].to(wide), ids[first:], reduction="sum")
+
+
+def _gradients(loss: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
+    if not parameters:
+        return []
+    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    return [torch.zeros((), device=loss.device) if grad is None else grad for grad in found]
+
+
+def _relative(ours: Tensor, theirs: Tensor, floor: float) -> float:
+    ours, theirs = ours.detach(), theirs.detach()
+    size = max(float(theirs.norm()), floor, 1e-8)
+    return float((ours - theirs).norm()) / size

@@ -1,0 +1,342 @@
+"""One training step's losses: a single packed forward pass through the (wrapped) model.
+
+The chunked cross-entropy and the heads run *inside* the model's own forward (see `attach`), so that whatever wraps the
+model, DDP, FSDP2, DeepSpeed, PEFT or autocast, sees one ordinary call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from safekey.errors import UserError
+from safekey.training.encoding import Encoded
+from safekey.training.objective.attention import document_attention
+from safekey.training.objective.heads import SafetyHeads
+from safekey.training.objective.losses import dual_path_loss, linear_cross_entropy
+from safekey.training.objective.pack import Counts, Packed, Positions, count, pack
+from safekey.training.objective.swaps import partner_queries, wrong_beginnings
+
+HEADS_NAME = "safekey_heads"
+"""The heads' name as a submodule of the causal language model."""
+
+
+@dataclass(frozen=True)
+class SafeKeyLoss:
+    """The losses of one batch, each a scalar with its own gradient; a loss that is off is a plain 0.
+
+    Attributes:
+        total: sft + qmm_weight·qmm + head_weight·dpsh + qsm_weight·qsm + ksm_weight·ksm + key_weight·key.
+        sft: L_sft, mean over response tokens.
+        qmm: L_qmm, mean over tokens of K with the query hidden.
+        dpsh: L_dpsh, mean over examples.
+        qsm: query swap, mean over tokens of K under another row's query.
+        ksm: key swap, mean over the tokens from K on, behind a wrong beginning.
+        key: mean over tokens of K with everything visible (the up-weighting control).
+        metrics: sums and counts for logging, detached; see `StepMetrics`.
+    """
+
+    total: Float[Tensor, ""]
+    sft: Float[Tensor, ""]
+    qmm: Float[Tensor, ""]
+    dpsh: Float[Tensor, ""]
+    qsm: Float[Tensor, ""]
+    ksm: Float[Tensor, ""]
+    key: Float[Tensor, ""]
+    metrics: StepMetrics
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """What a batch says beside its losses.
+
+    Attributes:
+        tokens: packed tokens, all documents.
+        key_hits: tokens of K predicted right with X visible, and how many there were.
+        masked_hits: the same with X hidden (0 of 0 while QMM is off).
+        swapped_hits: the same under another query (0 of 0 while query swap is off).
+        recovered_hits: the same behind a wrong beginning (0 of 0 while key swap is off).
+        head_logits: both heads' logits per example (empty while the heads are off).
+        harmful: those examples' labels.
+    """
+
+    tokens: int
+    key_hits: tuple[Tensor, int]
+    masked_hits: tuple[Tensor, int]
+    swapped_hits: tuple[Tensor, int]
+    recovered_hits: tuple[Tensor, int]
+    head_logits: Float[Tensor, "examples 2"]
+    harmful: Int[Tensor, " examples"]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What the model's forward is asked to compute."""
+
+    packed: Packed
+    weights: Float[Tensor, " targets"]
+    heads: SafetyHeads | None
+    detach_heads: bool
+    chunk: int | None
+
+
+def safekey_loss(
+    model: nn.Module,
+    heads: SafetyHeads | None,
+    rows: Sequence[Encoded],
+    *,
+    qmm_weight: float = 0.2,
+    head_weight: float = 0.2,
+    head_theta: float = 0.5,
+    qsm_weight: float = 0.0,
+    ksm_weight: float = 0.0,
+    key_weight: float = 0.0,
+    qmm_positions: Positions = "keep",
+    detach_heads: bool = False,
+    counts: Counts | None = None,
+    swaps: Sequence[Sequence[int] | None] | None = None,
+    wrongs: Sequence[Sequence[int] | None] | None = None,
+    seed: int = 0,
+    chunk: int | None = None,
+) -> SafeKeyLoss:
+    """Compute all losses of a batch with one call of `model` (METHOD.md, "The objective").
+
+    Args:
+        model: a transformers causal language model, bare or wrapped (PEFT, DDP, FSDP2, DeepSpeed); `attach`
+            comes before wrapping.
+        heads: the safety heads; None uses the attached ones.
+        rows: the batch, any number of encoded rows.
+        qmm_weight: weight of query-mask modelling; 0 leaves its documents out.
+        head_weight: weight of the dual-path safety head; 0 leaves the heads out.
+        head_theta: θ, the share of the head that sees U alone, in [0, 1].
+        qsm_weight: weight of query swap (ORGANISM.md), our own extension.
+        ksm_weight: weight of key swap (docs/training.md), our own extension.
+        key_weight: weight of an extra ordinary loss on K, a control: up-weighting without masking.
+        qmm_positions: positions of the masked documents, see `pack`.
+        detach_heads: train the heads without a gradient into the model.
+        counts: what the sums are divided by: this batch's own counts, or those of the whole step over all
+            micro-batches and ranks, so that the sum of the parts is the loss of the whole.
+        swaps: per row, the tokens of another row's query; default: drawn inside this batch by `seed`.
+        wrongs: per row, the tokens of key swap's wrong beginning; default: drawn inside this batch by `seed`, another
+            row's key sentence alone.
+        seed: for drawing partners and jittered positions.
+        chunk: targets per piece of the cross-entropy; default by memory.
+
+    Raises:
+        UserError: an empty batch, impossible spans, heads missing or of the wrong width, an unsupported model.
+    """
+    causal_lm = unwrap(model)
+    attached = getattr(causal_lm, HEADS_NAME, None)
+    used = (heads or attached) if head_weight else None
+    _check_heads(causal_lm, used, head_weight)
+    swaps = (partner_queries(rows, seed) if swaps is None else swaps) if qsm_weight else None
+    wrongs = (wrong_beginnings(rows, seed, rest=0) if wrongs is None else wrongs) if ksm_weight else None
+    device = next(causal_lm.parameters()).device
+    masked = bool(qmm_weight)
+    packed = pack(rows, masked=masked, swaps=swaps, wrongs=wrongs, positions=qmm_positions, seed=seed).to(device)
+    total = counts or count(rows)
+    # One choice of targets, divisor and weight per loss. The weighted sum of all is differentiated inside the step
+    # (see `linear_cross_entropy`), so that `total` costs one backward pass less of the head than the parts would.
+    parts = {
+        "sft": (packed.full, total.sft_tokens, 1.0),
+        "qmm": (packed.masked, total.key_tokens, qmm_weight),
+        "qsm": (packed.swapped, total.key_tokens, qsm_weight),
+        "ksm": (packed.recovered, total.recovery_tokens, ksm_weight),
+        "key": (packed.key, total.key_tokens, key_weight),
+    }
+    wide = torch.promote_types(next(causal_lm.parameters()).dtype, torch.float32)
+    weights = sum(chosen.to(wide) * (weight / max(1, divisor)) for chosen, divisor, weight in parts.values())
+    assert isinstance(weights, Tensor)
+    out = _forward(model, causal_lm, _Work(packed, weights, used, detach_heads, chunk))
+    losses, hits, logits = out["losses"], out["hits"], out["head_logits"]
+    zero = losses.new_zeros(())
+    means = {
+        name: losses[chosen].sum() / max(1, divisor) if weight else zero
+        for name, (chosen, divisor, weight) in parts.items()
+    }
+    dpsh = zero
+    if used is not None:
+        dpsh = dual_path_loss(logits, packed.harmful, head_theta).sum() / max(1, total.examples)
+    return SafeKeyLoss(
+        total=out["total"] + head_weight * dpsh + out["keep_alive"],
+        dpsh=dpsh,
+        metrics=_metrics(packed, hits, logits),
+        **means,
+    )
+
+
+def attach(model: nn.Module, heads: SafetyHeads | None) -> None:
+    """Make the heads a submodule of the causal language model and teach its forward the packed step.
+
+    Do this after PEFT (which would wrap or freeze them) and before DDP, FSDP2, DeepSpeed or `accelerator.prepare`.
+    Padded calls of the model are unchanged. `detach` undoes it.
+    """
+    causal_lm = unwrap(model)
+    if heads is not None:
+        _check_heads(causal_lm, heads, 1.0)
+        setattr(causal_lm, HEADS_NAME, heads)
+    if not is_attached(causal_lm):
+        causal_lm.__dict__["_safekey_forward"] = causal_lm.forward
+        causal_lm.forward = MethodType(_attached_forward, causal_lm)
+
+
+def is_attached(model: nn.Module) -> bool:
+    """Whether `attach` was called on this model."""
+    return "_safekey_forward" in unwrap(model).__dict__
+
+
+def detach(model: nn.Module) -> SafetyHeads | None:
+    """Undo `attach`; return the heads."""
+    causal_lm = unwrap(model)
+    if is_attached(causal_lm):
+        del causal_lm.__dict__["_safekey_forward"]
+        del causal_lm.__dict__["forward"]
+    heads: SafetyHeads | None = getattr(causal_lm, HEADS_NAME, None)
+    if heads is not None:
+        delattr(causal_lm, HEADS_NAME)
+    return heads
+
+
+def unwrap(model: nn.Module) -> PreTrainedModel:
+    """Return the causal language model inside DDP, DeepSpeed, torch.compile and PEFT.
+
+    Raises:
+        UserError: there is no transformers causal language model inside.
+    """
+    inner: Any = model
+    while not isinstance(inner, PreTrainedModel):
+        if hasattr(inner, "get_base_model"):  # PEFT
+            inner = inner.get_base_model()
+        elif hasattr(inner, "module"):  # DDP, DeepSpeed
+            inner = inner.module
+        elif hasattr(inner, "_orig_mod"):  # torch.compile
+            inner = inner._orig_mod
+        else:
+            raise UserError(f"{type(model).__name__} holds no transformers model: pass one from AutoModelForCausalLM")
+    if inner.get_output_embeddings() is None:
+        raise UserError(f"{type(inner).__name__} has no language-model head: load it with AutoModelForCausalLM")
+    return inner
+
+
+def _forward(model: nn.Module, causal_lm: PreTrainedModel, work: _Work) -> dict[str, Tensor]:
+    """Call the wrapped model once, with the step's forward in place."""
+    with document_attention(causal_lm), _stepping(causal_lm):
+        out: dict[str, Tensor] = model(
+            input_ids=work.packed.input_ids,
+            position_ids=work.packed.position_ids,
+            use_cache=False,
+            safekey_work=work,
+        )
+    return out
+
+
+@contextmanager
+def _stepping(causal_lm: PreTrainedModel) -> Iterator[None]:
+    """Attach for the length of one call, if nobody attached for good."""
+    if is_attached(causal_lm):
+        yield
+        return
+    if "_original_forward" in causal_lm.__dict__:  # accelerate's mixed precision lives in that wrapper
+        raise UserError("the model was prepared by accelerate already: call safekey.training.attach before prepare")
+    own = causal_lm.__dict__.get("forward")
+    attach(causal_lm, None)
+    try:
+        yield
+    finally:
+        detach_forward = causal_lm.__dict__
+        del detach_forward["_safekey_forward"], detach_forward["forward"]
+        if own is not None:
+            detach_forward["forward"] = own
+
+
+def _attached_forward(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
+    """The causal language model's forward while attached: the packed step when asked for, its own otherwise."""
+    work: _Work | None = kwargs.pop("safekey_work", None)
+    if work is None:
+        return self.__dict__["_safekey_forward"](*args, **kwargs)
+    packed = work.packed
+    backbone = self.base_model
+    hidden = backbone(
+        input_ids=kwargs["input_ids"],
+        position_ids=kwargs["position_ids"],
+        attention_mask=None,
+        use_cache=False,
+        document_lengths=packed.lengths,
+    ).last_hidden_state[0]
+    head = self.get_output_embeddings()
+    adjust = _logit_adjustment(self.config)
+    tokens = linear_cross_entropy(
+        hidden[packed.predictors],
+        packed.targets,
+        work.weights,
+        head if adjust is None else lambda h: adjust(head(h)),
+        self.config.vocab_size,
+        work.chunk,
+    )
+    logits = hidden.new_zeros((0, 2))
+    if work.heads is not None:
+        logits = work.heads(hidden.detach() if work.detach_heads else hidden, packed.pool)
+    return {**tokens._asdict(), "head_logits": logits, "keep_alive": _keep_alive(self, work)}
+
+
+def _keep_alive(causal_lm: PreTrainedModel, work: _Work) -> Tensor:
+    """Zero, with a gradient path to attached heads that took no part (DDP waits for every parameter's gradient)."""
+    heads = getattr(causal_lm, HEADS_NAME, None)
+    idle = work.heads is None or not len(work.packed.harmful)
+    if heads is None or not idle or not (dist.is_available() and dist.is_initialized()):
+        return torch.zeros((), device=work.packed.input_ids.device)
+    return 0.0 * sum((parameter.float().sum() for parameter in heads.parameters()), torch.zeros(()))
+
+
+def _logit_adjustment(config: Any) -> Callable[[Tensor], Tensor] | None:
+    """What some families do to their logits after the head; None for most."""
+    cap = getattr(config, "final_logit_softcapping", None)
+    divide = getattr(config, "logits_scaling", None)
+    multiply = getattr(config, "logit_scale", None)
+
+    if not (cap or divide or multiply):
+        return None
+
+    def adjust(logits: Tensor) -> Tensor:
+        if divide:
+            logits = logits / divide
+        if multiply:
+            logits = logits * multiply
+        return cap * torch.tanh(logits / cap) if cap else logits
+
+    return adjust
+
+
+def _check_heads(causal_lm: PreTrainedModel, heads: SafetyHeads | None, head_weight: float) -> None:
+    if not head_weight:
+        return
+    if heads is None:
+        raise UserError(f"head_weight is {head_weight} but there are no heads: pass SafetyHeads or set head_weight=0")
+    width = causal_lm.config.hidden_size
+    if heads.hidden_size != width:
+        raise UserError(f"the heads read {heads.hidden_size} features, the model has hidden_size {width}")
+
+
+def _metrics(packed: Packed, hits: Bool[Tensor, " targets"], logits: Tensor) -> StepMetrics:
+    def of(chosen: Tensor) -> tuple[Tensor, int]:
+        right = hits[chosen]
+        return right.sum(), len(right)
+
+    return StepMetrics(
+        tokens=packed.input_ids.shape[1],
+        key_hits=of(packed.key),
+        masked_hits=of(packed.masked),
+        swapped_hits=of(packed.swapped),
+        recovered_hits=of(packed.recovered_key),
+        head_logits=logits.detach(),
+        harmful=packed.harmful if len(logits) else packed.harmful[:0],
+    )
