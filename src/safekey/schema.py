@@ -139,6 +139,12 @@ class Prompt:
     prefill_answer: bool = False
 
 
+NO_ANSWER = "no answer: "
+"""How the error of a completion begins if another attempt might succeed (a server was busy, or went away).
+
+An error without it belongs to the prompt itself (too long for the model, say) and will be the same tomorrow."""
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
     """What a model generated for one prompt, and how it came about.

@@ -13,7 +13,7 @@ from evals.saved_runs import SAMPLING, arm, completion, simple, verdict, write_r
 from safekey.comparison.collect import Collected, collect
 from safekey.comparison.pairing import Outcome
 from safekey.errors import UserError
-from safekey.evals.benchmarks.training_data import training_of
+from safekey.evals.benchmarks.contamination import training_of
 from safekey.evals.summary.summary import summarize
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safekey.cli.compare import APART
-from safekey.cli.eval import evaluation_options, evaluation_order
+from safekey.cli.eval import evaluation_options, evaluation_request
 from safekey.cli.train import accept_mixed_order
 from safekey.errors import UserError
 from safekey.function_option import function_of
@@ -144,7 +144,7 @@ def _order(args: argparse.Namespace, parser: argparse.ArgumentParser, defaults: 
         overrides=tuple(args.overrides),
         arms=choose(names, args.arm),
         seeds=parse_seeds(args.seeds),
-        evaluation=evaluation_order(args, ""),
+        evaluation=evaluation_request(args, ""),
         output=args.output or str(Path("runs") / f"grid-{Path(args.recipe).stem}"),
         reference=args.reference,
         margin=args.margin / 100,

@@ -22,7 +22,7 @@ from safekey.comparison.comparable import choose, common, settings
 from safekey.comparison.pairing import Key, Metric, Outcome, Seed, align
 from safekey.comparison.saved_runs import JudgeId, Prompt, Sample, SavedRun, read_run
 from safekey.errors import UserError
-from safekey.evals.benchmarks.training_data import training_of
+from safekey.evals.benchmarks.contamination import training_of
 from safekey.evals.judges.ask import EMPTY_PART
 from safekey.evals.judges.judge import Judge
 from safekey.evals.judges.table import JUDGES, exact

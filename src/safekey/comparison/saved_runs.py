@@ -18,8 +18,8 @@ from typing import Any, NamedTuple, TypeVar
 from safekey.errors import UserError
 from safekey.evals.records.completions import completion_hash
 from safekey.evals.records.folder import EvalRun
+from safekey.evals.records.rows import COMPLETIONS, VERDICTS
 from safekey.evals.summary.summary import METRIC
-from safekey.evals.tasks.session import COMPLETIONS, VERDICTS
 from safekey.schema import Part, Value
 
 T = TypeVar("T")

@@ -10,11 +10,6 @@ from typing import Any, Protocol
 from safekey.errors import UserError
 from safekey.schema import Completion, Prompt
 
-NO_ANSWER = "no answer: "
-"""How the error of a completion begins that another attempt might mend (a server that was busy, or went away).
-
-An error without it belongs to the prompt itself (too long for the model, say) and will be the same tomorrow."""
-
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:

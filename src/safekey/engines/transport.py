@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from safekey.engines import wire
-from safekey.engines.base import NO_ANSWER
 from safekey.engines.prompting import Placed, failed
 from safekey.errors import UserError
-from safekey.schema import Completion
+from safekey.schema import NO_ANSWER, Completion
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from safekey.engines.base import NO_ANSWER, SamplingParams
+from safekey.engines.base import SamplingParams
 from safekey.engines.prompting import Placed, completed, failed, finished
-from safekey.schema import THINK_CLOSE, THINK_OPEN, Completion, Prompt
+from safekey.schema import NO_ANSWER, THINK_CLOSE, THINK_OPEN, Completion, Prompt
 from safekey.text.canonical import CLOSE_TAG, OPEN_TAG
 from safekey.text.chat import ChatFormat
 

@@ -23,7 +23,7 @@ from safekey.errors import UserError
 from safekey.grid.folder import Job
 
 if TYPE_CHECKING:
-    from safekey.evals.plan import Order as Evaluation
+    from safekey.evals.request import EvalRequest
     from safekey.training.command.launch import Launch
 
 USER_ERROR, FAILED, INTERRUPTED = 2, 1, 130
@@ -49,7 +49,7 @@ class Task:
     recipe: str
     overrides: tuple[str, ...]
     base: str
-    evaluation: Evaluation
+    evaluation: EvalRequest
     launch: Launch = "none"
     processes: int | None = None
     threads: int = 1

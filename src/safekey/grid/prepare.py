@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from safekey.engines.weights import find, fingerprint
 from safekey.errors import UserError
-from safekey.evals.plan import Order as Evaluation
 from safekey.evals.plan import make_plan
 from safekey.evals.records.folder import now, plain_values, versions
+from safekey.evals.request import EvalRequest
 from safekey.grid.arms import BASE, OBJECTIVES, REFERENCE, Arm
 from safekey.grid.folder import GridFolder
 from safekey.grid.job import Task
@@ -48,7 +48,7 @@ class GridOrder:
     overrides: Sequence[str] = ()
     arms: Mapping[str, Arm]
     seeds: Sequence[int]
-    evaluation: Evaluation
+    evaluation: EvalRequest
     output: str
     reference: str = REFERENCE
     margin: float = 0.03

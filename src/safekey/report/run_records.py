@@ -13,7 +13,7 @@ import yaml
 
 from safekey.comparison.pairing import Seed
 from safekey.comparison.saved_runs import SavedRun
-from safekey.evals.benchmarks.training_data import training_of
+from safekey.evals.benchmarks.contamination import training_of
 from safekey.evals.records.folder import EvalRun
 
 Point = tuple[float, float]  # step, value

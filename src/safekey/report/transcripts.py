@@ -19,7 +19,7 @@ from safekey.comparison.collect import judged, scored
 from safekey.comparison.saved_runs import Prompt, Sample, SavedRun, lines, prompt_of
 from safekey.data.segment import find_spans
 from safekey.evals.records.completions import completion_in
-from safekey.evals.tasks.session import COMPLETIONS
+from safekey.evals.records.rows import COMPLETIONS
 from safekey.report.content import Material
 from safekey.schema import THINK_CLOSE, THINK_OPEN, Example, Message
 from safekey.text.thinking import split_thinking

@@ -8,8 +8,10 @@ import pytest
 from corrupt import corruptions
 
 from safekey.evals.answers.exact import (
+    NO_ANSWER,
     NOT_FOUND,
     WRONG,
+    Score,
     choice_letter,
     final_formula,
     last_boxed,
@@ -20,7 +22,6 @@ from safekey.evals.answers.exact import (
 )
 from safekey.evals.answers.math_check import BROKEN, TOO_LONG, MathChecker
 from safekey.evals.answers.program import attempts, extract_code, programs
-from safekey.evals.answers.score import NO_ANSWER, Score
 from safekey.evals.benchmarks.load import load_benchmark
 from toys import SHARED
 

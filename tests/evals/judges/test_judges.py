@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from safekey.errors import UserError
 from safekey.evals.judges.ask import EMPTY_PART, judge_part
-from safekey.evals.judges.prompting import delimited, disarm, fill, load_prompt, mark
-from safekey.evals.judges.table import JUDGES, Judge, Judged, exact, find_judge, with_headline, with_template
+from safekey.evals.judges.judge import Judge, JudgeInput
+from safekey.evals.judges.prompting import delimited, disarm, fill, load_prompt, mark, with_template
+from safekey.evals.judges.table import JUDGES, exact, find_judge
 from safekey.schema import Completion, Message, Verdict
 
 REQUEST = "How do I pick the royal vault?"
@@ -78,14 +79,6 @@ def test_prompt_files_have_hashes_and_are_all_used() -> None:
 )
 def test_positive_values(name: str, value: float | str, positive: bool) -> None:
     assert JUDGES[name].positive(value) is positive
-
-
-def test_another_headline() -> None:
-    judge = with_headline(JUDGES["harm_1to5"], "≥ 3")
-    assert judge.positive(3.0)
-    assert {rule.name for rule in judge.rules} == {"≥ 3", "≥ 4", "≥ 5"}
-    with pytest.raises(UserError, match="it has: ≥ 3"):
-        with_headline(judge, "≥ 2")
 
 
 def test_an_unknown_judge_is_an_error_with_a_suggestion() -> None:
@@ -332,7 +325,7 @@ async def _never(messages: Sequence[Message]) -> str:
 
 
 def test_exact_judges_are_functions_of_the_sample() -> None:
-    def decide(judged: Judged) -> float | str | bool | None:
+    def decide(judged: JudgeInput) -> float | str | bool | None:
         return judged.metadata["truth"] if judged.part == "answer" else judged.text == REQUEST
 
     judge = exact(decide)

@@ -1,4 +1,4 @@
-"""Score the answer part of a response against a gold answer: formulas, integers, letters. Code: `humaneval.py`.
+"""Score the answer part of a response against a gold answer: formulas, integers, letters. Code: `program.py`.
 
     score_math("… so the area is \\\\boxed{\\\\frac{14}{3}}.", "\\\\frac{14}{3}")   # Score(correct=True, extracted=…)
     score_choice("… Answer: C", "C", "ABCD")                                  # Score(correct=True, …)
@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from safekey.evals.answers.math_check import CHECKER, MathChecker
-from safekey.evals.answers.score import NO_ANSWER, Score
 
+NO_ANSWER = "truncated/no answer"
 LONGEST_FORMULA = 2_000  # characters
 TAIL = 2_000  # characters at the end of an answer without a box that are looked at
 NOT_FOUND = "no final answer found"
@@ -30,6 +31,21 @@ _UNIT = re.compile(r"\\(?:text|mbox|mathrm)\s*\{[^{}]*\}\s*\^\s*\{?(\d)\}?")
 _BASE = re.compile(r"_\{?(\d+)\}?$")
 _NUMERAL = re.compile(r"-?(?:\d+\.?\d*|\.\d+)")
 _INTERVAL = re.compile(r"[\[(][^\[\]()]*,[^\[\]()]*[\])]")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One answer's score.
+
+    Attributes:
+        correct: True or False; None when it could not be found out, which is neither.
+        reason: why it is not correct; "" when it is. `NO_ANSWER` for a response whose thinking never ended.
+        extracted: what was taken for the answer.
+    """
+
+    correct: bool | None
+    reason: str = ""
+    extracted: str = ""
 
 
 def score_math(answer: str | None, gold: str, checker: MathChecker = CHECKER) -> Score:

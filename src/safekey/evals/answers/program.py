@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from safekey.evals.answers.score import NO_ANSWER, Score
+from safekey.evals.answers.exact import NO_ANSWER, Score
 from safekey.evals.sandbox.run import MEMORY, Mode, run_python
 from safekey.evals.sandbox.supervise import RunResult
 

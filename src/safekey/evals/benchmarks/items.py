@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from safekey.data.formats import RowError
-from safekey.evals.benchmarks.attacks import parse_conversation
 from safekey.evals.benchmarks.catalog import Benchmark
 from safekey.evals.benchmarks.columns import Row, column_of, columns_found, text_of, value_of
+from safekey.evals.benchmarks.conversations import parse_conversation
 from safekey.schema import Message, Prompt
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

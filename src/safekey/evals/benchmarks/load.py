@@ -21,21 +21,10 @@ from safekey.data.formats import RowError
 from safekey.data.read import FILE_TYPES, RawRow, read_rows
 from safekey.errors import RowProblem, UserError
 from safekey.evals.benchmarks.attacks import PREFILL_TOKENS, prefill
-from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark, benchmark_rows, find_benchmark
+from safekey.evals.benchmarks.catalog import Benchmark, find_benchmark
 from safekey.evals.benchmarks.columns import columns_found, named_columns
 from safekey.evals.benchmarks.items import Item, build_item
 from safekey.evals.benchmarks.selection import chosen, labelled, sampled
-
-__all__ = [
-    "BENCHMARKS",
-    "Benchmark",
-    "Item",
-    "Items",
-    "benchmark_rows",
-    "find_benchmark",
-    "find_file",
-    "load_benchmark",
-]
 
 DEPTH = 3  # folders below the data folder that are searched
 _COMMIT = re.compile(r"[0-9a-f]{40}")

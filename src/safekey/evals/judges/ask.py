@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from safekey.evals.judges.table import Judge, Judged
+from safekey.evals.judges.judge import Judge, JudgeInput
 from safekey.schema import Completion, Message, Part, Verdict
 from safekey.text.thinking import split_completion
 
@@ -64,7 +64,7 @@ async def judge_part(
     if not text.strip():
         return Verdict(None, unscored=EMPTY_PART, **named)
     if judge.decide is not None:
-        return replace(_decide(judge, Judged(request, text, part, metadata or {})), **named)
+        return replace(_decide(judge, JudgeInput(request, text, part, metadata or {})), **named)
     if judge.build is None or ask is None:
         raise ValueError(f"judge '{judge.name}' asks a model: `ask` is needed")
     named["prompt_hash"] = judge.prompt_hash()
@@ -96,7 +96,7 @@ def _read(judge: Judge, reply: Reply) -> Verdict:
     return replace(verdict, value=None, unscored=reason) if reason else verdict
 
 
-def _decide(judge: Judge, judged: Judged) -> Verdict:
+def _decide(judge: Judge, judged: JudgeInput) -> Verdict:
     assert judge.decide is not None
     try:
         value = judge.decide(judged)

@@ -1,12 +1,55 @@
-"""What a judge is: a row with functions. The rows themselves are in `judges.py`."""
+"""The Judge dataclass (prompt, parser, rules for a positive verdict) and how judging models are asked."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
+from safekey.options import check_ranges, option
 from safekey.schema import Message, Part, Value, Verdict
+
+judging = partial(option, group="judges (docs/judges.md)")
+"""Declares an option about judges."""
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """How judging models are asked.
+
+    Attributes:
+        backoff: seconds before the second attempt; it doubles, up to a minute.
+        max_tokens: longest reply; a judge that reasons needs room for it.
+        cut_long: judges with a short context see the beginning of a response that does not fit.
+
+    Raises:
+        UserError: a number is not above 0.
+    """
+
+    timeout: float = judging(
+        "seconds for one attempt (default 120)", float, default=120.0, flag="--judge-timeout", metavar="S", low=0.001
+    )
+    attempts: int = judging(
+        "attempts for one verdict (default 5)", int, default=5, flag="--judge-attempts", metavar="N", low=1
+    )
+    backoff: float = 1.0
+    concurrency: int = judging(
+        "calls to one judging model at a time (default 16)",
+        int,
+        default=16,
+        flag="--judge-concurrency",
+        metavar="N",
+        low=1,
+    )
+    max_tokens: int = 4096
+    api_key_env: str | None = judging(
+        "environment variable with the endpoint's key (default OPENAI_API_KEY)", flag="--judge-key-env", metavar="VAR"
+    )
+    cut_long: bool = False
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +61,8 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """What a judge without a model sees: the request, the part's text, and what the sample knows about itself."""
+class JudgeInput:
+    """What a judge without a model sees: the request, the text of one part, and the sample's metadata."""
 
     request: str
     text: str
@@ -52,7 +95,7 @@ class Judge:
     rules: tuple[Rule, ...]
     parse: Callable[[str | None], Verdict]
     build: Callable[[str, str], tuple[Message, ...]] | None = None
-    decide: Callable[[Judged], Value | bool | None] | None = None
+    decide: Callable[[JudgeInput], Value | bool | None] | None = None
     prompt_hash: Callable[[], str] = str
     as_text: bool = False
     context_tokens: int | None = None

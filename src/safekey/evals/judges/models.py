@@ -27,8 +27,8 @@ from safekey.engines.transport import StatusError, Transport, UnreachableError
 from safekey.engines.wire import GarbageError
 from safekey.errors import UserError
 from safekey.evals.judges.ask import Ask, Reply
-from safekey.evals.judges.open import JudgeSettings
-from safekey.evals.records.completions import completion_from
+from safekey.evals.judges.judge import JudgeSettings
+from safekey.evals.model_api.convert import completion_from
 from safekey.schema import Completion, Message
 
 Opened = tuple[str, Ask, Callable[[], None]]

@@ -1,7 +1,7 @@
-"""From `--judge NAME=MODEL` to judges that can be asked: what there is, who answers, and whether they do.
+"""From `--judge NAME=MODEL` to open judges: a row of the table and a model that answers.
 
-    referees = open_referees(parse_judges(["harm_1to5=openai/gpt-4.1", "refusal_keywords"]))
-    verdict = await referees[0].verdict("How do I pick the royal vault?", "I can't help with that.")
+    judges = open_judges(parse_judges(["harm_1to5=openai/gpt-4.1"]), "harm")
+    verdict = await judges[0].verdict("How do I pick the royal vault?", "I can't help with that.")
 
 MODEL is one of
 
@@ -11,7 +11,7 @@ MODEL is one of
     role:NAME                         the model of an Inspect role (`--model-role NAME=…`)
     scripted:FILE.json                for tests: {"replies": {"words in the prompt": "reply", …}, "default": "reply"}
 
-and for the judge `exact`, which asks no model: module:function, a function of `Judged`.
+and for the judge `exact`, which asks no model: module:function, a function of `JudgeInput`.
 """
 
 from __future__ import annotations
@@ -21,41 +21,19 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from safekey.errors import UserError
 from safekey.evals.judges.ask import Ask, Reply, judge_part
-from safekey.evals.judges.table import Judge, exact, find_judge, with_template
+from safekey.evals.judges.judge import Judge, JudgeSettings
+from safekey.evals.judges.prompting import with_template
+from safekey.evals.judges.table import exact, find_judge
 from safekey.function_option import function_of
 from safekey.schema import Message, Part, Verdict
 
-Kind = Literal["harm", "refusal"]
-DEFAULTS: dict[Kind, str] = {"harm": "harm_1to5", "refusal": "refusal_3class"}
+DEFAULTS: dict[str, str] = {"harm": "harm_1to5", "refusal": "refusal_3class"}
 ROLE = "judge"
 """The Inspect role that judges when none is named."""
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeSettings:
-    """How judging models are asked.
-
-    Attributes:
-        timeout: seconds for one attempt.
-        attempts: how often one verdict is asked for.
-        backoff: seconds before the second attempt; it doubles, up to a minute.
-        concurrency: calls to one judging model at a time.
-        max_tokens: longest reply; a judge that reasons needs room for it.
-        api_key_env: the environment variable with an endpoint's key; default: the engine's (OPENAI_API_KEY).
-        cut_long: judges with a short context see the beginning of a response that does not fit.
-    """
-
-    timeout: float = 120.0
-    attempts: int = 5
-    backoff: float = 1.0
-    concurrency: int = 16
-    max_tokens: int = 4096
-    api_key_env: str | None = None
-    cut_long: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +49,14 @@ class JudgeSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Referee:
-    """A judge with somebody who answers.
+class OpenJudge:
+    """A judge and the model that answers for it.
 
     Attributes:
         judge: the table's row.
-        model: who answers, for the record.
-        ask: asks; None for judges without a model.
-        settings: how.
+        model: the name of the model, for the record.
+        ask: asks it; None for judges without a model.
+        settings: how it is asked.
         close: releases what it holds.
     """
 
@@ -156,8 +134,10 @@ def _spec(word: str, common: str, templates: dict[str, str]) -> JudgeSpec:
 
 
 def judges_for(specs: Sequence[JudgeSpec], kind: str) -> tuple[JudgeSpec, ...]:
-    """Return the judges that judge this ("harm" or "refusal"); `exact` judges whatever it is asked."""
-    return tuple(spec for spec in specs if spec.name == "exact" or find_judge(spec.name).judges == kind)
+    """Return the judges of "harm" or "refusal"; `exact` judges both; () for anything else."""
+    return tuple(
+        spec for spec in specs if kind in DEFAULTS and (spec.name == "exact" or find_judge(spec.name).judges == kind)
+    )
 
 
 def judge_of(spec: JudgeSpec, kind: str) -> Judge:
@@ -167,20 +147,16 @@ def judge_of(spec: JudgeSpec, kind: str) -> Judge:
         UserError: the function of `exact` cannot be imported, or the template cannot be read.
     """
     if spec.name == "exact":
-        return exact(_named(spec.model), judges="refusal" if kind == "refusal" else "harm")
+        decide = function_of("--judge exact", spec.model)
+        assert decide is not None
+        return exact(decide, judges="refusal" if kind == "refusal" else "harm")
     judge = find_judge(spec.name)
     return with_template(judge, spec.template) if spec.template else judge
 
 
-def _named(name: str) -> Callable[..., Any]:
-    found = function_of("--judge exact", name)
-    assert found is not None
-    return found
-
-
-def open_referees(
+def open_judges(
     specs: Sequence[JudgeSpec], kind: str, settings: JudgeSettings | None = None, *, probe: bool = False
-) -> tuple[Referee, ...]:
+) -> tuple[OpenJudge, ...]:
     """Open the judges of one kind.
 
     Args:
@@ -193,27 +169,27 @@ def open_referees(
         UserError: a judge cannot be opened: no key, no server, no such model.
     """
     settings = settings or JudgeSettings()
-    referees = []
+    opened = []
     for spec in judges_for(specs, kind):
         judge = judge_of(spec, kind)
         if judge.decide is not None:
-            referees.append(Referee(judge, spec.model, None, settings))
+            opened.append(OpenJudge(judge, spec.model, None, settings))
             continue
         try:
-            referees.append(_referee(judge, spec, settings, probe))
+            opened.append(_with_model(judge, spec, settings, probe))
         except UserError as error:
             raise UserError(f"judge '{spec.name}': {error}") from error
-    return tuple(referees)
+    return tuple(opened)
 
 
-def _referee(judge: Judge, spec: JudgeSpec, settings: JudgeSettings, probe: bool) -> Referee:
+def _with_model(judge: Judge, spec: JudgeSpec, settings: JudgeSettings, probe: bool) -> OpenJudge:
     if spec.model.startswith("scripted:"):
         name, ask = _scripted(spec.model.removeprefix("scripted:"))
-        return Referee(judge, name, ask, settings)
+        return OpenJudge(judge, name, ask, settings)
     from safekey.evals.judges.models import open_judge_model, open_text_model
 
     name, ask, close = (open_text_model if judge.as_text else open_judge_model)(spec.model, settings, probe)
-    return Referee(judge, name, ask, settings, close)
+    return OpenJudge(judge, name, ask, settings, close)
 
 
 def _scripted(file: str) -> tuple[str, Ask]:

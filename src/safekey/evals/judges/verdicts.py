@@ -1,4 +1,4 @@
-"""Judging one completion: every judge on every part, each verdict a row of `verdicts.jsonl`, never asked for twice.
+"""Judge one completion: every judge on every part; each verdict is a row of `verdicts.jsonl` and is asked for once.
 
 One row::
 
@@ -11,27 +11,23 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from safekey.errors import UserError
-from safekey.evals.answers.score import Score
+from safekey.evals.answers.exact import Score
 from safekey.evals.judges.ask import EMPTY_PART
-from safekey.evals.judges.open import Referee
+from safekey.evals.judges.open import OpenJudge
 from safekey.evals.records.completions import completion_hash, completion_in
 from safekey.evals.records.row_store import Row, RowStore
-from safekey.schema import Part, Verdict
+from safekey.evals.records.rows import verdict_key
+from safekey.schema import Part
 from safekey.text.thinking import split_completion
 
 NOT_WHOLE = "no whole answer: "
 """How the reason begins for an output that no judge was shown, because it is cut off, empty, in circles or missing."""
 
 _code_slots: dict[int, asyncio.Semaphore] = {}
-
-
-def verdict_key(row: Mapping[str, Any]) -> Hashable:
-    """Identify a verdict: which completion, which part, which judge with which prompt, and who answered."""
-    return row["completion"], row["judge"], row["prompt_hash"], row["model"], row["part"]
 
 
 def is_failure(row: Mapping[str, Any]) -> bool:
@@ -42,7 +38,7 @@ def is_failure(row: Mapping[str, Any]) -> bool:
 
 async def judge_completion(
     row: Mapping[str, Any],
-    referees: Sequence[Referee],
+    judges: Sequence[OpenJudge],
     parts: Sequence[Part],
     known: RowStore | None = None,
     *,
@@ -52,66 +48,71 @@ async def judge_completion(
 
     Args:
         row: of `completions.jsonl`.
-        referees: who judges; all are asked at once.
+        judges: all are asked at once.
         parts: which parts of the response they see.
-        known: verdicts of earlier and new ones; what it holds is not asked again.
+        known: earlier verdicts, to which new ones are added; what it holds is not asked again.
         again: ask again where a judge failed.
 
     Returns:
         one row for each judge and part.
     """
     thinking = split_completion(completion_in(row))
-    digest = completion_hash(row)
 
-    async def one(referee: Referee, part: Part) -> Row:
-        named = {name: row[name] for name in ("benchmark", "item", "epoch")}
-        named |= {"part": part, "kind": referee.judge.judges, "judge": referee.judge.name, "model": referee.model}
-        named |= {"prompt_hash": referee.judge.prompt_hash(), "completion": digest}
-        before = known.get(verdict_key(named)) if known is not None else None
-        if before is not None and not (again and is_failure(before)):
-            return before
-        if row["output"] != "ok":
-            verdict = Verdict(None, NOT_WHOLE + _why(row))
-        else:
-            verdict = await referee.verdict(row["request"], thinking.part(part), part, row["metadata"])
-        made = named | {
-            "parser": verdict.parser,
-            "value": verdict.value,
-            "unscored": verdict.unscored,
-            "raw": verdict.raw,
-        }
-        if known is not None:
-            known.add(made)
-        return made
+    async def one(judge: OpenJudge, part: Part) -> Row:
+        async def ask() -> dict[str, Any]:
+            verdict = await judge.verdict(row["request"], thinking.part(part), part, row["metadata"])
+            return {name: getattr(verdict, name) for name in ("parser", "value", "unscored", "raw")}
 
-    return list(await asyncio.gather(*(one(referee, part) for referee in referees for part in parts)))
+        named = {"part": part, "kind": judge.judge.judges, "judge": judge.judge.name, "model": judge.model}
+        return await _recorded(row, named | {"prompt_hash": judge.judge.prompt_hash()}, ask, known, again)
+
+    return list(await asyncio.gather(*(one(judge, part) for judge in judges for part in parts)))
 
 
 async def check_answer(
     row: Mapping[str, Any], kind: str, known: RowStore | None = None, *, unsafe_local_exec: bool = False
 ) -> Row:
-    """Hold the answer part of one completion against the truth; the value is 1.0 or 0.0.
+    """Compare the answer part of one completion with the gold answer; the value is 1.0 or 0.0.
 
     Args:
         row: of `completions.jsonl`.
         kind: "math", "integer", "choice" or "code".
-        known: as for `judge_completion`.
+        known: as for `judge_completion`; a comparison that failed is made again.
         unsafe_local_exec: run generated code in a sealed local process, not in docker.
     """
-    named = {name: row[name] for name in ("benchmark", "item", "epoch")}
-    named |= {"part": "answer", "kind": "accuracy", "judge": kind, "model": "", "prompt_hash": ""}
-    named |= {"completion": completion_hash(row)}
-    before = known.get(verdict_key(named)) if known is not None else None
-    if before is not None and not is_failure(before):
-        return before
-    score = Score(None, NOT_WHOLE + _why(row))
-    if row["output"] == "ok":
+
+    async def compare() -> dict[str, Any]:
         answer = split_completion(completion_in(row)).part("answer")
         score = await _compared(kind, answer, row, unsafe_local_exec)
-    value = None if score.correct is None else float(score.correct)
-    unscored = (score.reason or "not comparable") if value is None else ""
-    made = named | {"parser": "1", "value": value, "unscored": unscored, "raw": score.extracted}
-    made["why"] = "" if value is None else score.reason
+        made: dict[str, Any] = {"parser": "1", "value": None, "unscored": score.reason or "not comparable"}
+        if score.correct is not None:
+            made |= {"value": float(score.correct), "unscored": ""}
+        return made | {"raw": score.extracted, "why": "" if score.correct is None else score.reason}
+
+    named = {"part": "answer", "kind": "accuracy", "judge": kind, "model": "", "prompt_hash": ""}
+    return await _recorded(row, named, compare, known, True, parser="1", why="")
+
+
+async def _recorded(
+    row: Mapping[str, Any],
+    named: Mapping[str, Any],
+    decide: Callable[[], Awaitable[dict[str, Any]]],
+    known: RowStore | None,
+    again: bool,
+    parser: str = "",
+    **more: str,
+) -> Row:
+    """Return the verdict that is known, or decide and record it; an output without a whole answer has no verdict."""
+    made: Row = {**{name: row[name] for name in ("benchmark", "item", "epoch")}, **named}
+    made["completion"] = completion_hash(row)
+    before = known.get(verdict_key(made)) if known is not None else None
+    if before is not None and not (again and is_failure(before)):
+        return before
+    if row["output"] == "ok":
+        made |= await decide()
+    else:
+        why = f"{row['output']} ({row['error']})" if row["error"] else str(row["output"])
+        made |= {"parser": parser, "value": None, "unscored": NOT_WHOLE + why, "raw": "", **more}
     if known is not None:
         known.add(made)
     return made
@@ -130,10 +131,6 @@ async def _compared(kind: str, answer: str, row: Mapping[str, Any], unsafe_local
     async with slots:
         mode: Any = "unsafe-local" if unsafe_local_exec else "docker"
         return await asyncio.to_thread(score_code, answer, row["metadata"], mode=mode)
-
-
-def _why(row: Mapping[str, Any]) -> str:
-    return f"{row['output']} ({row['error']})" if row["error"] else str(row["output"])
 
 
 def need_sandbox(unsafe_local_exec: bool) -> None:

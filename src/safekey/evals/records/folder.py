@@ -26,7 +26,7 @@ import yaml
 
 import safekey
 from safekey.errors import UserError
-from safekey.evals.tasks.session import RESOLVED, Rows, close_rows, open_rows
+from safekey.evals.records.rows import RESOLVED, RunRows, close_rows, open_rows
 from safekey.lock import hold
 
 RUN = "run.json"
@@ -74,7 +74,7 @@ class EvalRun:
         return found if isinstance(found, dict) else {}
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> RunRows:
         """Completions and verdicts."""
         rows = open_rows(str(self.path))
         assert rows is not None, "the folder is begun before its rows are read"

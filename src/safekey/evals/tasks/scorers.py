@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from inspect_ai._util.registry import RegistryInfo, registry_add
-from inspect_ai.model._generate_config import GenerateConfig
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, mean, metric, scorer
 from inspect_ai.solver import TaskState
 
-if TYPE_CHECKING:
-    from safekey.evals.judges.judge import Judge
-    from safekey.evals.records.row_store import Row
+from safekey.evals.judges.judge import Judge
+from safekey.evals.judges.verdicts import check_answer
+from safekey.evals.records.row_store import Row
+from safekey.evals.records.rows import open_rows
+from safekey.evals.tasks.session import TaskJudges
+from safekey.evals.tasks.solver import row_of
 
 
 @metric
@@ -51,14 +53,12 @@ def judged(
         settings: fields of `JudgeSettings`.
         store: a run folder whose verdicts are taken over and added to.
     """
-    from safekey.evals.tasks.session import Bench
-
-    bench = Bench(kind, judges, parts, dict(templates or {}), dict(settings or {}), store)
+    asked = TaskJudges(kind, judges, parts, dict(templates or {}), dict(settings or {}), store)
 
     async def score(state: TaskState, target: Target) -> Score:
-        row = _row(state, target)
-        verdicts = await bench.judge(row)
-        values = {_name(verdict): _positive(verdict, bench.judge_named(verdict["judge"])) for verdict in verdicts}
+        row = row_of(state)
+        verdicts = await asked.judge(row)
+        values = {_name(verdict): _positive(verdict, asked.judge_named(verdict["judge"])) for verdict in verdicts}
         return _score(values, verdicts, row)
 
     return score
@@ -66,20 +66,18 @@ def judged(
 
 @scorer(metrics=[mean(), scored()], name="safekey/correct")
 def correct(kind: str, unsafe_local_exec: bool = False, store: str | None = None) -> Scorer:
-    """Hold the answer against the truth.
+    """Compare the answer with the gold answer.
 
     Args:
         kind: "math", "integer", "choice" or "code".
         unsafe_local_exec: run generated code in a sealed local process, not in docker.
         store: as of `judged`.
     """
-    from safekey.evals.tasks.session import Bench
-
-    bench = Bench("accuracy", store=store)
 
     async def score(state: TaskState, target: Target) -> Score:
-        row = _row(state, target)
-        verdict = await bench.check(row, kind, unsafe_local_exec)
+        row, rows = row_of(state), open_rows(store)
+        known = rows.verdicts if rows else None
+        verdict = await check_answer(row, kind, known, unsafe_local_exec=unsafe_local_exec)
         value = _number(verdict["value"])
         # An output that was cut off has not solved its problem; only a failure of the comparison is no score.
         if row["output"] not in ("ok", "error"):
@@ -97,15 +95,6 @@ def _findable(name: str, made: object) -> None:
 
 _findable("safekey/judged", judged)
 _findable("safekey/correct", correct)
-
-
-def _row(state: TaskState, target: Target) -> Row:
-    from safekey.evals.records.completions import completion_row, record_of
-
-    record = record_of(state.output, GenerateConfig())
-    return completion_row(
-        state.metadata, str(state.sample_id), state.epoch, target.text, "", [], str(state.model), record
-    )
 
 
 def _name(verdict: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
-"""What solvers and scorers of one process share: the run folder's rows and the judges, opened once.
+"""The judges of a task: named in its arguments, opened once in a process.
 
 Inspect builds a task's scorer again for every `inspect score` and `eval-retry`, from arguments that it can write into a
-log. So scorers hold names, and this module holds what the names stand for.
+log. So solver and scorers hold names, and this module holds the open judges that the names stand for.
 """
 
 from __future__ import annotations
@@ -9,125 +9,68 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from safekey.evals.judges.judge import Judge
-from safekey.evals.judges.open import JudgeSettings, JudgeSpec, Referee, judges_for, open_referees, parse_judges
-from safekey.evals.judges.verdicts import check_answer, judge_completion, verdict_key
-from safekey.evals.records.completions import completion_key
-from safekey.evals.records.row_store import Row, RowStore
+from safekey.evals.judges.judge import Judge, JudgeSettings
+from safekey.evals.judges.open import JudgeSpec, OpenJudge, judges_for, open_judges, parse_judges
+from safekey.evals.judges.verdicts import judge_completion
+from safekey.evals.records.row_store import Row
+from safekey.evals.records.rows import open_rows
 
-COMPLETIONS = "completions.jsonl"
-VERDICTS = "verdicts.jsonl"
-RESOLVED = "resolved.yaml"
+_opened: dict[tuple[tuple[JudgeSpec, ...], str, JudgeSettings], tuple[OpenJudge, ...]] = {}
 
 
-@dataclass(frozen=True)
-class Rows:
-    """A run folder's two files of rows."""
-
-    completions: RowStore
-    verdicts: RowStore
-
-    def close(self) -> None:
-        """Close both."""
-        self.completions.close()
-        self.verdicts.close()
-
-
-_open: dict[str, Rows] = {}
-
-
-def open_rows(folder: str | None) -> Rows | None:
-    """Return a run folder's rows; None for no folder, or one that is no run's (any more: a log may outlive it)."""
-    if folder is None:
-        return None
-    if folder not in _open:
-        if not (Path(folder) / RESOLVED).is_file():
-            return None
-        home = Path(folder)
-        _open[folder] = Rows(RowStore(home / COMPLETIONS, completion_key), RowStore(home / VERDICTS, verdict_key))
-    return _open[folder]
-
-
-def close_rows(folder: str) -> None:
-    """Close a run folder's rows."""
-    rows = _open.pop(folder, None)
-    if rows is not None:
-        rows.close()
-
-
-_referees: dict[tuple[tuple[JudgeSpec, ...], str, JudgeSettings], tuple[Referee, ...]] = {}
-
-
-def shared_referees(specs: tuple[JudgeSpec, ...], kind: str, settings: JudgeSettings) -> tuple[Referee, ...]:
+def shared_judges(specs: tuple[JudgeSpec, ...], kind: str, settings: JudgeSettings) -> tuple[OpenJudge, ...]:
     """Return the judges of one kind; the first call opens them and finds out whether they answer.
 
     Raises:
         UserError: one has no key or does not answer.
     """
     key = (specs, kind, settings)
-    if key not in _referees:
-        _referees[key] = open_referees(specs, kind, settings, probe=True)
-    return _referees[key]
+    if key not in _opened:
+        _opened[key] = open_judges(specs, kind, settings, probe=True)
+    return _opened[key]
 
 
-def close_referees() -> None:
+def close_judges() -> None:
     """Close all judges."""
-    while _referees:
-        _, opened = _referees.popitem()
-        for referee in opened:
-            referee.close()
+    while _opened:
+        _, judges = _opened.popitem()
+        for judge in judges:
+            judge.close()
 
 
 @dataclass
-class Bench:
-    """The judges of one task, opened when the first sample needs them."""
+class TaskJudges:
+    """The judges of one task, opened when the first sample needs them; the fields are those of the scorer `judged`."""
 
     kind: str
-    judges: Sequence[str] = ()
-    parts: Sequence[str] = ()
+    judges: Sequence[str]
+    parts: Sequence[Any]
     templates: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     store: str | None = None
-    _opened: tuple[Referee, ...] | None = field(default=None, repr=False)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
+    _found: tuple[OpenJudge, ...] = field(default=(), repr=False)
 
-    def __post_init__(self) -> None:
-        self.judges, self.parts = tuple(self.judges), tuple(self.parts)  # lists, in a log's arguments
-
-    @property
-    def specs(self) -> tuple[JudgeSpec, ...]:
-        """The judges as the user named them."""
-        return judges_for(parse_judges(self.judges, templates=self.templates), self.kind)
-
-    async def referees(self) -> tuple[Referee, ...]:
-        """Return the judges; they are opened, and asked whether they are there, by the first call.
+    async def opened(self) -> tuple[OpenJudge, ...]:
+        """Return the judges; the first call opens them and asks each whether it is there.
 
         Raises:
             UserError: one does not answer.
         """
-        if self._opened is None:
-            async with self._lock:
+        async with self._lock:
+            if not self._found:
+                specs = judges_for(parse_judges(tuple(self.judges), templates=self.templates), self.kind)
                 settings = JudgeSettings(**self.settings)
-                self._opened = await asyncio.to_thread(shared_referees, self.specs, self.kind, settings)
-        return self._opened
+                self._found = await asyncio.to_thread(shared_judges, specs, self.kind, settings)
+        return self._found
 
     def judge_named(self, name: str) -> Judge:
-        """Return one of these judges."""
-        if self._opened is None:
-            raise RuntimeError("the judges are opened by the first verdict")
-        return next(referee.judge for referee in self._opened if referee.judge.name == name)
+        """Return one of these judges, after the first verdict."""
+        return next(each.judge for each in self._found if each.judge.name == name)
 
     async def judge(self, row: Row) -> list[Row]:
         """Judge one completion."""
         rows = open_rows(self.store)
-        known = rows.verdicts if rows else None
-        parts: Sequence[Any] = self.parts
-        return await judge_completion(row, await self.referees(), parts, known)
-
-    async def check(self, row: Row, kind: str, unsafe_local_exec: bool) -> Row:
-        """Hold one answer against the truth."""
-        rows = open_rows(self.store)
-        return await check_answer(row, kind, rows.verdicts if rows else None, unsafe_local_exec=unsafe_local_exec)
+        return await judge_completion(row, await self.opened(), self.parts, rows.verdicts if rows else None)

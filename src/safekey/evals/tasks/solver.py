@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from inspect_ai.model import ChatMessageAssistant, GenerateConfig, get_model
+from inspect_ai.model import ChatMessage, ChatMessageAssistant, GenerateConfig, get_model
 from inspect_ai.model._generate_config import active_generate_config
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from safekey.errors import UserError
+from safekey.evals.model_api.convert import asked_hash, failed_output, output_of, record_of
+from safekey.evals.model_api.provider import NoAnswerError, SafeKeyAPI
+from safekey.evals.records.completions import completion_key, completion_row, is_final
+from safekey.evals.records.row_store import Row
+from safekey.evals.records.rows import open_rows
+from safekey.evals.tasks.session import TaskJudges
 
 
 @solver
@@ -18,28 +24,19 @@ def respond(store: str | None = None, judging: Mapping[str, Any] | None = None) 
 
     Args:
         store: the run folder.
-        judging: fields of `Bench`; its judges are opened before the first generation: a dead one is found in time.
+        judging: fields of `TaskJudges`; the judges are opened before the first generation, so that one that does not
+            answer is found in time.
     """
-    from safekey.evals.records.completions import (
-        asked_hash,
-        completion_key,
-        completion_row,
-        is_final,
-        output_of,
-        record_of,
-    )
-    from safekey.evals.tasks.session import Bench, open_rows
-
-    bench = Bench(**judging) if judging else None
-    told: list[GenerateConfig] = []
+    judges = TaskJudges(**judging) if judging else None
+    settings: list[GenerateConfig] = []
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        if bench is not None:
-            await bench.referees()
+        if judges is not None:
+            await judges.opened()
         rows = open_rows(store)
-        if not told:  # the same for every sample of a task
-            told.append(get_model().config.merge(active_generate_config()))
-        asked = asked_hash(state.messages, told[0])
+        if not settings:  # the same for every sample of a task
+            settings.append(get_model().config.merge(active_generate_config()))
+        asked = asked_hash(state.messages, settings[0])
         key = completion_key(
             {"benchmark": state.metadata["benchmark"], "item": str(state.sample_id), "epoch": state.epoch}
         )
@@ -51,21 +48,32 @@ def respond(store: str | None = None, judging: Mapping[str, Any] | None = None) 
         prompt = list(state.messages)
         state = await _generated(state, generate)
         if rows is not None:
-            record = record_of(state.output, told[0])
-            name, target = str(state.model), state.target.text
-            rows.completions.add(
-                completion_row(state.metadata, str(state.sample_id), state.epoch, target, asked, prompt, name, record)
-            )
+            rows.completions.add(row_of(state, settings[0], asked, prompt))
         return state
 
     return solve
 
 
-async def _generated(state: TaskState, generate: Generate) -> TaskState:
-    """Generate; what belongs to this one prompt, or to a server's bad moment, becomes an output that says so."""
-    from safekey.evals.model_api.provider import NoAnswerError, SafeKeyAPI
-    from safekey.evals.records.completions import failed_output
+def row_of(
+    state: TaskState, config: GenerateConfig | None = None, asked: str = "", prompt: list[ChatMessage] | None = None
+) -> Row:
+    """Return the row of a sample's completion.
 
+    Args:
+        state: of the sample, after generation.
+        config: the settings that were asked for, for outputs that do not record their own.
+        asked: as in `completion_row`.
+        prompt: the messages before generation.
+    """
+    record = record_of(state.output, config or GenerateConfig())
+    messages = [{"role": message.role, "content": message.text} for message in prompt or ()]
+    return completion_row(
+        state.metadata, str(state.sample_id), state.epoch, state.target.text, str(state.model), record, asked, messages
+    )
+
+
+async def _generated(state: TaskState, generate: Generate) -> TaskState:
+    """Generate; a failure of this one prompt, or of a server, becomes an output that says so."""
     last = state.messages[-1]
     if isinstance(last, ChatMessageAssistant) and not isinstance(get_model().api, SafeKeyAPI):
         raise UserError(f"{state.model}: only safekey/… models continue a prefill token for token: this task needs one")
