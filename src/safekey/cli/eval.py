@@ -57,6 +57,7 @@ def _add_eval(subparsers: Any) -> None:
     evaluation_options(parser)
     parser.add_argument("--no-judge", action="store_true", help="generate only; `safekey judge` judges later")
     parser.add_argument("--output", metavar="RUN", help="the run folder (default: runs/eval-MODEL-SUITE)")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, say what it takes, and stop")
     add_options(parser, TableOptions)
 
 
@@ -81,6 +82,8 @@ def run_eval(args: argparse.Namespace) -> int:
     request = evaluation_request(args, args.model, judge=not args.no_judge, output=args.output)
     tables = TableOptions(**given(args, TableOptions))
     console = _prepare()
+    if args.dry_run:
+        return _dry_run(console, request)
     from safekey.evals.evaluate import StoppedError, evaluate
 
     try:
@@ -92,6 +95,18 @@ def run_eval(args: argparse.Namespace) -> int:
         print("\nsafekey: interrupted. The same command goes on; what is finished is not done again.", file=sys.stderr)
         return 130
     _print_numbers(console, found.run.path, found.summary, found.left_out)
+    return 0
+
+
+def _dry_run(console: Console, request: EvalRequest) -> int:
+    from safekey.evals.plan import make_plan
+    from safekey.evals.summary.forecast import forecast, print_forecast
+    from safekey.evals.summary.tables import left_out_lines
+
+    plan = make_plan(request)
+    print_forecast(console, forecast(plan))
+    for line in (*left_out_lines(plan.left_out), "Dry run: nothing was generated and nothing was written."):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
