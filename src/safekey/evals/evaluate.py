@@ -26,11 +26,12 @@ from safekey.evals.model_api.provider import SafeKeyAPI
 from safekey.evals.plan import Order, Plan, PlannedTask, check_judges, check_prompts, load_arguments, make_plan
 from safekey.evals.progress import Watch
 from safekey.evals.records.completions import is_final
-from safekey.evals.records.folder import METRICS, EvalRun, write_json
+from safekey.evals.records.folder import METRICS, EvalRun
 from safekey.evals.summary.rates import ALLOWED_UNSCORED, Grouping
 from safekey.evals.summary.summary import Summary, Vote, order_rows, summarize
 from safekey.evals.summary.tables import left_out_lines
 from safekey.evals.tasks.session import close_referees
+from safekey.run_folder import write_json
 from safekey.terminal import printable
 
 PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
