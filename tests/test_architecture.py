@@ -28,7 +28,7 @@ ORDER = (
     *(
         "data",
         ("text", "stats", "run_folder"),
-        ("schema", "errors", "terminal", "hub", "options", "function_option", "lock"),
+        ("schema", "errors", "terminal", "hub", "options", "function_option"),
     ),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(ORDER) for room in ([rooms] if isinstance(rooms, str) else rooms)}

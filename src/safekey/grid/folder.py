@@ -12,23 +12,32 @@ runs/grid-organism/
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from safekey import run_folder
 from safekey.errors import UserError
-from safekey.evals.records.folder import flat
 from safekey.grid.arms import BASE
-from safekey.lock import hold
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 SETTINGS = "grid.yaml"
-_FREE = ("compare", "threads", "starts", "evaluation.engine_options.batch_size", "evaluation.judge_settings")
+_FREE = (
+    "format",
+    "arms",
+    "seeds",
+    "compare",
+    "threads",
+    "starts",
+    "evaluation.engine_options.batch_size",
+    "evaluation.judge_settings",
+)
 """Settings that may change between calls, with all that is below them: results do not depend on them, or are made
 anew from what is saved. Arms and seeds may grow."""
+_DEFAULTS: tuple[Any, ...] = ("", None, [], {}, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +84,7 @@ class Job:
 
 
 def _status(run: Path) -> str:
-    return str(read_json(run / "run.json").get("status", ""))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a file; empty where there is none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return str(run_folder.read_record(run).get("status", ""))
 
 
 class GridFolder:
@@ -92,7 +92,7 @@ class GridFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path.expanduser().absolute()
-        self._lock: IO[str] | None = None
+        self._lock: BaseFileLock | None = None
 
     @property
     def report(self) -> Path:
@@ -109,15 +109,10 @@ class GridFolder:
         """What grid.yaml says.
 
         Raises:
-            UserError: the folder is no grid's.
+            UserError: the folder is no grid's, or a newer safekey wrote it.
         """
-        try:
-            found = yaml.safe_load((self.path / SETTINGS).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(f"{self.path}: no grid's folder (it holds no {SETTINGS})") from None
-        except (OSError, yaml.YAMLError) as error:
-            raise UserError(f"{self.path / SETTINGS}: cannot be read: {error}") from error
-        if not isinstance(found, dict) or not isinstance(found.get("arms"), dict) or "seeds" not in found:
+        found = run_folder.read_settings(self.path / SETTINGS, "grid's folder")
+        if not isinstance(found.get("arms"), dict) or "seeds" not in found:
             raise UserError(f"{self.path / SETTINGS}: is no grid's: it names no arms and seeds")
         return found
 
@@ -144,26 +139,17 @@ class GridFolder:
             UserError: the keys that differ are named; or the folder holds something else.
         """
         if not self.exists:
-            if self.path.is_dir() and any(path.name[0] != "." for path in self.path.iterdir()):
+            if run_folder.is_foreign(self.path):
                 raise UserError(f"{self.path}: is not empty and no grid's folder: give another --output")
             return
         before = self.settings
         old_arms, arms = before["arms"], resolved["arms"]
-        then, now = (flat({key: value for key, value in each.items() if key not in ("arms", "seeds")})
-                     for each in (before, resolved))  # fmt: skip
-        empty: tuple[Any, ...] = (
-            "",
-            None,
-            [],
-            {},
-            False,
-        )  # a setting that an older version did not have, at its default
+        then, now = run_folder.flat(before), run_folder.flat(resolved)
         changed = [
-            f"{key}: {then.get(key)!r:.60} then, {now.get(key)!r:.60} now"
-            for key in sorted(then.keys() | now.keys())
-            if then.get(key) != now.get(key)
-            and not (key not in then and now[key] in empty)
-            and not any(key == free or key.startswith(f"{free}.") for free in _FREE)
+            words
+            for key, words in run_folder.changes(before, resolved).items()
+            if not any(key == free or key.startswith(f"{free}.") for free in _FREE)
+            and not (key not in then and now[key] in _DEFAULTS)  # an older version did not have this setting
         ]
         changed += [f"arm {name}: {' '.join(old_arms[name])} then, {' '.join(arms[name])} now" for name in arms
                     if name in old_arms and old_arms[name] != arms[name]]  # fmt: skip
@@ -176,15 +162,15 @@ class GridFolder:
     def begin(self, resolved: Mapping[str, Any]) -> dict[str, Any]:
         """Write grid.yaml; arms and seeds of an earlier call stay. Returns what it says now."""
         before = self.settings if self.exists else {}
-        merged = dict(resolved)
-        merged["arms"] = {**before.get("arms", {}), **resolved["arms"]}
-        merged["seeds"] = list(dict.fromkeys([*before.get("seeds", []), *resolved["seeds"]]))
-        merged["starts"] = [*before.get("starts", []), *resolved.get("starts", [])]
-        merged["threads"] = before.get("threads", resolved["threads"])  # sums depend on them, in the last digits
-        text = yaml.safe_dump(merged, sort_keys=False, allow_unicode=True)
-        aside = self.path / f".{SETTINGS}"
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(self.path / SETTINGS)
+        merged: dict[str, Any] = {
+            "format": run_folder.FORMAT,
+            **run_folder.without_secrets(resolved),
+            "arms": {**before.get("arms", {}), **resolved["arms"]},
+            "seeds": list(dict.fromkeys([*before.get("seeds", []), *resolved["seeds"]])),
+            "starts": [*before.get("starts", []), *resolved.get("starts", [])],
+            "threads": before.get("threads", resolved["threads"]),  # sums depend on them, in the last digits
+        }
+        run_folder.write_settings(self.path / SETTINGS, merged)
         return merged
 
     def hold(self) -> None:
@@ -193,10 +179,10 @@ class GridFolder:
         Raises:
             UserError: another process works here, or the folder cannot be written.
         """
-        self._lock = hold(self.path, "safekey grid")
+        self._lock = run_folder.hold(self.path, "another safekey grid works here: wait for it, or end it")
 
     def release(self) -> None:
         """Let others in."""
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None

@@ -12,12 +12,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
 
 from safekey.errors import UserError
 from safekey.grid.folder import Job
@@ -72,7 +73,7 @@ def work(task: Task, parent: Connection) -> None:
         sys.stderr.flush()
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
-        with _alone(task.job.folder):
+        with FileLock(task.job.folder / ".job-lock"):  # a process of a killed grid may still write here
             code = _guarded(task)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -90,17 +91,6 @@ def _outlive(parent: Connection, alone: bool) -> None:
     if alone:
         time.sleep(_PATIENCE)
         os._exit(FAILED)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[IO[str]]:
-    """Wait for a process of a killed grid that still writes here."""
-    with (folder / ".job-lock").open("w") as lock:
-        with suppress(ImportError):
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield lock
 
 
 def _guarded(task: Task) -> int:

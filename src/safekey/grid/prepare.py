@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from safekey.engines.weights import find, fingerprint
 from safekey.errors import UserError
 from safekey.evals.plan import make_plan
-from safekey.evals.records.folder import now, plain_values, versions
 from safekey.evals.request import EvalRequest
 from safekey.grid.arms import BASE, OBJECTIVES, REFERENCE, Arm
 from safekey.grid.folder import GridFolder
 from safekey.grid.job import Task
 from safekey.grid.pool import room, threads_each
+from safekey.run_folder import start, without_secrets
 
 if TYPE_CHECKING:
     from safekey.training.command.launch import Launch
@@ -170,7 +170,7 @@ def _resolved(order: GridOrder, recipe: Recipe, base: str, at_once: int) -> dict
     values = {key: value for key, value in recipe.values.items() if key not in _OWN}
     compared = {"reference": order.reference, "margin": order.margin, "judges": list(order.judges),
                 "names_harm": order.names_harm}  # fmt: skip
-    plain: dict[str, Any] = plain_values({
+    plain: dict[str, Any] = without_secrets({
         "recipe": order.recipe,
         "overrides": list(order.overrides),
         "values": values,
@@ -182,7 +182,7 @@ def _resolved(order: GridOrder, recipe: Recipe, base: str, at_once: int) -> dict
         "processes": order.processes,
         "compare": compared,
         "threads": threads_each(base, at_once),
-        "starts": [{"time": now(), "versions": versions()}],
+        "starts": [start()],
     })  # fmt: skip
     return plain
 

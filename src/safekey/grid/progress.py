@@ -16,7 +16,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from safekey.grid.folder import Job, read_json
+from safekey.grid.folder import Job
+from safekey.run_folder import read_record
 
 _TRAINING = 0.6  # share of a job's time that training takes, as a first guess
 _PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
@@ -24,7 +25,7 @@ _PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True
 
 def trained_share(run: Path) -> float:
     """Return how much of a training is done, 0–1."""
-    record = read_json(run / "run.json")
+    record = read_record(run)
     if record.get("status") == "finished":
         return 1.0
     entry = _last_line(run / "train_log.jsonl")
@@ -36,7 +37,7 @@ def trained_share(run: Path) -> float:
 
 def answered(run: Path) -> tuple[int, int]:
     """Return how many completions an evaluation has, and how many there will be (0: not known yet)."""
-    record = read_json(run / "run.json")
+    record = read_record(run)
     goal = _goal(run, record)
     if record.get("status") == "finished":
         return goal, goal

@@ -12,8 +12,8 @@ from safekey.comparison.collect import Collected, collect
 from safekey.comparison.compare import Report, compare, split_apart
 from safekey.comparison.tables import markdown_table
 from safekey.errors import UserError
-from safekey.evals.records.folder import write, write_json
-from safekey.grid.folder import GridFolder, Job, read_json
+from safekey.grid.folder import GridFolder, Job
+from safekey.run_folder import read_record, write, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def common_ground(jobs: Sequence[Job]) -> str:
     for job in jobs:
         if job.train is None:
             continue
-        record = read_json(job.train / "run.json")
+        record = read_record(job.train)
         if not record:  # deleted since
             continue
         files = {str(path): identity.get("sha256") for path, identity in (record.get("data") or {}).items()}

@@ -7,10 +7,10 @@ from typing import Any
 
 import yaml
 
-from safekey.evals.records.folder import without_secrets
 from safekey.report.content import Material
 from safekey.report.run_records import RunRecord
 from safekey.report.tables import NOT_THERE, Cell, Table
+from safekey.run_folder import without_secrets
 
 _OWN = {"output_dir", "seed", "run_name", "logging_dir"}  # differ between runs by their nature
 _LONGEST = 20_000  # characters of one text

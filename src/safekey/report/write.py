@@ -20,7 +20,6 @@ from typing import Any
 import safekey
 from safekey.analysis.key_sentences.find import Diagnostics
 from safekey.errors import UserError
-from safekey.evals.records.folder import write
 from safekey.report.content import Material, gather
 from safekey.report.key_sentences import Section, key_sentences
 from safekey.report.markdown import markdown
@@ -29,6 +28,7 @@ from safekey.report.packing import Packed, pack
 from safekey.report.page import page
 from safekey.report.plots import Plot, draw
 from safekey.report.transcripts import read_transcripts
+from safekey.run_folder import write
 from safekey.schema import Part
 
 MOST_BYTES = 5_000_000  # of the page

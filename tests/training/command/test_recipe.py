@@ -10,9 +10,10 @@ import yaml
 
 from safekey.data.mix import DataSource
 from safekey.errors import UserError
+from safekey.run_folder import without_secrets
 from safekey.schema import Example, Message
 from safekey.training.command import memory, recipe
-from safekey.training.command.folder import RunFolder, without_secrets
+from safekey.training.command.folder import RunFolder
 from safekey.training.command.models import weight_dtype
 from safekey.training.command.recipe import build_settings, data_sources, load_recipe, packaged_recipes
 from safekey.training.command.rows import hold_out
