@@ -239,7 +239,6 @@ def test_few_discordant_pairs_never_beat_the_exact_test() -> None:
             arm[prompt % seeds, 50 * prompt] = 1.0
         found = difference(arm, reference, np.repeat(np.arange(100), 2))
         assert found.p_value() >= 0.125
-        assert found.p_value(mid_p=True) >= 0.0625
 
 
 QUICK = [  # seeds, behaviours, attacks, rates, seed effect, matched
