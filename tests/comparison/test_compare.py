@@ -100,9 +100,9 @@ def test_an_untrained_arm_is_described_and_does_not_count(by_benchmark: bool) ->
     verdict = found.verdicts["base"]
     assert verdict.verdict == "untrained"
     assert verdict.sentence.startswith(
-        "base is the untrained model, so this is a description, not a test: ASR 50.0 points"
+        "base is the untrained model, so its comparison with sft is a description, not a test: ASR 50.0 points higher "
+        "(40.0 → 90.0 %, 95 % interval"
     )
-    assert "higher than sft (40.0 → 90.0 %, 95 % interval" in verdict.sentence
     assert "p =" not in verdict.sentence
     assert "base | untrained" in markdown_table(found)
     assert "not tested" in markdown_table(found)

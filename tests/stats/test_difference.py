@@ -286,5 +286,5 @@ def test_intervals_cover_everywhere(bench: ModuleType, seeds: int) -> None:
 @pytest.mark.parametrize(("seeds", "effect"), [(1, 0.0), (3, 0.25), (3, 0.65), (5, 0.25), (5, 0.65), (10, 0.65)])
 def test_family_wise_error(bench: ModuleType, seeds: int, effect: float) -> None:
     world = bench.World((0.4, 0.4), seeds, 100, 3, seed=effect)
-    assert bench.family_error(world, 1000) <= 6.4  # 5 % and two standard errors
+    assert max(bench.family_error(world, 1000)) <= 6.4  # 5 % and two standard errors
     assert bench.wrong_better(world, 1000) <= 6.4

@@ -110,11 +110,12 @@ def _established(rows: Iterable[Comparison], family: int) -> str:
             numbers = f"simultaneous interval {points(low)} to {points(high)}, {p_text(row.p_adjusted)}"
             said.append(f"{size(row)} ({_rates(row)}, {numbers})")
     both = "" if len(said) < 2 else "both " if len(said) == 2 else "all "
-    return f"{', '.join(said)}, {both}established after {_correction(family)}"
+    return f"{', '.join(said)}, {both}established after correcting for {counted(family)}"
 
 
-def _correction(family: int) -> str:
-    return f"correcting for {family} comparison{'s' if family != 1 else ''}"
+def counted(comparisons: int) -> str:
+    """ "1 comparison", "9 comparisons"."""
+    return f"{comparisons} comparison{'s' if comparisons != 1 else ''}"
 
 
 def _open(row: Comparison, reference: str, family: int) -> str:
@@ -126,7 +127,7 @@ def _open(row: Comparison, reference: str, family: int) -> str:
     if row.difference is not None and abs(row.difference.estimate) < _UNCHANGED:
         return f"{said}, {interval}); {_enough(row)}"
     numbers = f"{p_text(row.p_adjusted)}, {interval}"
-    return f"{said}), not established after {_correction(family)} ({numbers}); {_enough(row)}"
+    return f"{said}), not established after correcting for {counted(family)} ({numbers}); {_enough(row)}"
 
 
 def _enough(row: Comparison) -> str:
@@ -159,7 +160,8 @@ def _sentence(
     if found == "not-comparable":
         return f"{arm} cannot be compared with {reference}: no prompt has a scored attack outcome in both."
     if found == "untrained":
-        return f"{arm} is the untrained model, so this is a description, not a test: {_described(rows, reference)}."
+        about = f"{arm} is the untrained model, so its comparison with {reference} is a description, not a test"
+        return f"{about}: {_described(rows)}."
     beside = [row for row in rows.values() if row.metric != "asr"]
     if found == "not-established":
         return f"{arm}: {_open(rows['asr'], reference, family)}.{_others(beside)}"
@@ -182,14 +184,14 @@ def _sentence(
     return f"{arm} is better than {reference} on a metric other than ASR: {shown}. {_open(rows['asr'], '', family)}."
 
 
-def _described(rows: Mapping[Metric, Comparison], reference: str) -> str:
+def _described(rows: Mapping[Metric, Comparison]) -> str:
     said = []
     for row in rows.values():
         if row.interval is None:
             said.append(size(row))
         else:
             low, high = (points(edge) for edge in row.interval)
-            said.append(f"{size(row, reference)} ({_rates(row)}, 95 % interval {low} to {high})")
+            said.append(f"{size(row)} ({_rates(row)}, 95 % interval {low} to {high})")
     return ", ".join(said)
 
 
@@ -225,7 +227,7 @@ def _scope(arm: str, reference: str, rows: Mapping[Metric, Comparison]) -> str:
 def _caveats(rows: Mapping[Metric, Comparison]) -> list[str]:
     said = []
     for row in rows.values():
-        name = NAMES[row.metric]
+        name = NAMES[row.metric][0].upper() + NAMES[row.metric][1:]
         if row.missing:
             reasons = ", ".join(f"{reason} {count}" for reason, count in row.lost.items())
             low, high = (points(edge) for edge in row.bounds)

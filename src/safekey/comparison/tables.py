@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from safekey.comparison.conclusion import p_text, points
+from safekey.comparison.conclusion import counted, p_text, points
 from safekey.comparison.types import METRICS, Comparison, ComparisonResult, Metric
 
 HEADINGS: dict[Metric, str] = {
@@ -51,7 +51,7 @@ def caption(result: ComparisonResult) -> str:
     """What the table's numbers are."""
     return (
         f"{result.reference} → arm, paired on the same prompts; difference in points [95 % interval of each alone]; "
-        f"p corrected for {result.family} comparisons (Holm); margin {points(result.margin)} points."
+        f"p corrected for {counted(result.family)} (Holm); margin {points(result.margin)} points."
     )
 
 

@@ -27,7 +27,7 @@ from safekey.report.plots import Plot
 from safekey.report.settings import config_texts, run_table, settings_table, versions_table
 from safekey.report.svg import Styles, inline
 from safekey.report.tables import Table, difference_table, ends_by_slice, ends_tables, main_table, slice_table
-from safekey.report.wording import METHOD, NUMBERS, OBJECTIVES, PARTS, SIGNS, VERDICTS, arm_in_words, headline
+from safekey.report.wording import METHOD, NUMBERS, OBJECTIVES, PARTS, SIGNS, arm_in_words, headline, verdict_title
 from safekey.terminal import printable
 
 _GLYPHS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "*": "★"}
@@ -63,7 +63,9 @@ def page(
         headline=headline(content.headline),
         sections=_sections(trained, keys is not None),
         content=content,
-        words=VERDICTS,
+        titles={arm: verdict_title(content.headline, arm) for arm in content.headline.verdicts}
+        if content.headline
+        else {},
         signs=SIGNS,
         notices=notices(content),
         scopes=_scopes(content),

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from safekey.comparison.arm_rates import ArmRate
+from safekey.comparison.conclusion import counted
 from safekey.comparison.tables import HEADINGS, caption, cell, change
 from safekey.comparison.types import METRICS, Comparison, ComparisonResult, Metric
 from safekey.report.content import CLASS, OUTPUT, PREFILL, UNSCORED, Content, Ends, Slice
-from safekey.report.wording import VERDICTS
+from safekey.report.wording import verdict_title
 
 MOST_SLICES = 200  # rows of one table
 MOST_SLICE_TABLES = 60
@@ -66,8 +67,9 @@ def main_table(content: Content) -> Table:
     only = not content.prefill_apart and any(part.benchmark == PREFILL for part in content.slices)
     rows = []
     for arm in content.arms:
-        verdict = content.headline.verdicts.get(arm) if content.headline else None
-        word = "reference" if arm == content.reference else VERDICTS[verdict.verdict] if verdict else NOT_THERE
+        word = "reference" if arm == content.reference else NOT_THERE
+        if content.headline and arm in content.headline.verdicts:
+            word = verdict_title(content.headline, arm)
         runs = len(content.records[arm])
         rates = (percent(content.rates.get((arm, metric))) for metric in METRICS)
         rows.append((Cell(arm, (f"{runs} run{'s' if runs > 1 else ''}",)), Cell(word), *rates))
@@ -116,7 +118,7 @@ def slice_table(content: Content, metric: Metric, prefill: bool = False) -> Tabl
     name = "under prefilling" if prefill else "by benchmark and attack"
     note = (
         f"Exploratory. Below each rate and its interval: difference from {content.reference} in points [95 % interval "
-        f"of each alone], p corrected (Holm) for the {family} comparisons of these tables; bold with ● where p ≤ .05."
+        f"of each alone], p corrected (Holm) for the {counted(family)} of these tables; bold with ● where p ≤ .05."
         if family
         else ""
     )

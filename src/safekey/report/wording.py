@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from safekey.comparison.conclusion import size
 from safekey.comparison.types import ComparisonResult, VerdictClass
 from safekey.report.run_records import RunRecord
 
-VERDICTS: Mapping[VerdictClass, str] = {
+VERDICTS: Mapping[VerdictClass, str] = {  # "not-established" is said with the estimate
     "better": "Better",
     "lower-asr-cost-open": "Fewer attacks succeed, cost not established",
     "trade-off": "Better on one metric, worse on another",
     "worse": "Worse",
     "other-gain": "Better, but not against attacks",
-    "not-established": "Difference not established",
     "untrained": "Untrained model, described only",
     "not-comparable": "Not comparable",
 }
@@ -35,7 +35,7 @@ _IN_SHORT: Mapping[VerdictClass, tuple[str, str]] = {
     "other-gain": ("{} is better, but not against attacks", "{} are better, but not against attacks"),
     "trade-off": ("{} is better on one metric, worse on another", "{} are better on one metric, worse on another"),
     "worse": ("{} is worse", "{} are worse"),
-    "not-established": ("a difference of {} is not established", "differences of {} are not established"),
+    "not-established": ("not established: {}", "not established: {}"),
     "untrained": ("{} is the untrained model and is described only", "{} are untrained models and are described only"),
     "not-comparable": ("{} cannot be compared", "{} cannot be compared"),
 }  # fmt: skip
@@ -80,11 +80,22 @@ def headline(result: ComparisonResult | None) -> str:
         return "One arm alone: its rates are below, and there is nothing to compare them with."
     groups: dict[VerdictClass, list[str]] = {}
     for name, verdict in result.verdicts.items():
-        groups.setdefault(verdict.verdict, []).append(name)
+        estimate = f" ({_asr(result, name)})" if verdict.verdict == "not-established" else ""
+        groups.setdefault(verdict.verdict, []).append(f"{name}{estimate}")
     said = [
         _IN_SHORT[kind][len(groups[kind]) > 1].format(_listed(groups[kind])) for kind in _IN_SHORT if kind in groups
     ]
     return f"Compared with {result.reference}: {'; '.join(said)}."
+
+
+def verdict_title(result: ComparisonResult, arm: str) -> str:
+    """Return an arm's verdict in a few words; where nothing is established, with the estimate."""
+    verdict = result.verdicts[arm].verdict
+    return f"{_asr(result, arm)}, not established" if verdict == "not-established" else VERDICTS[verdict]
+
+
+def _asr(result: ComparisonResult, arm: str) -> str:
+    return next(size(row) for row in result.comparisons if (row.arm, row.metric, row.benchmark) == (arm, "asr", ""))
 
 
 def _listed(names: Sequence[str]) -> str:
