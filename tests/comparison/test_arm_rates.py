@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from safekey.comparison.arm_rates import arm_rates, rate
-from safekey.comparison.pairing import Outcome
-from safekey.stats.intervals import interval, wilson_interval
-from safekey.stats.paired import quantile
+from safekey.comparison.types import Outcome
+from safekey.stats.intervals import interval, quantile, wilson_interval
 
 OWN = np.arange(40)
 

@@ -15,8 +15,7 @@ from safekey.terminal import printable
 
 if TYPE_CHECKING:
     from safekey.comparison.collect import Collected
-    from safekey.comparison.compare import Report
-    from safekey.comparison.pairing import Discordance, Discordances
+    from safekey.comparison.types import ComparisonResult, Discordance, Discordances
     from safekey.grid.folder import GridFolder
 
     Discordant = Mapping[tuple[str, str], Discordances]  # arm, metric
@@ -72,7 +71,7 @@ def run_compare(args: argparse.Namespace) -> int:
     arms, reference, margin, judges = _asked(args)
     from safekey.comparison.collect import collect
     from safekey.comparison.compare import compare, discordant, split_apart
-    from safekey.comparison.pairing import METRICS
+    from safekey.comparison.types import METRICS
 
     found = collect(arms, judges=judges, part=args.part, allow_different_settings=args.allow_different_settings)
     outcomes, alone = split_apart(found.outcomes)
@@ -191,7 +190,7 @@ def _about(found: Collected) -> list[str]:
     return [printable(line) for line in [*lines, *(f"note: {note}" for note in found.notes)]]
 
 
-def _lost(report: Report) -> list[str]:
+def _lost(report: ComparisonResult) -> list[str]:
     """Return a line for each comparison that lacks pairs."""
     lines = []
     for row in report.comparisons:
@@ -217,7 +216,7 @@ def _example(row: Discordance) -> str:
     return printable(f"{name} ({row.reference_mean:.2g} → {row.arm_mean:.2g}{shared}{runs})")
 
 
-def _listed(report: Report, differing: Discordant, most: int) -> list[tuple[str, list[str]]]:
+def _listed(report: ComparisonResult, differing: Discordant, most: int) -> list[tuple[str, list[str]]]:
     """Return a heading and examples for each arm, metric and direction in which prompts differ."""
     listed = []
     for (arm, metric), found in differing.items():
@@ -229,7 +228,9 @@ def _listed(report: Report, differing: Discordant, most: int) -> list[tuple[str,
     return listed
 
 
-def _print(report: Report, apart: Report | None, found: Collected, differing: Discordant, most: int) -> None:
+def _print(
+    report: ComparisonResult, apart: ComparisonResult | None, found: Collected, differing: Discordant, most: int
+) -> None:
     from rich.console import Console
 
     from safekey.comparison.tables import rich_table
@@ -254,7 +255,9 @@ def _print(report: Report, apart: Report | None, found: Collected, differing: Di
             console.print(f"  {line}", **plain)
 
 
-def _as_markdown(report: Report, apart: Report | None, found: Collected, differing: Discordant, most: int) -> str:
+def _as_markdown(
+    report: ComparisonResult, apart: ComparisonResult | None, found: Collected, differing: Discordant, most: int
+) -> str:
     from safekey.comparison.tables import markdown_table
 
     lines = [markdown_table(report)]
@@ -272,7 +275,7 @@ def _inert(text: str) -> str:
     return "".join(f"\\{sign}" if sign in "\\`*_[]|!" else sign for sign in text)
 
 
-def _as_json(report: Report, found: Collected, differing: Discordant, most: int) -> dict[str, Any]:
+def _as_json(report: ComparisonResult, found: Collected, differing: Discordant, most: int) -> dict[str, Any]:
     examples = [
         {"arm": arm, "metric": metric, "direction": direction, "count": count, "prompts": [asdict(row) for row in rows]}
         for (arm, metric), each in differing.items()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safekey.comparison.pairing import METRICS
+from safekey.comparison.types import METRICS
 from safekey.errors import UserError
 from safekey.grid.folder import GridFolder
 

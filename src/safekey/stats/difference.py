@@ -21,13 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from safekey.stats.paired import (
-    adjusted_wald,
-    bisect,
-    mcnemar,
-    quantile,
-    tango_interval,
-)
+from safekey.stats.intervals import quantile
+from safekey.stats.paired import adjusted_wald, bisect, mcnemar, tango_interval
 from safekey.stats.variance import Table, parts, welch
 
 TIE = 1e-9  # scores closer than this are equal
@@ -141,21 +136,20 @@ class Difference:
             low, high = min(low, self.estimate - half), max(high, self.estimate + half)
         return max(low, -1.0), min(high, 1.0)
 
-    def p_value(self, mid_p: bool = False) -> float:
-        """Two-sided p for "no difference": McNemar's exact test in the textbook case, else where the interval meets 0.
+    def p_value(self) -> float:
+        """Two-sided p for "no difference".
 
-        For 0/1 outcomes it is never below McNemar's p over the pairs, which matters while discordant pairs are few.
-
-        Args:
-            mid_p: use the mid-p form of McNemar's test; elsewhere in the floor alone.
+        One run each, 0/1 outcomes, independent prompts: McNemar's exact test. Otherwise the level at which the interval
+        reaches 0; for 0/1 outcomes never below McNemar's p over the pairs, which matters while discordant pairs are
+        few.
         """
         if self.independent:
-            return mcnemar(self.arm_only, self.reference_only, mid_p)
+            return mcnemar(self.arm_only, self.reference_only)
         if self.behaviours < 2 or abs(self.estimate) < 1e-12:
             return 1.0
         p = self._score_p()
         if self.binary and self.design != "unmatched seeds":
-            p = max(p, mcnemar(self.arm_only, self.reference_only, mid_p))
+            p = max(p, mcnemar(self.arm_only, self.reference_only))
         if self.design == "checkpoints" or self.half_width(1.0 - 1e-9) >= abs(self.estimate):
             return p
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from safekey.stats.difference import Difference
-from safekey.stats.paired import quantile
+from safekey.stats.intervals import quantile
+from safekey.stats.paired import bisect
 
 POWER = 0.8
 MOST = 1000.0  # times today's prompts or seeds; beyond this "not at any size one could run"
@@ -83,25 +84,21 @@ def _crossed_power(found: Difference, delta: float, alpha: float) -> float:
     return float(special.ndtr((delta - np.maximum(halves, floor)) / spread).mean())
 
 
-def minimal_difference(found: Difference, alpha: float, wanted: float = POWER) -> float | None:
-    """The smallest true difference that a comparison of this size finds with `wanted` power; None: not even 1."""
-    if power(found, 1.0, alpha) < wanted:
+def minimal_difference(found: Difference, alpha: float) -> float | None:
+    """The smallest true difference that a comparison of this size finds with 80 % power; None: not even 1."""
+    if power(found, 1.0, alpha) < POWER:
         return None
-    low, high = 0.0, 1.0
-    while high - low > 1e-5:
-        middle = (low + high) / 2.0
-        low, high = (low, middle) if power(found, middle, alpha) >= wanted else (middle, high)
-    return high
+    return bisect(lambda delta: power(found, delta, alpha) >= POWER, 0.0, 1.0, halvings=17)
 
 
-def needed(found: Difference, alpha: float, wanted: float = POWER) -> Needed:
-    """The size at which a true difference as large as the one seen would be found with `wanted` power."""
+def needed(found: Difference, alpha: float) -> Needed:
+    """The size at which a true difference as large as the one observed would be found with 80 % power."""
     seen = abs(found.estimate)
     if seen < 1e-9 or found.behaviours < 2:
         return Needed(None, None)
 
     def enough(items: float, seeds: float) -> bool:
-        return power(scaled(found, items, seeds), seen, alpha) >= wanted
+        return power(scaled(found, items, seeds), seen, alpha) >= POWER
 
     factor = _smallest(lambda times: enough(times, 1.0))
     items = None if factor is None else math.ceil(found.items * factor)
@@ -135,8 +132,4 @@ def _smallest(enough: Callable[[float], bool]) -> float | None:
     """The smallest factor from 1/100 to `MOST` that is enough, within 1 %; None when `MOST` is not."""
     if not enough(MOST):
         return None
-    low, high = math.log(0.01), math.log(MOST)
-    while high - low > 0.01:
-        middle = (low + high) / 2.0
-        low, high = (low, middle) if enough(math.exp(middle)) else (middle, high)
-    return math.exp(high)
+    return math.exp(bisect(lambda log: enough(math.exp(log)), math.log(0.01), math.log(MOST), halvings=11))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from safekey.analysis.key_sentences.records import KINDS, KeySentence, Kind, Writer
 from safekey.analysis.key_sentences.stance import STANCES, Stance
-from safekey.stats.shares import Share, Spread, share_of, spread_of
+from safekey.stats.intervals import Share, Spread, share_of, spread_of
 
 EVERY_ATTACK = ""
 

@@ -12,7 +12,7 @@ from safekey.analysis.key_sentences.find import Diagnostics
 from safekey.analysis.key_sentences.groups import EVERY_ATTACK, Group
 from safekey.analysis.key_sentences.records import KeySentence, Kind
 from safekey.analysis.key_sentences.stance import STANCES
-from safekey.stats.shares import Share
+from safekey.stats.intervals import Share
 from safekey.terminal import printable
 
 NOTABLE = 1.05  # from this widening on, a clustered interval is worth a word
