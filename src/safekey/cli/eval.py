@@ -162,7 +162,7 @@ def run_benchmarks(args: argparse.Namespace) -> int:
 
     rows = benchmark_rows()
     if args.json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        args.document = rows
         return 0
     from rich import box
     from rich.console import Console

@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import safekey
 from safekey.analysis.key_sentences.find import Diagnostics
 from safekey.errors import UserError
 from safekey.report.content import Material, gather
@@ -108,7 +108,7 @@ def _page(
     keys: Section | None,
 ) -> tuple[str, Packed]:  # fmt: skip
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    generated = f"Written by safekey {safekey.__version__} at {now}."
+    generated = f"Written by safekey {metadata.version('safekey')} at {now}."
     rest: dict[str, Any] = {"plots": plots, "notes": notes, "settings": settings, "keys": keys,
                             "generated": generated}  # fmt: skip
     bare = len(page(material, title, packed=None, **rest).encode())
