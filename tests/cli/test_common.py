@@ -13,6 +13,7 @@ import pytest
 from safekey.cli.app import main
 from safekey.cli.common import arms_of
 from safekey.errors import UserError
+from safekey.organism import write_world
 
 
 @pytest.mark.parametrize(
@@ -113,3 +114,30 @@ def test_tables_that_are_piped_do_not_wrap(capsys: pytest.CaptureFixture[str]) -
     table.add_row("a" * 150, "b" * 150)
     console().print(table)
     assert any("a" * 150 in line and "b" * 150 in line for line in capsys.readouterr().out.splitlines())
+
+
+def test_a_dry_run_of_train_is_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    world = write_world(tmp_path / "world")
+    words = [f"model_name_or_path={world.base}", f"data={world.train}", f"output_dir={tmp_path / 'run'}"]
+    assert main(["train", "organism", *words, "--dry-run", "--json"]) == 0
+    out, err = capsys.readouterr()
+    plan = json.loads(out)
+    assert (plan["rows"]["trained_on"], plan["steps"]["rows"], plan["output_dir"]) == (2000, 32, str(tmp_path / "run"))
+    assert plan["memory_bytes"]["total"] > 1e6
+    assert "nothing was trained" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_engine_option_that_does_not_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    world = write_world(tmp_path / "world")
+    words = ["--data-dir", str(world.folder), "--tasks", "strongreject", "--no-judge"]
+    assert (
+        main(["eval", str(world.base), *words, "--output", str(tmp_path / "run"), "--engine-option", "batchsize=4"])
+        == 2
+    )
+    line = capsys.readouterr().err
+    assert "the local engine has no option 'batchsize'; did you mean 'batch_size'? (it has revision, adapt" in line
+    assert line.count("\n") == 1
+    words = [f"model_name_or_path={world.base}", f"data={world.train}", "--data-dir", str(world.folder)]
+    assert main(["grid", "organism", *words, "--dry-run", "--engine-option", "batchsize=4"]) == 2
+    assert "did you mean 'batch_size'" in capsys.readouterr().err

@@ -50,4 +50,8 @@ def run(args: argparse.Namespace) -> int:
         passed_on=tuple(words[own:]),
         overwrite=args.overwrite,
     )
-    return execute(order, console(args.json))
+    args.document = {}
+    code = execute(order, console(args.json), args.document)
+    if not args.dry_run:
+        args.document["status"] = "finished" if code == 0 else "interrupted"
+    return code

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safekey.engines import check_options
 from safekey.engines.weights import find, fingerprint
 from safekey.errors import UserError
 from safekey.evals.plan import Order as Evaluation
@@ -160,6 +161,7 @@ def _check_evaluation(request: GridRequest, base: str) -> None:
             "every arm. Train here, serve each run's model, and use `safekey eval` and `safekey compare`"
         )
     make_plan(replace(request.evaluation, model=base))
+    check_options(base, "local", request.evaluation.engine_options)
 
 
 def _resolved(request: GridRequest, recipe: Recipe, base: str, at_once: int) -> dict[str, Any]:
