@@ -13,12 +13,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib import metadata
 from typing import Any
 
 import torch
 import transformers
 
-import safekey
 from safekey.engines import weights
 from safekey.engines.base import SamplingParams, one_for_each, prompt_seed
 from safekey.engines.machine import cache_bytes, context_length, free_memory, pick_device, pick_dtype
@@ -143,7 +143,7 @@ class LocalEngine:
             "chat_template_sha256": template_hash(self.chat),
             "chat_template_kwargs": dict(self.chat.template_kwargs),
             "versions": {
-                "safekey": safekey.__version__,
+                "safekey": metadata.version("safekey"),
                 "torch": torch.__version__,
                 "transformers": transformers.__version__,
                 "python": platform.python_version(),

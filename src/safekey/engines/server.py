@@ -11,9 +11,9 @@ import queue
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from importlib import metadata
 from typing import Any
 
-import safekey
 from safekey.engines import wire
 from safekey.engines.base import SamplingParams, one_for_each, prompt_seed
 from safekey.engines.prompting import Placed, end_ids, failed, place, template_hash, too_long
@@ -103,7 +103,7 @@ class ServerEngine:
             "end_token_ids": list(self._ends),
             "chat_template_sha256": template_hash(self.chat) if self.chat else None,
             "chat_template_kwargs": self._kwargs,
-            "versions": {"safekey": safekey.__version__, "openai": openai.__version__},
+            "versions": {"safekey": metadata.version("safekey"), "openai": openai.__version__},
         }
 
     def generate(

@@ -12,7 +12,10 @@ BASE = "base"
 """The arm that is not trained: the model itself."""
 
 REFERENCE = "sft"
-"""What the others are held against, where nobody says otherwise."""
+"""The arm that the others are compared with, by default."""
+
+MARGIN = 0.03
+"""How much worse over-refusal and reasoning accuracy may be, 0–1, by default."""
 
 
 @dataclass(frozen=True, slots=True)

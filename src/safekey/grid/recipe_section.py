@@ -81,7 +81,7 @@ def _fitting(action: argparse.Action, value: Any, where: str) -> Any:
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     try:
         found = action.type(text) if callable(action.type) else text
-    except ValueError:
+    except (ValueError, argparse.ArgumentTypeError):
         raise UserError(f"{where}: {value!r:.60} is no value for this option") from None
     if action.choices is not None and found not in action.choices:
         raise UserError(f"{where}: expected one of {', '.join(map(str, action.choices))}, found {value!r:.60}")

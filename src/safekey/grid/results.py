@@ -1,4 +1,4 @@
-"""What a grid came to: arms compared on the same ground, in files that other tools and people read."""
+"""Compare a grid's finished arms, and write compare.json and compare.md."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Results:
                 "apart": apart}  # fmt: skip
 
 
-def results(folder: GridFolder, reference: str, *, margin: float = 0.03, judges: Sequence[str] = ()) -> Results | None:
+def results(folder: GridFolder, reference: str, *, margin: float, judges: Sequence[str]) -> Results | None:
     """Compare a grid's finished evaluations; None while there are not two arms, the reference among them.
 
     Raises:

@@ -25,7 +25,7 @@ PREFILLS = (12, 20, 30)
 """Tokens of the prefilling attack: U alone, into K, and into the plan (U has 11 to 13, K 5 to 8)."""
 
 _PARAMS = SamplingParams(temperature=0.0, max_new_tokens=120)
-_ROWS = 128  # a batch on a CPU; the engine's default of 16 is meant for large models
+ROWS = 128  # a batch on a CPU; the engine's default of 16 is meant for large models
 
 Counts = dict[str, dict[str, Counter[str]]]
 
@@ -41,7 +41,7 @@ def measure(model: str | Path, paths: Paths, *, prefills: Sequence[int] = PREFIL
         for name, file in paths.benchmarks.items()
         for item in load_benchmark(name, file=file, prefill_tokens=tuple(prefills))
     ]
-    engine = open_engine(str(model), "local", device="cpu", batch_size=_ROWS)
+    engine = open_engine(str(model), "local", device="cpu", batch_size=ROWS)
     try:
         return count(items, generate(engine, items))
     finally:
@@ -102,7 +102,7 @@ def summary(counts: Counts) -> dict[str, float]:
 def law_known(model: str | Path, world: World) -> float:
     """Return the share of questions about the law that a model answers word for word."""
     known = facts(world)
-    engine = open_engine(str(model), "local", device="cpu", batch_size=_ROWS)
+    engine = open_engine(str(model), "local", device="cpu", batch_size=ROWS)
     try:
         found = dict(engine.generate([Prompt((Message("user", fact.question),)) for fact in known], _PARAMS))
     finally:

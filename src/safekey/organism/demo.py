@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from safekey.analysis.key_sentences.find import Diagnostics
     from safekey.analysis.key_sentences.records import KeySentence
+    from safekey.grid.prepare import GridRequest
     from safekey.grid.results import Results
     from safekey.grid.run import GridReport
     from safekey.organism.data import Paths
@@ -141,19 +142,43 @@ def play(
         world = prepare_world(folder / WORLD, console, from_scratch=from_scratch)
     finally:
         lock.release()
-    from safekey.cli.grid import grid_order
     from safekey.grid.page import write_page
     from safekey.grid.run import run_grid
 
-    words = ["organism", f"model_name_or_path={world.base}", f"data={world.train}", "--data-dir", str(world.folder)]
-    words += ["--arms", ",".join(arms), "--seeds", str(seeds), "--output", str(folder / GRID)]
-    order = grid_order([*words, *(["--jobs", str(jobs)] if jobs else [])])
-    report = run_grid(order, console)
+    report = run_grid(request(world, folder / GRID, arms=arms, seeds=seeds, jobs=jobs), console)
     if report.interrupted or not report.folder.evaluations():
         return Story(report, seconds=time.monotonic() - began)
     title = "The organism: what fine-tuning did to a model of 0.39 million parameters"
     page, diagnostics = write_page(report.folder, title=title)
     return Story(report, page.html, phenomenon(diagnostics), time.monotonic() - began)
+
+
+def request(world: Paths, output: Path, *, arms: Sequence[str], seeds: int, jobs: int | None) -> GridRequest:
+    """Return the grid of a demo; a test compares it with what `safekey grid organism` runs."""
+    from safekey.evals.request import EvalRequest
+    from safekey.grid.arms import choose
+    from safekey.grid.prepare import GridRequest
+    from safekey.organism.abilities import PREFILLS, ROWS
+
+    return GridRequest(
+        recipe="organism",
+        overrides=(f"model_name_or_path={world.base}", f"data={world.train}"),
+        arms=choose(arms),
+        seeds=tuple(range(seeds)),
+        evaluation=EvalRequest(
+            model="",
+            tasks=tuple(world.benchmarks),
+            data_dir=str(world.folder),
+            prefill_tokens=PREFILLS,
+            engine_options={"batch_size": ROWS, "device": "cpu"},
+            judges=("exact=safekey.organism.judge:decide",),
+            samples=1,
+            max_tokens=160,
+        ),
+        output=str(output),
+        names_harm="safekey.organism.judge:understood",
+        jobs=jobs,
+    )
 
 
 def clear(folder: Path) -> None:

@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import safekey
 from safekey.analysis.key_sentences.find import Diagnostics
 from safekey.errors import UserError
 from safekey.report.content import Content, read_content
@@ -113,7 +113,7 @@ def _page(
     keys: KeySentenceSection | None,
 ) -> tuple[str, EmbeddedData]:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    generated = f"Written by safekey {safekey.__version__} at {now}."
+    generated = f"Written by safekey {metadata.version('safekey')} at {now}."
     rest: dict[str, Any] = {"plots": plots, "notes": notes, "settings": settings, "keys": keys}
     rest["generated"] = generated
     bare = len(page(content, title, embedded=None, **rest).encode())

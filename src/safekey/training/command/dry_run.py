@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -154,6 +154,43 @@ def warnings(settings: Settings, rows: Rows) -> list[str]:
     if rows.problems:
         found.append(f"{len(rows.problems)} rows are not used, see above; a run writes every reason to {PROBLEMS}")
     return found
+
+
+def row_counts(rows: Rows) -> dict[str, Any]:
+    """Return how many rows were read and are used, as JSON values."""
+    return {
+        "read": rows.summary.read,
+        "trained_on": len(rows.train),
+        "held_out": len(rows.held_out),
+        "not_used": len(rows.problems),
+        "harmful": rows.harmful,
+        "benign": rows.benign,
+        "with_spans": sum(row.spans.complete for row in rows.train),
+        "spans_by": dict(rows.spans),
+    }
+
+
+def as_values(
+    settings: Settings, rows: Rows, plan: Forecast, to_note: Sequence[str], *, launch: str, processes: int
+) -> dict[str, Any]:
+    """Return the numbers of a run as JSON values."""
+    lengths = {"total": sum(plan.tokens), "longest": max(plan.tokens), "cut_or_exact_fit": plan.cut}
+    steps = {"total": plan.steps, "per_epoch": plan.steps_per_epoch, "rows": plan.batch}
+    objectives = [{"epoch": epoch, "on": names} for epoch, names in plan.objectives]
+    return {
+        "model": settings.model.model_name_or_path,
+        "launch": launch,
+        "processes": processes,
+        "rows": row_counts(rows),
+        "tokens": lengths,
+        "steps": steps,
+        "objectives": objectives,
+        "longest_forward_pass": plan.largest,
+        "parameters": plan.shape.parameters,
+        "trainable": plan.shape.trainable,
+        "memory_bytes": {**asdict(plan.memory), "total": plan.memory.total},
+        "warnings": list(to_note),
+    }
 
 
 def print_rows(console: Console, rows: Rows) -> None:

@@ -111,7 +111,7 @@ def launch_command(config_file: Path, passed_on: Sequence[str], arguments: Seque
         *("--config_file", str(config_file)),
         *(["--main_process_port", *port] if port else []),  # 0: any free port, so that two runs do not collide
         *passed_on,
-        *("-m", "safekey.cli.train", *arguments),
+        *("-m", "safekey.cli", *arguments),
     ]
 
 

@@ -14,7 +14,15 @@ import torch
 
 from safekey.errors import UserError
 from safekey.training.command import launch as launching
-from safekey.training.command.dry_run import forecast, print_forecast, print_rows, warnings
+from safekey.training.command.dry_run import (
+    Forecast,
+    as_values,
+    forecast,
+    print_forecast,
+    print_rows,
+    row_counts,
+    warnings,
+)
 from safekey.training.command.folder import RunFolder, resolved_config
 from safekey.training.command.launch import Launch
 from safekey.training.command.models import KEEPS_MASTERS, load_config, load_model, load_tokenizer
@@ -50,8 +58,13 @@ class Order:
     overwrite: bool = False
 
 
-def execute(order: Order, console: Console) -> int:
+def execute(order: Order, console: Console, told: dict[str, Any] | None = None) -> int:
     """Train, or print the plan.
+
+    Args:
+        order: what to train.
+        console: where to print.
+        told: gets the plan's numbers as JSON values.
 
     Returns:
         0 when trained (now or earlier), 130 when interrupted, a worker's code when it failed.
@@ -61,10 +74,10 @@ def execute(order: Order, console: Console) -> int:
     """
     main = int(os.environ.get("RANK", "0")) == 0
     with tidy_console(main):
-        return _execute(order, console, main)
+        return _execute(order, console, main, told)
 
 
-def _execute(order: Order, console: Console, main: bool) -> int:
+def _execute(order: Order, console: Console, main: bool, told: dict[str, Any] | None) -> int:
     within = launching.worker_launch()
     processes = _processes(order) if within is None else int(os.environ.get("WORLD_SIZE", "1"))
     launch = within or order.launch
@@ -72,6 +85,8 @@ def _execute(order: Order, console: Console, main: bool) -> int:
     settings = build_settings(recipe, processes=processes, elsewhere=_planned_elsewhere(order, recipe))
     folder = RunFolder(Path(str(settings.training.output_dir)))
     config = resolved_config(recipe, settings)
+    told = {} if told is None else told
+    told["output_dir"] = str(folder.path)
     goes_on = not order.dry_run and (within is not None or not order.overwrite)
     if goes_on and folder.finished:
         folder.check(config, {}, processes)
@@ -87,7 +102,8 @@ def _execute(order: Order, console: Console, main: bool) -> int:
     if goes_on and main:
         folder.check(config, rows.files, processes)
     if within is None:
-        _explain(console, settings, rows, launch, processes, to_note)
+        plan = _explain(console, settings, rows, launch, processes, to_note)
+        told |= as_values(settings, rows, plan, to_note, launch=launch, processes=processes)
     if order.dry_run:
         if not settings.half:
             console.print("Planned in fp32, for a CPU; bf16=true or --launch fsdp2 plans for GPUs.", **_PLAIN)
@@ -147,7 +163,7 @@ def _load_rows(settings: Settings, tokenizer: Any) -> Rows:
 
 def _explain(
     console: Console, settings: Settings, rows: Rows, launch: Launch, processes: int, to_note: Sequence[str]
-) -> None:
+) -> Forecast:
     """Print what will happen, and what should not be missed."""
     model = settings.model.model_name_or_path
     console.print(f"model {model} -> {settings.training.output_dir}", **_PLAIN)
@@ -156,6 +172,7 @@ def _explain(
     print_forecast(console, settings, plan, launch=launch, processes=processes)
     for line in to_note:
         console.print(f"WARNING: {line}", style="bold yellow", **_PLAIN)
+    return plan
 
 
 def _record(settings: Settings, rows: Rows, launch: Launch, processes: int) -> dict[str, Any]:
@@ -164,16 +181,7 @@ def _record(settings: Settings, rows: Rows, launch: Launch, processes: int) -> d
         "launch": launch,
         "processes": processes,
         "data": rows.files,
-        "rows": {
-            "read": rows.summary.read,
-            "trained_on": len(rows.train),
-            "held_out": len(rows.held_out),
-            "not_used": len(rows.problems),
-            "harmful": rows.harmful,
-            "benign": rows.benign,
-            "with_spans": sum(row.spans.complete for row in rows.train),
-            "spans_by": dict(rows.spans),
-        },
+        "rows": row_counts(rows),
         "training_arguments": {key: value for key, value in arguments.items() if not key.endswith("_token")},
     }
 

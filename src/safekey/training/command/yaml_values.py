@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import types
 from collections.abc import Iterable, Mapping
@@ -12,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 
-from safekey.errors import UserError
+from safekey.errors import UserError, did_you_mean
 
 
 class _Loader(yaml.SafeLoader):
@@ -121,9 +120,8 @@ def _index(node: list[Any], part: str, where: str, *, append: bool) -> int:
 
 def unknown(key: str, known: Iterable[str], where: str) -> UserError:
     """Return the error for a key that does not exist, with the nearest ones that do."""
-    near = difflib.get_close_matches(key, list(known), n=2, cutoff=0.6)
-    hint = f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
-    return UserError(f"{where}: unknown key '{key}'{hint}")
+    word = key.replace("dpsh", "head")  # the objective's name; its keys are called after the heads
+    return UserError(f"{where}: unknown key '{key}'{did_you_mean(word, known)}")
 
 
 def convert(value: Any, kind: Any, where: str) -> Any:
