@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from safekey.errors import UserError
-from safekey.evals.records.completions import completion_hash
 from safekey.evals.records.folder import EvalRun
-from safekey.evals.records.rows import COMPLETIONS, VERDICTS
+from safekey.evals.records.rows import COMPLETIONS, VERDICTS, completion_hash
 from safekey.evals.summary.summary import METRIC
 from safekey.schema import Part, Value
 

@@ -18,8 +18,7 @@ from typing import Any, Literal
 from safekey.comparison.collect import judged, scored
 from safekey.comparison.saved_runs import Prompt, Sample, SavedRun, lines, prompt_of
 from safekey.data.segment import find_spans
-from safekey.evals.records.completions import completion_in
-from safekey.evals.records.rows import COMPLETIONS
+from safekey.evals.records.rows import COMPLETIONS, completion_in
 from safekey.report.content import Material
 from safekey.schema import THINK_CLOSE, THINK_OPEN, Example, Message
 from safekey.text.thinking import split_thinking
@@ -128,7 +127,7 @@ def _completions(run: SavedRun, material: Material) -> Iterator[tuple[Prompt, Sa
 
 
 def _row(row: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
-    from safekey.evals.records.completions import completion_hash
+    from safekey.evals.records.rows import completion_hash
 
     return row, completion_hash(row)
 

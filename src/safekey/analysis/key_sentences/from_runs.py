@@ -21,8 +21,7 @@ from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import BENCHMARKS
 from safekey.evals.judges.ask import EMPTY_PART
 from safekey.evals.judges.table import JUDGES, exact
-from safekey.evals.records.completions import completion_hash, completion_in, completion_key
-from safekey.evals.records.rows import COMPLETIONS
+from safekey.evals.records.rows import COMPLETIONS, completion_hash, completion_in, completion_key
 from safekey.schema import Part
 from safekey.text.thinking import split_completion
 

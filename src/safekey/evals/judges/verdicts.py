@@ -18,9 +18,7 @@ from safekey.errors import UserError
 from safekey.evals.answers.exact import Score
 from safekey.evals.judges.ask import EMPTY_PART
 from safekey.evals.judges.open import OpenJudge
-from safekey.evals.records.completions import completion_hash, completion_in
-from safekey.evals.records.row_store import Row, RowStore
-from safekey.evals.records.rows import verdict_key
+from safekey.evals.records.rows import Row, RowStore, completion_hash, completion_in, verdict_key
 from safekey.schema import Part
 from safekey.text.thinking import split_completion
 

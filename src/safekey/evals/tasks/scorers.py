@@ -16,8 +16,7 @@ from inspect_ai.solver import TaskState
 
 from safekey.evals.judges.judge import Judge
 from safekey.evals.judges.verdicts import check_answer
-from safekey.evals.records.row_store import Row
-from safekey.evals.records.rows import open_rows
+from safekey.evals.records.rows import Row, open_rows
 from safekey.evals.tasks.session import TaskJudges
 from safekey.evals.tasks.solver import row_of
 

@@ -14,8 +14,7 @@ from typing import Any
 from safekey.evals.judges.judge import Judge, JudgeSettings
 from safekey.evals.judges.open import JudgeSpec, OpenJudge, judges_for, open_judges, parse_judges
 from safekey.evals.judges.verdicts import judge_completion
-from safekey.evals.records.row_store import Row
-from safekey.evals.records.rows import open_rows
+from safekey.evals.records.rows import Row, open_rows
 
 _opened: dict[tuple[tuple[JudgeSpec, ...], str, JudgeSettings], tuple[OpenJudge, ...]] = {}
 

@@ -12,9 +12,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 from safekey.errors import UserError
 from safekey.evals.model_api.convert import asked_hash, failed_output, output_of, record_of
 from safekey.evals.model_api.provider import NoAnswerError, SafeKeyAPI
-from safekey.evals.records.completions import completion_key, completion_row, is_final
-from safekey.evals.records.row_store import Row
-from safekey.evals.records.rows import open_rows
+from safekey.evals.records.rows import Row, completion_key, completion_row, is_final, open_rows
 from safekey.evals.tasks.session import TaskJudges
 
 
