@@ -23,9 +23,7 @@ from safekey.comparison.pairing import Key, Metric, Outcome, Seed, align
 from safekey.comparison.saved_runs import JudgeId, Prompt, Sample, SavedRun, read_run
 from safekey.errors import UserError
 from safekey.evals.benchmarks.contamination import training_of
-from safekey.evals.judges.ask import EMPTY_PART
-from safekey.evals.judges.judge import Judge
-from safekey.evals.judges.table import JUDGES, exact
+from safekey.evals.judges.table import EMPTY_PART, JUDGES, Judge, exact
 from safekey.evals.summary.summary import METRIC
 from safekey.schema import Part, Value
 from safekey.terminal import printable

@@ -19,8 +19,7 @@ from safekey.comparison.comparable import choose
 from safekey.comparison.saved_runs import JudgeId, SavedRun, read_run
 from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import BENCHMARKS
-from safekey.evals.judges.ask import EMPTY_PART
-from safekey.evals.judges.table import JUDGES, exact
+from safekey.evals.judges.table import EMPTY_PART, JUDGES, exact
 from safekey.evals.records.rows import COMPLETIONS, completion_hash, completion_in, completion_key
 from safekey.schema import Part
 from safekey.text.thinking import split_completion

@@ -14,7 +14,7 @@ from inspect_ai._util.registry import RegistryInfo, registry_add
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, mean, metric, scorer
 from inspect_ai.solver import TaskState
 
-from safekey.evals.judges.judge import Judge
+from safekey.evals.judges.table import Judge
 from safekey.evals.judges.verdicts import check_answer
 from safekey.evals.records.rows import Row, open_rows
 from safekey.evals.tasks.session import TaskJudges

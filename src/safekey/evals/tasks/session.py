@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from safekey.evals.judges.judge import Judge, JudgeSettings
-from safekey.evals.judges.open import JudgeSpec, OpenJudge, judges_for, open_judges, parse_judges
-from safekey.evals.judges.verdicts import judge_completion
+from safekey.evals.judges.open import JudgeSpec, judges_for, open_judges, parse_judges
+from safekey.evals.judges.table import Judge
+from safekey.evals.judges.verdicts import OpenJudge, judge_completion
 from safekey.evals.records.rows import Row, open_rows
+from safekey.evals.request import JudgeSettings
 
 _opened: dict[tuple[tuple[JudgeSpec, ...], str, JudgeSettings], tuple[OpenJudge, ...]] = {}
 
