@@ -31,9 +31,8 @@ from safekey.evals.records.rows import is_final
 from safekey.evals.request import EvalRequest, TableOptions
 from safekey.evals.summary.summary import Summary, summarize
 from safekey.evals.summary.tables import left_out_lines
-from safekey.evals.tasks.build import build_task
-from safekey.evals.tasks.registry import tagged
-from safekey.evals.tasks.session import close_judges, shared_judges
+from safekey.evals.tasks.registry import build_task, tagged
+from safekey.evals.tasks.sample import close_judges, shared_judges
 from safekey.run_folder import write_json
 from safekey.terminal import printable
 
