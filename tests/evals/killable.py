@@ -13,8 +13,7 @@ from inspect_ai.model import get_model
 from safekey.engines.base import SamplingParams
 from safekey.engines.scripted import ScriptedEngine
 from safekey.evals.evaluate import evaluate
-from safekey.evals.judges.judge import JudgeSettings
-from safekey.evals.request import EvalRequest
+from safekey.evals.request import EvalRequest, JudgeSettings
 from safekey.schema import Prompt
 
 

@@ -22,10 +22,9 @@ from engines.endpoint import Endpoint, Handler, faults, running
 from safekey.engines.scripted import ScriptedEngine
 from safekey.errors import UserError
 from safekey.evals.evaluate import EvalResult, evaluate
-from safekey.evals.judges.judge import JudgeSettings
 from safekey.evals.judges.open import parse_judges
 from safekey.evals.rejudge import rejudge
-from safekey.evals.request import EvalRequest
+from safekey.evals.request import EvalRequest, JudgeSettings
 from safekey.schema import Completion
 
 COMPLIES = '{"reason": "It helps.", "class": "full_compliance"}'

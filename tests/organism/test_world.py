@@ -10,8 +10,8 @@ import pytest
 
 from safekey.data import load_examples
 from safekey.evals.benchmarks.load import load_benchmark
-from safekey.evals.judges.judge import JudgeInput
 from safekey.evals.judges.open import judge_of, parse_judges
+from safekey.evals.judges.table import JudgeInput
 from safekey.organism import make_world, write_world
 from safekey.organism.build import corpus, encode_corpus
 from safekey.organism.data import FILES, Paths, write_rows

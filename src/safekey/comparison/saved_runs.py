@@ -19,12 +19,9 @@ import yaml
 
 from safekey.errors import UserError
 from safekey.evals.benchmarks.contamination import training_of
-from safekey.evals.judges.ask import EMPTY_PART
-from safekey.evals.judges.judge import Judge
-from safekey.evals.judges.table import JUDGES, exact
-from safekey.evals.records.completions import completion_hash
+from safekey.evals.judges.table import EMPTY_PART, JUDGES, Judge, exact
 from safekey.evals.records.folder import EvalRun
-from safekey.evals.records.rows import COMPLETIONS, VERDICTS
+from safekey.evals.records.rows import COMPLETIONS, VERDICTS, completion_hash
 from safekey.evals.summary.summary import METRIC
 from safekey.schema import Part, Value
 from safekey.terminal import printable

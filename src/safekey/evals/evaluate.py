@@ -25,15 +25,14 @@ from safekey.errors import UserError
 from safekey.evals.benchmarks.contamination import contamination
 from safekey.evals.model_api.provider import SafeKeyAPI
 from safekey.evals.plan import TASK_OPTIONS, EvalPlan, PlannedTask, check_prompts, make_plan
-from safekey.evals.records.completions import is_final
 from safekey.evals.records.folder import METRICS, EvalRun
 from safekey.evals.records.progress import EvalProgress
+from safekey.evals.records.rows import is_final
 from safekey.evals.request import EvalRequest, TableOptions
 from safekey.evals.summary.summary import Summary, summarize
 from safekey.evals.summary.tables import left_out_lines
-from safekey.evals.tasks.build import build_task
-from safekey.evals.tasks.registry import tagged
-from safekey.evals.tasks.session import close_judges, shared_judges
+from safekey.evals.tasks.registry import build_task, tagged
+from safekey.evals.tasks.sample import close_judges, shared_judges
 from safekey.run_folder import write_json
 from safekey.terminal import printable
 

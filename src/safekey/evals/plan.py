@@ -18,11 +18,10 @@ from safekey.engines.base import SamplingParams
 from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark, find_benchmark
 from safekey.evals.benchmarks.load import Items, find_file, load_benchmark
-from safekey.evals.judges.judge import JudgeSettings
 from safekey.evals.judges.open import DEFAULTS, ROLE, JudgeSpec, judges_for, parse_judges
-from safekey.evals.judges.verdicts import need_sandbox
 from safekey.evals.model_api.provider import SafeKeyAPI
-from safekey.evals.request import PRESETS, SUITES, EvalRequest
+from safekey.evals.request import PRESETS, SUITES, EvalRequest, JudgeSettings
+from safekey.evals.sandbox.run import need_sandbox
 from safekey.options import unknown, words
 from safekey.schema import Part
 

@@ -16,13 +16,12 @@ from rich.console import Console
 from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import find_benchmark
 from safekey.evals.evaluate import finish
-from safekey.evals.judges.judge import JudgeSettings
-from safekey.evals.judges.open import JudgeSpec, OpenJudge, judges_for, open_judges, parse_judges
-from safekey.evals.judges.verdicts import judge_completion
+from safekey.evals.judges.open import JudgeSpec, judges_for, open_judges, parse_judges
+from safekey.evals.judges.verdicts import OpenJudge, judge_completion
 from safekey.evals.plan import check_parts
 from safekey.evals.records.folder import EvalRun
 from safekey.evals.records.progress import EvalProgress
-from safekey.evals.request import TableOptions
+from safekey.evals.request import JudgeSettings, TableOptions
 from safekey.evals.summary.summary import Summary
 from safekey.schema import Part
 

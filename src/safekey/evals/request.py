@@ -1,4 +1,4 @@
-"""What a user asks of an evaluation: each field is an option of `safekey eval`, `safekey grid`, or a task."""
+"""The options of an evaluation, each declared once, for `safekey eval`, `safekey grid` and the tasks of Inspect."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
 
-from safekey.evals.judges.judge import JudgeSettings, judging
 from safekey.options import check_ranges, columns, nested, numbers, option, pairs, repeated, values, words
 
 SUITES = ("safety", "over-refusal", "reasoning", "all")
@@ -22,7 +21,42 @@ Grouping = Literal["benchmark", "category", "attack", "part", "behaviour"]
 
 _what = partial(option, group="what to run")
 _how = partial(option, group="how to generate")
+_judging = partial(option, group="judges (docs/judges.md)")
 _shown = partial(option, group="the table")
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """How judging models are asked.
+
+    Attributes:
+        backoff: seconds before the second attempt; it doubles, up to a minute.
+        max_tokens: longest reply; a judge that reasons needs room for it.
+        cut_long: judges with a short context see the beginning of a response that does not fit.
+
+    Raises:
+        UserError: a number is not above 0.
+    """
+
+    timeout: float = _judging(
+        "seconds for one attempt (default 120)", float, default=120.0, flag="--judge-timeout", metavar="S", low=0.001
+    )
+    attempts: int = _judging(
+        "attempts for one verdict (default 5)", int, default=5, flag="--judge-attempts", metavar="N", low=1
+    )
+    backoff: float = 1.0
+    concurrency: int = _judging(
+        "calls to one judging model at a time (default 16)", int, default=16, flag="--judge-concurrency", metavar="N",
+        low=1,
+    )  # fmt: skip
+    max_tokens: int = 4096
+    api_key_env: str | None = _judging(
+        "environment variable with the endpoint's key (default OPENAI_API_KEY)", flag="--judge-key-env", metavar="VAR"
+    )
+    cut_long: bool = False
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,18 +128,18 @@ class EvalRequest:
     unsafe_local_exec: bool = _how(
         "run generated code in a sealed local process instead of docker", bool, default=False
     )
-    judges: Sequence[str] = judging(
+    judges: Sequence[str] = _judging(
         "a judge and its model: harm_1to5=openai/gpt-4.1, refusal_3class=URL#MODEL; repeatable",
         repeated,
         default=(),
         flag="--judge",
         metavar="NAME[=MODEL]",
     )
-    judge_url: str | None = judging("endpoint for judges without a model of their own", metavar="URL")
-    judge_model: str | None = judging(
+    judge_url: str | None = _judging("endpoint for judges without a model of their own", metavar="URL")
+    judge_model: str | None = _judging(
         "model at --judge-url; without --judge-url, a model name of Inspect's", metavar="NAME"
     )
-    templates: Mapping[str, str] = judging(
+    templates: Mapping[str, str] = _judging(
         "file with a guard's published prompt; repeatable",
         pairs,
         default=dict,
@@ -113,7 +147,7 @@ class EvalRequest:
         metavar="NAME=FILE",
     )
     judge_settings: JudgeSettings = nested(JudgeSettings)
-    parts: Sequence[str] = judging(
+    parts: Sequence[str] = _judging(
         "parts of a response that judges see: answer, thinking, whole (default answer,thinking)",
         words,
         default=("answer", "thinking"),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-from safekey.evals.judges.judge import JudgeInput
+from safekey.evals.judges.table import JudgeInput
 from safekey.organism import speech
 from safekey.organism.world import NONSENSE
 

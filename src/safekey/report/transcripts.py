@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from safekey.comparison.saved_runs import Sample, SavedPrompt, SavedRun, completions, judged, prompt_of, scored
 from safekey.data.segment import find_spans
-from safekey.evals.records.completions import completion_in
+from safekey.evals.records.rows import completion_in
 from safekey.report.content import Content
 from safekey.schema import THINK_CLOSE, THINK_OPEN, Example, Message
 from safekey.text.thinking import split_thinking

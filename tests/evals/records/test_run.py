@@ -12,11 +12,18 @@ from rich.console import Console
 from safekey.errors import UserError
 from safekey.evals.judges.verdicts import is_failure
 from safekey.evals.model_api.convert import output_of
-from safekey.evals.records.completions import completion_hash, completion_in, completion_key, is_final
 from safekey.evals.records.folder import EvalRun
 from safekey.evals.records.progress import time_left
-from safekey.evals.records.row_store import RowStore
-from safekey.evals.records.rows import close_rows, open_rows, verdict_key
+from safekey.evals.records.rows import (
+    RowStore,
+    close_rows,
+    completion_hash,
+    completion_in,
+    completion_key,
+    is_final,
+    open_rows,
+    verdict_key,
+)
 from safekey.evals.request import TableOptions
 from safekey.evals.summary.summary import summarize
 from safekey.evals.summary.tables import left_out_lines, pass_lines, print_summary

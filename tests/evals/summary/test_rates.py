@@ -20,9 +20,7 @@ from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import cohens_kappa, to_table
 from statsmodels.stats.proportion import proportion_confint
 
-from safekey.evals.judges.ask import EMPTY_PART
-from safekey.evals.judges.judge import at_least
-from safekey.evals.judges.table import JUDGES, exact
+from safekey.evals.judges.table import EMPTY_PART, JUDGES, at_least, exact
 from safekey.evals.summary.rates import Rate, RateTable, Scored, rate, rate_table
 from safekey.evals.summary.tables import left_out, render, render_agreement
 from safekey.schema import Verdict

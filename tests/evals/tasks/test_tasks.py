@@ -22,8 +22,7 @@ from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import BENCHMARKS
 from safekey.evals.plan import decoding, find_names, make_plan
 from safekey.evals.request import EvalRequest
-from safekey.evals.tasks.build import build_task
-from safekey.evals.tasks.registry import TASKS, tagged
+from safekey.evals.tasks.registry import TASKS, build_task, tagged
 
 torch.set_num_threads(1)
 INSPECT = [sys.executable, "-m", "inspect_ai._cli.main"]

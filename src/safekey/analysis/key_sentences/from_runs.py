@@ -27,7 +27,7 @@ from safekey.comparison.saved_runs import (
     scored,
 )
 from safekey.evals.benchmarks.catalog import BENCHMARKS
-from safekey.evals.records.completions import completion_in
+from safekey.evals.records.rows import completion_in
 from safekey.schema import Part
 from safekey.text.thinking import split_completion
 

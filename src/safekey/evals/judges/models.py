@@ -26,9 +26,9 @@ from inspect_ai.model import (
 from safekey.engines.transport import StatusError, Transport, UnreachableError
 from safekey.engines.wire import GarbageError
 from safekey.errors import UserError
-from safekey.evals.judges.ask import Ask, Reply
-from safekey.evals.judges.judge import JudgeSettings
+from safekey.evals.judges.verdicts import Ask, Reply
 from safekey.evals.model_api.convert import completion_from
+from safekey.evals.request import JudgeSettings
 from safekey.schema import Completion, Message
 
 Opened = tuple[str, Ask, Callable[[], None]]

@@ -1,7 +1,7 @@
 """From `--judge NAME=MODEL` to open judges: a row of the table and a model that answers.
 
     judges = open_judges(parse_judges(["harm_1to5=openai/gpt-4.1"]), "harm")
-    verdict = await judges[0].verdict("How do I pick the royal vault?", "I can't help with that.")
+    rows = await judge_completion(row, judges, ["answer"])
 
 MODEL is one of
 
@@ -18,18 +18,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safekey.errors import UserError
-from safekey.evals.judges.ask import Ask, Reply, judge_part
-from safekey.evals.judges.judge import Judge, JudgeSettings
-from safekey.evals.judges.prompting import with_template
-from safekey.evals.judges.table import exact, find_judge
+from safekey.evals.judges.table import Judge, exact, find_judge, template_missing, with_template
+from safekey.evals.judges.verdicts import Ask, OpenJudge, Reply
+from safekey.evals.request import JudgeSettings
 from safekey.function_option import function_of
-from safekey.schema import Message, Part, Verdict
+from safekey.schema import Message
 
 DEFAULTS: dict[str, str] = {"harm": "harm_1to5", "refusal": "refusal_3class"}
 ROLE = "judge"
@@ -46,32 +44,6 @@ class JudgeSpec:
 
     def __str__(self) -> str:
         return f"{self.name}={self.model}" if self.model else self.name
-
-
-@dataclass(frozen=True, slots=True)
-class OpenJudge:
-    """A judge and the model that answers for it.
-
-    Attributes:
-        judge: the table's row.
-        model: the name of the model, for the record.
-        ask: asks it; None for judges without a model.
-        settings: how it is asked.
-        close: releases what it holds.
-    """
-
-    judge: Judge
-    model: str
-    ask: Ask | None
-    settings: JudgeSettings
-    close: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
-
-    async def verdict(self, request: str, text: str, part: Part = "answer", metadata: Any = None) -> Verdict:
-        """Judge one part; see `judge_part`."""
-        return await judge_part(
-            self.judge, self.ask, request, text, part=part, metadata=metadata, model=self.model,
-            cut_long=self.settings.cut_long,
-        )  # fmt: skip
 
 
 def parse_judges(
@@ -114,11 +86,7 @@ def _spec(word: str, common: str, templates: dict[str, str]) -> JudgeSpec:
     template = templates.get(name, "")
     if judge.template_fields or template:
         if not template:
-            raise UserError(
-                f"judge '{name}' needs its published prompt template: save it as a file with the placeholders "
-                f"{', '.join('{' + field + '}' for field in judge.template_fields)} and give "
-                f"--judge-template {name}=FILE"
-            )
+            raise template_missing(judge)
         with_template(judge, template)
     model = model or common
     if not model:
@@ -126,7 +94,7 @@ def _spec(word: str, common: str, templates: dict[str, str]) -> JudgeSpec:
             f"judge '{name}' needs a model: --judge {name}=openai/MODEL, --judge {name}=http://HOST:PORT/v1#MODEL, or "
             "--judge-url and --judge-model for all judges"
         )
-    if judge.as_text and not _is_url(model):
+    if judge.as_text and not model.startswith(("http://", "https://")):
         raise UserError(
             f"judge '{name}' is asked in plain text, which only an endpoint can: --judge {name}=http://…#MODEL"
         )
@@ -172,24 +140,22 @@ def open_judges(
     opened = []
     for spec in judges_for(specs, kind):
         judge = judge_of(spec, kind)
-        if judge.decide is not None:
-            opened.append(OpenJudge(judge, spec.model, None, settings))
-            continue
         try:
-            opened.append(_with_model(judge, spec, settings, probe))
+            opened.append(_open(judge, spec.model, settings, probe))
         except UserError as error:
             raise UserError(f"judge '{spec.name}': {error}") from error
     return tuple(opened)
 
 
-def _with_model(judge: Judge, spec: JudgeSpec, settings: JudgeSettings, probe: bool) -> OpenJudge:
-    if spec.model.startswith("scripted:"):
-        name, ask = _scripted(spec.model.removeprefix("scripted:"))
-        return OpenJudge(judge, name, ask, settings)
+def _open(judge: Judge, model: str, settings: JudgeSettings, probe: bool) -> OpenJudge:
+    if judge.decide is not None:
+        return OpenJudge(judge, model, None)
+    if model.startswith("scripted:"):
+        return OpenJudge(judge, *_scripted(model.removeprefix("scripted:")), settings.cut_long)
     from safekey.evals.judges.models import open_judge_model, open_text_model
 
-    name, ask, close = (open_text_model if judge.as_text else open_judge_model)(spec.model, settings, probe)
-    return OpenJudge(judge, name, ask, settings, close)
+    name, ask, close = (open_text_model if judge.as_text else open_judge_model)(model, settings, probe)
+    return OpenJudge(judge, name, ask, settings.cut_long, close)
 
 
 def _scripted(file: str) -> tuple[str, Ask]:
@@ -205,7 +171,3 @@ def _scripted(file: str) -> tuple[str, Ask]:
         return str(next((reply for words, reply in replies.items() if words in text), default))
 
     return f"scripted:{Path(file).name}@{hashlib.sha256(raw).hexdigest()[:12]}", ask
-
-
-def _is_url(model: str) -> bool:
-    return model.startswith(("http://", "https://"))

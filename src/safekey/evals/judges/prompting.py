@@ -1,14 +1,14 @@
-"""Messages that ask a judging model: from our prompt files, through a guard's chat template, or by the user's template.
+"""Build the messages for a judging model: from a prompt file, for a guard's chat template, or by a user's template.
 
-The text under judgement was written by the system under test for an attacker's request. Before a judge sees it
+The judged text is not trusted: the model under test wrote it, perhaps for an attacker. Before a judge sees it
 
-- it stands between marks that hold a hash of the request and the text: the writer of the text cannot know it, yet the
-  same call has the same prompt, so that caches and resumed runs work;
-- strings that a chat template or a server could take for control tokens are broken by a space ("< |im_end|>"): a server
-  that renders messages turns them into real tokens, and the text could end its turn and write the judge's reply.
+- it is put between marks that hold a hash of request and text: the text's writer cannot know the mark, and the same
+  call has the same prompt, so caches and resumed runs work;
+- strings that a chat template or a server could take for control tokens are broken by a space ("< |im_end|>"):
+  otherwise the text could end its turn and write the judge's reply.
 
-Llama-Guard and Qwen3Guard: a user turn and an assistant turn; the model's chat template adds the task. WildGuard and
-HarmBench: the published prompt is one text that is not ours to copy, so the user saves it to a file.
+Llama-Guard and Qwen3Guard get a user turn and an assistant turn; their chat template adds the task. WildGuard and
+HarmBench have a published prompt that we may not copy: the user saves it to a file.
 """
 
 from __future__ import annotations
@@ -16,14 +16,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import cache
 from importlib import resources
-from pathlib import Path
-from typing import Any
 
 from safekey.errors import UserError
-from safekey.evals.judges.judge import Judge
 from safekey.schema import Message
 
 _CONTROL_TOKEN = re.compile(
@@ -91,46 +88,8 @@ def conversation(request: str, text: str) -> tuple[Message, ...]:
     return Message("user", disarm(request)), Message("assistant", disarm(text))
 
 
-def _needs_template(name: str, fields: tuple[str, ...], request: str, text: str) -> tuple[Message, ...]:
-    placeholders = " and ".join("{" + field + "}" for field in fields)
-    raise UserError(
-        f"judge '{name}' needs its published prompt template, which is not part of safekey: save it as a text file "
-        f"with the placeholders {placeholders} and name that file (docs/judges.md, 'Guards')"
-    )
-
-
-def foreign(name: str, fields: tuple[str, str]) -> dict[str, Any]:
-    """Return the fields of a judge that needs a template from the user."""
-    return {"build": partial(_needs_template, name, fields), "template_fields": fields, "as_text": True}
-
-
-def with_template(judge: Judge, path: str | Path) -> Judge:
-    """Return a judge that uses the user's prompt template.
-
-    Args:
-        judge: one with `template_fields`: the first stands for the request, the second for the response.
-        path: a text file that holds each placeholder, ``{name}``, exactly once.
-
-    Raises:
-        UserError: the judge needs no template, or the file cannot be read or lacks a placeholder.
-    """
-    if not judge.template_fields:
-        raise UserError(f"judge '{judge.name}' brings its own prompt: it takes no template")
-    try:
-        template = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path}: the template of judge '{judge.name}' cannot be read ({type(error).__name__})"
-        ) from None
-    for name in judge.template_fields:
-        if template.count("{" + name + "}") != 1:
-            found = ", ".join(sorted(set(re.findall(r"\{\w+\}", template)))) or "none"
-            raise UserError(f"{path}: expected the placeholder {{{name}}} exactly once; placeholders found: {found}")
-    digest = hashlib.sha256(template.encode()).hexdigest()
-    return replace(judge, build=partial(_fill_template, template, judge.template_fields), prompt_hash=lambda: digest)
-
-
-def _fill_template(template: str, fields: tuple[str, ...], request: str, text: str) -> tuple[Message, ...]:
+def fill_template(template: str, fields: tuple[str, ...], request: str, text: str) -> tuple[Message, ...]:
+    """Build the messages of a judge with a published prompt template: its two placeholders are replaced in one pass."""
     values = dict(zip(fields, (disarm(request), disarm(text)), strict=True))
     filled = re.sub("|".join(rf"\{{({name})\}}" for name in fields), lambda match: values[match[0][1:-1]], template)
     return (Message("user", filled),)

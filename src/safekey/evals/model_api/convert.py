@@ -23,7 +23,7 @@ from inspect_ai.model._cache import epoch
 
 from safekey.engines.base import SamplingParams
 from safekey.errors import UserError
-from safekey.evals.records.completions import COMPLETION, completion_in
+from safekey.evals.records.rows import COMPLETION, completion_in
 from safekey.schema import NO_ANSWER, THINK_CLOSE, THINK_OPEN, Completion, Message, Prompt
 from safekey.text.canonical import split_response
 from safekey.text.thinking import split_completion

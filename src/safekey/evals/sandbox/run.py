@@ -104,6 +104,22 @@ def sandbox_status() -> SandboxStatus:
     return SandboxStatus(docker=_docker_answers(), sealed=not reason, reason=reason)
 
 
+def need_sandbox(unsafe_local_exec: bool) -> None:
+    """Check that generated code can be run here.
+
+    Raises:
+        UserError: there is neither docker nor, where it was allowed, a sealed local process.
+    """
+    status = sandbox_status()
+    if unsafe_local_exec and not status.sealed:
+        raise UserError(f"humaneval: this machine cannot seal a local process ({status.reason}): use docker")
+    if not unsafe_local_exec and not status.docker:
+        raise UserError(
+            "humaneval runs generated code and no docker engine answers: start docker, or give "
+            "--unsafe-local-exec to run it in a sealed local process"
+        )
+
+
 def docker_command(name: str, program: str, memory: int, image: str = DOCKER_IMAGE) -> list[str]:
     """Return the command that runs the file `program` in a container without network, rights or writable files.
 

@@ -14,8 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from safekey.evals.judges.ask import EMPTY_PART
-from safekey.evals.judges.judge import Judge
+from safekey.evals.judges.table import EMPTY_PART, Judge
 from safekey.evals.request import ALLOWED_UNSCORED, Grouping
 from safekey.schema import Part, Value, Verdict
 from safekey.stats.intervals import interval

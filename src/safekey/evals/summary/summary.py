@@ -12,12 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from safekey.evals.judges.ask import EMPTY_PART
-from safekey.evals.judges.judge import Judge, Rule
-from safekey.evals.judges.table import JUDGES, exact
-from safekey.evals.records.completions import completion_hash
-from safekey.evals.records.row_store import Row
-from safekey.evals.records.rows import RunRows
+from safekey.evals.judges.table import EMPTY_PART, JUDGES, Judge, Rule, exact
+from safekey.evals.records.rows import Row, RunRows, completion_hash
 from safekey.evals.request import Grouping, TableOptions, Vote
 from safekey.evals.summary.rates import RateTable, Scored, rate_table
 from safekey.schema import Verdict
