@@ -1,4 +1,4 @@
-"""The wheel, installed outside the checkout, trains, evaluates and writes a page: nothing is missing."""
+"""The wheel, installed outside the checkout, trains, evaluates and writes a page: all its data files are in it."""
 
 from __future__ import annotations
 

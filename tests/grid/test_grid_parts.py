@@ -15,8 +15,9 @@ from safekey.errors import UserError
 from safekey.grid.arms import ARMS, BASE, OBJECTIVES, choose
 from safekey.grid.folder import GridFolder, Job
 from safekey.grid.pool import room, threads_each
-from safekey.grid.prepare import GridRequest, deal_gpus, prepare
+from safekey.grid.prepare import deal_gpus, prepare
 from safekey.grid.progress import clock, share_done
+from safekey.grid.request import GridRequest
 from safekey.grid.results import common_ground
 from safekey.organism import write_world
 from safekey.training.command.recipe import build_settings, load_recipe

@@ -12,7 +12,7 @@ from safekey.cli.common import PLAIN, add_json, add_verb, console, whole
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from safekey.organism.demo import Story
+    from safekey.organism.demo import DemoResult
 
 _INTRO = """The model organism: an invented, harmless world, and a language model of 0.39 million parameters for it.
 The base model complies with every request. It is fine-tuned on 1,000 refusals and 1,000 helpful answers, in several
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         when interrupted.
     """
     from safekey.cli.grid import exit_code, print_results
-    from safekey.organism.demo import ARMS, play
+    from safekey.organism.demo import ARMS, run_demo
 
     arms = [name.strip() for name in args.arms.split(",") if name.strip()] if args.arms else list(ARMS)
     out = console(args.json)
@@ -67,24 +67,24 @@ def run(args: argparse.Namespace) -> int:
     count = len(trained) * args.seeds
     jobs = f"{count} trainings, {count + len(arms) - len(trained)} evaluations."
     out.print(_INTRO.format(arms=", ".join(trained), jobs=jobs), **PLAIN)
-    story = play(
+    result = run_demo(
         Path(args.output), out, arms=arms, seeds=args.seeds, jobs=args.jobs,
         from_scratch=args.from_scratch, overwrite=args.overwrite,
     )  # fmt: skip
-    code = exit_code(story.report)
-    if story.report.results is not None:
-        _print_phenomenon(story, out)
-        print_results(story.report.results, out)
+    code = exit_code(result.report)
+    if result.report.results is not None:
+        _print_phenomenon(result, out)
+        print_results(result.report.results, out)
         out.print(_SHOWN, **PLAIN)
-    if story.page is not None:
-        out.print(f"{story.seconds:.0f} seconds. The page, for a browser:\n{story.page.resolve()}", **PLAIN)
-    args.document = story.to_dict()
-    return code or int(not story.ok)
+    if result.page is not None:
+        out.print(f"{result.seconds:.0f} seconds. The page, for a browser:\n{result.page.resolve()}", **PLAIN)
+    args.document = result.to_dict()
+    return code or int(not result.ok)
 
 
-def _print_phenomenon(story: Story, out: Console) -> None:
-    if story.phenomenon is not None:
-        out.print(_PHENOMENON.format(**asdict(story.phenomenon)), **PLAIN)
-        if not story.phenomenon.shows:
+def _print_phenomenon(result: DemoResult, out: Console) -> None:
+    if result.phenomenon is not None:
+        out.print(_PHENOMENON.format(**asdict(result.phenomenon)), **PLAIN)
+        if not result.phenomenon.shows:
             out.print(_NOT_THERE, style="yellow", **PLAIN)
     out.print("2. The arms, compared with sft on the same prompts\n", **PLAIN)

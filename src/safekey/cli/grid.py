@@ -1,9 +1,21 @@
-"""`safekey grid RECIPE key=value …`: train every arm with every seed on the same rows, evaluate all, compare."""
+"""`safekey grid RECIPE key=value …`: train every arm with every seed on the same rows, evaluate all, compare.
+
+What the command line does not say, the recipe's `grid:` section may. Its keys are the options, with underscores;
+`safekey train` ignores it.
+
+    grid:
+      arms: [base, sft, safekey, qsm]
+      seeds: 3
+      suite: all
+      data_dir: organism
+      judge: [exact=safekey.organism.judge:decide]
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +31,12 @@ from safekey.terminal import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from safekey.grid.prepare import GridRequest
+    from safekey.grid.request import GridRequest
     from safekey.grid.results import Results
     from safekey.grid.run import GridReport
 
+_NOT_HERE = ("recipe", "overrides", "run", "json", "dry_run", "output", "arm")  # no keys of the section
+_MOST_ANCESTORS = 20
 _ARMS = "base,sft,dpsh,qmm,safekey"
 _EXAMPLES = """examples:
   safekey grid organism                                                   the recipe's own arms, seeds and benchmarks
@@ -95,12 +109,10 @@ def run_grid(args: argparse.Namespace) -> int:
 
 
 def _request(parser: argparse.ArgumentParser, defaults: dict[str, Any], args: argparse.Namespace) -> GridRequest:
-    from safekey.grid.recipe_section import fill_in
-
-    fill_in(args, parser, defaults)
+    _fill_in(args, parser, defaults)
     function_of("--names-harm", args.names_harm)  # a name that cannot be imported is found now, not after the trainings
     from safekey.grid.arms import choose
-    from safekey.grid.prepare import GridRequest
+    from safekey.grid.request import GridRequest
 
     names = [word.strip() for word in args.arms.split(",") if word.strip()]
     return GridRequest(
@@ -118,6 +130,69 @@ def _request(parser: argparse.ArgumentParser, defaults: dict[str, Any], args: ar
         launch=args.launch,
         processes=args.num_processes,
     )
+
+
+def _fill_in(args: argparse.Namespace, parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) -> None:
+    """Set the options that the command line does not give, to what the recipe's `grid:` section says or to defaults.
+
+    Raises:
+        UserError: the section has an unknown key, or a value of another form than the option takes.
+    """
+    from safekey.training.command.yaml_values import unknown
+
+    section, where = _read_section(args.recipe)
+    options = {action.dest: action for action in parser._actions if action.dest not in (*_NOT_HERE, "help")}
+    for key, value in section.items():
+        name = str(key).replace("-", "_")
+        if name not in options:
+            raise unknown(str(key), options, f"{where}: section 'grid'")
+        fitting = _fitting(options[name], value, f"{where}: key 'grid.{key}'")
+        if getattr(args, name) is None:
+            setattr(args, name, fitting)
+    for name, default in defaults.items():
+        if getattr(args, name) is None:
+            setattr(args, name, default)
+
+
+def _read_section(name_or_path: str) -> tuple[dict[str, Any], str]:
+    """Return the `grid:` table of a recipe, or of the nearest recipe that it extends, and the file that holds it.
+
+    Raises:
+        UserError: no such recipe, or the section is no table.
+    """
+    from safekey.training.command.recipe import find_recipe
+    from safekey.training.command.yaml_values import read_yaml
+
+    path = find_recipe(name_or_path, Path.cwd())
+    for _ in range(_MOST_ANCESTORS):
+        own = read_yaml(path)
+        if "grid" in own:
+            if not isinstance(own["grid"], dict):
+                raise UserError(f"{path}: key 'grid': expected a table, found {own['grid']!r:.60}")
+            return own["grid"], str(path)
+        if not own.get("extends"):
+            break
+        path = find_recipe(str(own["extends"]), path.parent)
+    return {}, str(path)
+
+
+def _fitting(action: argparse.Action, value: Any, where: str) -> Any:
+    """Return a value as argparse would have read it from the command line."""
+    several = isinstance(action, argparse._AppendAction)
+    if several:
+        return [str(one) for one in value] if isinstance(value, list) else [str(value)]
+    if isinstance(action, argparse._StoreTrueAction):
+        if not isinstance(value, bool):
+            raise UserError(f"{where}: expected true or false, found {value!r:.60}")
+        return value
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    try:
+        found = action.type(text) if callable(action.type) else text
+    except (ValueError, argparse.ArgumentTypeError):
+        raise UserError(f"{where}: {value!r:.60} is no value for this option") from None
+    if action.choices is not None and found not in action.choices:
+        raise UserError(f"{where}: expected one of {', '.join(map(str, action.choices))}, found {value!r:.60}")
+    return found
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

@@ -7,13 +7,14 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from safekey.grid.job import INTERRUPTED, USER_ERROR, Task, work
+from safekey.grid.job import INTERRUPTED, USER_ERROR, work
+from safekey.grid.request import Task
 
 # Imported once, in the process that all jobs are forked from: on a CPU that saves each of them ten seconds.
 _PRELOAD = (
@@ -142,8 +143,6 @@ def _context(*, forked: bool) -> Any:
 
 
 def _start(context: Any, task: Task, gpus: tuple[str, ...]) -> _Running:
-    from dataclasses import replace
-
     ours, theirs = context.Pipe(duplex=True)
     process = context.Process(target=work, args=(replace(task, gpus=gpus), theirs), name=str(task.job))
     process.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,52 +12,16 @@ from safekey.engines import check_options
 from safekey.engines.weights import find, fingerprint
 from safekey.errors import UserError
 from safekey.evals.plan import make_plan
-from safekey.evals.request import EvalRequest
-from safekey.grid.arms import BASE, MARGIN, OBJECTIVES, REFERENCE, Arm
+from safekey.grid.arms import BASE, OBJECTIVES
 from safekey.grid.folder import GridFolder
-from safekey.grid.job import Task
 from safekey.grid.pool import room, threads_each
+from safekey.grid.request import GridRequest, Task
 from safekey.run_folder import start, without_secrets
 
 if TYPE_CHECKING:
-    from safekey.training.command.launch import Launch
     from safekey.training.command.recipe import Recipe
 
 _OWN = ("output_dir", "seed", "run_name")  # of each job, and no part of what arms share
-
-
-@dataclass(frozen=True, kw_only=True)
-class GridRequest:
-    """A grid as the user asks for it.
-
-    Attributes:
-        recipe: what every arm trains, by name or path.
-        overrides: `key=value`s for every arm.
-        arms: by name, in the order of the tables.
-        seeds: of the trainings.
-        evaluation: how each model is evaluated; its model and output are set for each job.
-        output: the grid's folder.
-        reference: the arm that the others are compared with.
-        margin: how much worse ORR and reasoning may be, 0–1.
-        judges: whose verdicts are compared, where several judged.
-        names_harm: MODULE:FUNCTION that says whether U names the request; None: shared words.
-        jobs: how many at a time; None: as many as there is room for.
-        launch, processes: how each training runs.
-    """
-
-    recipe: str
-    overrides: Sequence[str] = ()
-    arms: Mapping[str, Arm]
-    seeds: Sequence[int]
-    evaluation: EvalRequest
-    output: str
-    reference: str = REFERENCE
-    margin: float = MARGIN
-    judges: Sequence[str] = ()
-    names_harm: str | None = None
-    jobs: int | None = None
-    launch: Launch = "none"
-    processes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -103,17 +67,7 @@ def prepare(request: GridRequest) -> Prepared:
     resolved = _resolved(request, recipe, base, at_once)
     folder.check(resolved)
     tasks = tuple(
-        Task(
-            job=job,
-            recipe=request.recipe,
-            overrides=(*request.overrides, *request.arms[job.arm].overrides),
-            base=base,
-            evaluation=request.evaluation,
-            launch=request.launch,
-            processes=request.processes,
-            threads=resolved["threads"],
-        )
-        for job in folder.jobs(list(request.arms), request.seeds)
+        Task(job, request, base, threads=resolved["threads"]) for job in folder.jobs(list(request.arms), request.seeds)
     )
     at_once = max(1, min(at_once, sum(not task.job.done for task in tasks)))
     return Prepared(tasks, folder, resolved, at_once, deal_gpus(visible, at_once, request.processes or 1))

@@ -14,10 +14,11 @@ from typing import Any
 from rich.console import Console
 
 from safekey.grid.folder import GridFolder, Job
-from safekey.grid.job import USER_ERROR, Task
+from safekey.grid.job import USER_ERROR
 from safekey.grid.pool import Ended, run_jobs
-from safekey.grid.prepare import GridRequest, Prepared, prepare
+from safekey.grid.prepare import Prepared, prepare
 from safekey.grid.progress import Display
+from safekey.grid.request import GridRequest, Task
 from safekey.grid.results import Results, results, write_results
 
 PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safekey.engines import Engine, SamplingParams, open_engine
+from safekey.engines import SamplingParams, open_engine
 from safekey.evals.answers.exact import score_item
 from safekey.evals.benchmarks.items import Item
 from safekey.evals.benchmarks.load import load_benchmark
@@ -41,17 +41,17 @@ def measure(model: str | Path, paths: Paths, *, prefills: Sequence[int] = PREFIL
         for name, file in paths.benchmarks.items()
         for item in load_benchmark(name, file=file, prefill_tokens=tuple(prefills))
     ]
+    return count(items, generate(model, [item.prompt for item in items]))
+
+
+def generate(model: str | Path, prompts: Sequence[Prompt]) -> list[Completion]:
+    """Return one greedy completion for each prompt."""
     engine = open_engine(str(model), "local", device="cpu", batch_size=ROWS)
     try:
-        return count(items, generate(engine, items))
+        found = dict(engine.generate(prompts, _PARAMS))
     finally:
         engine.close()
-
-
-def generate(engine: Engine, items: Sequence[Item]) -> list[Completion]:
-    """Return one greedy completion for each item."""
-    found = dict(engine.generate([item.prompt for item in items], _PARAMS))
-    return [found[place] for place in range(len(items))]
+    return [found[place] for place in range(len(prompts))]
 
 
 def count(items: Sequence[Item], completions: Sequence[Completion]) -> Counts:
@@ -102,12 +102,8 @@ def summary(counts: Counts) -> dict[str, float]:
 def law_known(model: str | Path, world: World) -> float:
     """Return the share of questions about the law that a model answers word for word."""
     known = facts(world)
-    engine = open_engine(str(model), "local", device="cpu", batch_size=ROWS)
-    try:
-        found = dict(engine.generate([Prompt((Message("user", fact.question),)) for fact in known], _PARAMS))
-    finally:
-        engine.close()
-    right = [split_completion(found[place]).answer.strip() == fact.reply.answer for place, fact in enumerate(known)]
+    found = generate(model, [Prompt((Message("user", fact.question),)) for fact in known])
+    right = [split_completion(one).answer.strip() == fact.reply.answer for one, fact in zip(found, known, strict=True)]
     return round(sum(right) / len(right), 4)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from safekey.analysis.key_sentences.find import Diagnostics
     from safekey.analysis.key_sentences.records import KeySentence
-    from safekey.grid.prepare import GridRequest
+    from safekey.grid.request import GridRequest
     from safekey.grid.results import Results
     from safekey.grid.run import GridReport
     from safekey.organism.data import Paths
@@ -59,7 +59,7 @@ class Phenomenon:
 
 
 @dataclass(frozen=True)
-class Story:
+class DemoResult:
     """What happened.
 
     Attributes:
@@ -88,17 +88,9 @@ class Story:
             **about,
             "page": str(self.page) if self.page else None,
             "failed": {name: one.said for name, one in self.report.failed.items()},
-            "phenomenon": {**vars_of(seen), "shows": seen.shows} if seen else None,
+            "phenomenon": {**{k: round(v, 4) for k, v in asdict(seen).items()}, "shows": seen.shows} if seen else None,
             "arms": arms_of(found) if found else {},
         }
-
-
-_NUMBERS = ("plain", "wrapped", "understood", "aware", "prompts", "seeds")
-
-
-def vars_of(seen: Phenomenon) -> dict[str, float]:
-    """Return the numbers by name."""
-    return {name: round(getattr(seen, name), 4) for name in _NUMBERS}
 
 
 def arms_of(found: Results) -> dict[str, Any]:
@@ -115,10 +107,10 @@ def arms_of(found: Results) -> dict[str, Any]:
     return arms
 
 
-def play(
+def run_demo(
     folder: Path, console: Console, *, arms: Sequence[str] = ARMS, seeds: int = SEEDS, jobs: int | None = None,
     from_scratch: bool = False, overwrite: bool = False,
-) -> Story:  # fmt: skip
+) -> DemoResult:  # fmt: skip
     """Tell the story; the same call again goes on where an earlier one stopped.
 
     Args:
@@ -147,17 +139,17 @@ def play(
 
     report = run_grid(request(world, folder / GRID, arms=arms, seeds=seeds, jobs=jobs), console)
     if report.interrupted or not report.folder.evaluations():
-        return Story(report, seconds=time.monotonic() - began)
+        return DemoResult(report, seconds=time.monotonic() - began)
     title = "The organism: what fine-tuning did to a model of 0.39 million parameters"
     page, diagnostics = write_page(report.folder, title=title)
-    return Story(report, page.html, phenomenon(diagnostics), time.monotonic() - began)
+    return DemoResult(report, page.html, phenomenon(diagnostics), time.monotonic() - began)
 
 
 def request(world: Paths, output: Path, *, arms: Sequence[str], seeds: int, jobs: int | None) -> GridRequest:
     """Return the grid of a demo; a test compares it with what `safekey grid organism` runs."""
     from safekey.evals.request import EvalRequest
     from safekey.grid.arms import choose
-    from safekey.grid.prepare import GridRequest
+    from safekey.grid.request import GridRequest
     from safekey.organism.abilities import PREFILLS, ROWS
 
     return GridRequest(

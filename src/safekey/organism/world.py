@@ -20,6 +20,7 @@ Kind = Literal["forbidden", "same-verb", "same-thing", "ordinary"]
 """What a deed is: forbidden, or allowed and sharing the verb, the thing, or neither with forbidden ones."""
 
 TEST_SHARE = 0.3
+"""Share of the pairs of each domain and kind that is kept for evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,35 +149,20 @@ _DOMAINS = (
     ),
 )
 _FIRST = (
-    "zor",
-    "kel",
-    "mur",
-    "dra",
-    "vin",
-    "pol",
-    "tas",
-    "gri",
-    "lom",
-    "fen",
-    "bra",
-    "sku",
-    "nef",
-    "hul",
-    "wiz",
-    "yar",
+    *("zor", "kel", "mur", "dra", "vin", "pol", "tas", "gri"),
+    *("lom", "fen", "bra", "sku", "nef", "hul", "wiz", "yar"),
 )
-_SECOND = ("bin", "tra", "dok", "mel", "vash", "nor", "pik", "lun", "gat", "zem", "rup", "fli")
+_SECOND = ["bin", "tra", "dok", "mel", "vash", "nor", "pik", "lun", "gat", "zem", "rup", "fli"]
 NONSENSE = frozenset(first + second for first, second in product(_FIRST, _SECOND))
 """Every word that names a tool, or capitalised a place, in some world."""
 
 
-def make_world(number: int = 0, test_share: float = TEST_SHARE) -> World:
+def make_world(number: int = 0) -> World:
     """Make a world.
 
     Args:
         number: which one. 0 keeps the words in their natural roles; another number shuffles, within each domain, which
             verbs are dangerous and which things guarded, besides tools, places and the split.
-        test_share: share of the pairs of each domain and kind that is kept for evaluation.
     """
     draw = random.Random(f"safekey organism {number}")  # noqa: S311 - not a secret
     domains = _DOMAINS if number == 0 else tuple(_shuffled(domain, draw) for domain in _DOMAINS)
@@ -189,7 +175,7 @@ def make_world(number: int = 0, test_share: float = TEST_SHARE) -> World:
     for domain in domains:
         for kind, some_verbs, nouns in _kinds(domain):
             pairs = list(product(some_verbs, (f"{domain.adjective} {noun}" for noun in nouns)))
-            test = set(draw.sample(pairs, round(test_share * len(pairs))))
+            test = set(draw.sample(pairs, round(TEST_SHARE * len(pairs))))
             deeds += [
                 Deed(verb, thing, tools[verb], places[thing], kind, (verb, thing) in test, domain.adjective)
                 for verb, thing in pairs

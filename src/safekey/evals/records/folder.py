@@ -40,11 +40,7 @@ class EvalRun:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What run.json says; empty before the run began.
-
-        Raises:
-            UserError: a newer safekey wrote it.
-        """
+        """What run.json says; empty before the run began. See `run_folder.read_record`."""
         return run_folder.read_record(self.path)
 
     @property
