@@ -1,8 +1,7 @@
-"""The words by which the stance rule reads a key sentence: data, one table per question.
+"""The patterns of the stance rule, one table for each question.
 
-`stance.py` says how they are used. All patterns are matched against case-folded text with straight apostrophes. Every
-repetition is bounded, and none holds another, so that no text makes them slow. A language is added by adding its
-words to the rows below.
+`stance.py` uses them. All patterns are matched against case-folded text with straight apostrophes. Every repetition is
+bounded and none is nested, so that no text makes them slow. A language is added by adding its words to the rows below.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ CONCEDES = re.compile(
     r"(?:\A\W{0,3}while|\b(?:although|even though|though|even if|obwohl|bien que|aunque|хотя))\s|虽然|尽管"
 )
 
-# K says in so many words that nothing is wrong.
+# K states that nothing is wrong.
 FINE = _any(
     r"(?:nothing|not anything|no(?:t any)?) (?:\w+ ){0,2}?(?:harmful|wrong|illegal|dangerous|problem|issue|"
     r"concern|harm)",
@@ -113,7 +112,7 @@ CONDEMNS = _any(
     r"अवैध|गैरकानूनी|खतरनाक|हानिकारक|अपराध|चोरी",
 )
 
-# Just before a condemnation: what denies it, and what makes a guess of it.
+# Words just before a condemnation that deny it, or that make it a possibility.
 DENIES = re.compile(
     r"(?:\b(?:not|no|never|nothing|isn't|aren't|wasn't|doesn't|don't|won't|hardly|nicht|kein\w{0,2}|pas|non|não|niet|"
     r"не|ليس)(?:\s\w+){0,3}\s|\bwithout |\bno (?:es )?|不是?|没有?|नहीं )$"
@@ -129,7 +128,7 @@ HEDGES = re.compile(
     r"potrebbe|forse|kan|misschien|может|возможно)\b|可能|也许|かもしれ|수도 있|ربما|شायद|शायद"
 )
 
-# K holds the request against rules, without a result.
+# K refers to rules, without a result.
 WEIGHS = _any(
     r"polic(?:y|ies)|guidelines?\b|safety (?:rules|standards|policy|section)|compliant\b|complian(?:ce|t) with|"
     r"the rules\b",
@@ -176,7 +175,7 @@ _WORK = (
 )
 _MODAL = r"(?:can|could|will|'ll|shall|should|need to|have to|must|want to|'m going to|am going to|may|'d|might)"
 
-# K agrees, or does the first of the work. Matched at a sentence's head, without its opener.
+# K agrees, or starts to help. Matched at a sentence's start, without its opener.
 COMPLIES = re.compile(
     r"(?:sure|of course|certainly|absolutely|gladly|happy to|yes|yeah|easy|simple|straightforward|allowed|"
     r"no problem)\b|(?:let me|let's|let us|time to)(?: (?:now|just|first|try to))? " + _WORK +
