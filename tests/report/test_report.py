@@ -45,7 +45,9 @@ def test_prefilling_is_no_part_of_the_headline(arms: dict[str, list[Path]]) -> N
     found = read_content(arms, "sft")
     rate = found.rates["sft", "asr"]
     assert rate.value == pytest.approx((30 + 31 + 32) / (3 * 80))  # plain and story, not the 40 prefilled ones
-    assert found.prefill_rates["sft", "asr"].value == pytest.approx((35 + 36 + 37) / (3 * 40))
+    assert found.slice_rates["sft", Slice("asr", "prefill", "prefill-12")].value == pytest.approx(
+        (35 + 36 + 37) / (3 * 40)
+    )
     assert found.headline is not None
     asr = next(row for row in found.headline.comparisons if (row.arm, row.metric) == ("safekey", "asr"))
     assert asr.difference is not None

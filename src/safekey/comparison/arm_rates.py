@@ -1,7 +1,7 @@
 """One arm's rate over training seeds and behaviours, with its interval.
 
     rates = arm_rates(outcomes, lambda row: row.metric)
-    rates["sft", "asr"]  -> ArmRate(value=0.41, low=0.36, high=0.46, positive=…, scored=…, seeds=3, behaviours=72)
+    rates["sft", "asr"]  -> ArmRate(value=0.41, low=0.36, high=0.46, unscored=0, seeds=3, behaviours=72)
 
 Two arms whose intervals overlap may still differ: they answer the same prompts, and only `compare` uses that.
 """
@@ -32,8 +32,7 @@ class ArmRate:
         value: mean outcome over seeds and prompts, 0–1.
         low: the interval's lower end.
         high: its upper end.
-        scored: outcomes (prompt × seed) with a value.
-        unscored: outcomes without one; they are in no rate.
+        unscored: outcomes (prompt × seed) without a value; they are in no rate.
         seeds: training runs.
         behaviours: clusters of prompts.
         bounds: the rate if none, or all, of the unscored were positive.
@@ -43,7 +42,6 @@ class ArmRate:
     value: float
     low: float
     high: float
-    scored: int
     unscored: int
     seeds: int
     behaviours: int
@@ -109,4 +107,4 @@ def rate(table: Table, clusters: NDArray[np.intp]) -> ArmRate:
         low, high = max(min(low, value - half), 0.0), min(max(high, value + half), 1.0)
     everything = np.nan_to_num(table, nan=0.0).mean(), np.nan_to_num(table, nan=1.0).mean()
     bounds = float(everything[0]), float(everything[1])
-    return ArmRate(value, low, high, int(here.sum()), missing, seeds, behaviours, bounds, per_seed)
+    return ArmRate(value, low, high, missing, seeds, behaviours, bounds, per_seed)

@@ -191,8 +191,8 @@ def _ranked(found: Sequence[Discordance], sign: float) -> tuple[Discordance, ...
         (row for row in found if gap(row) > TIE), key=lambda row: (-gap(row), -row.runs, row.benchmark, row.item)
     )
     seen: Counter[str] = Counter()
-    ranked: list[tuple[float, int, int, int, Discordance]] = []
+    ranked: list[tuple[float, int, int, Discordance]] = []
     for row in rows:
-        ranked.append((-round(gap(row), 9), -row.runs, seen[row.cluster], len(ranked), row))
+        ranked.append((-round(gap(row), 9), -row.runs, seen[row.cluster], row))
         seen[row.cluster] += 1
     return tuple(entry[-1] for entry in sorted(ranked, key=lambda entry: entry[:-1]))

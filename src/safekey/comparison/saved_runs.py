@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -141,8 +141,7 @@ def read_run(folder: str | Path, part: Part = "answer") -> SavedRun:
         saved.asked[row.prompt] = row.asked
         saved.sampling.setdefault(row.prompt.benchmark, row.sampling)
     current = {sample.digest for samples in saved.samples.values() for sample in samples}
-    for verdict in lines(run.path / VERDICTS, _verdict):
-        _keep(saved, verdict, part, current)
+    list(lines(run.path / VERDICTS, lambda row: _keep(saved, row, part, current)))
     return saved
 
 
@@ -154,16 +153,6 @@ def read_mapping(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-class _Verdict(NamedTuple):
-    completion: str
-    benchmark: str
-    kind: str
-    part: str
-    judge: JudgeId
-    value: Value | None
-    unscored: str
 
 
 class _Completion(NamedTuple):
@@ -212,22 +201,19 @@ def _hash(said: Any) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def _verdict(row: Mapping[str, Any]) -> _Verdict:
+def _keep(saved: SavedRun, row: Mapping[str, Any], part: Part, current: Container[str]) -> None:
+    """Add a row of `verdicts.jsonl` to the run, if it is about a current completion and the part in question."""
+    digest, kind = row["completion"], row["kind"]
     judge = JudgeId(str(row["judge"]), str(row["model"]), str(row["prompt_hash"]))
-    return _Verdict(
-        row["completion"], row["benchmark"], row["kind"], row["part"], judge, row["value"], str(row["unscored"])
-    )
-
-
-def _keep(saved: SavedRun, row: _Verdict, part: Part, current: set[str]) -> None:
-    if row.completion not in current or row.kind not in METRIC:
+    verdict = row["value"], str(row["unscored"])
+    if digest not in current or kind not in METRIC:
         return
-    if row.kind != "accuracy":
-        saved.parts.add(row.part)
-    if row.kind == "accuracy" or row.part == part:
-        saved.kinds[row.benchmark] = row.kind
-        saved.judges.setdefault(row.kind, {})[row.judge] = None
-        saved.verdicts.setdefault((row.completion, row.kind), {})[row.judge] = (row.value, row.unscored)
+    if kind != "accuracy":
+        saved.parts.add(row["part"])
+    if kind == "accuracy" or row["part"] == part:
+        saved.kinds[row["benchmark"]] = kind
+        saved.judges.setdefault(kind, {})[judge] = None
+        saved.verdicts.setdefault((digest, kind), {})[judge] = verdict
 
 
 def lines(path: Path, read: Callable[[Mapping[str, Any]], T]) -> Iterator[T]:

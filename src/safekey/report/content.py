@@ -67,7 +67,6 @@ class Content:
         prefill: the comparison on the prefilling attacks alone.
         exploratory: arm and slice → comparison with the reference, p corrected for these comparisons alone.
         rates: arm and metric → rate without prefilling attacks.
-        prefill_rates: arm and "asr" → rate under prefilling attacks.
         slice_rates: arm and slice → rate.
         slices: all slices, in the benchmarks' order; plain prompts first.
         ends: arm and slice → how outputs ended.
@@ -83,7 +82,6 @@ class Content:
     prefill: ComparisonResult | None
     exploratory: Mapping[tuple[str, Slice], Comparison]
     rates: Mapping[tuple[str, Metric], ArmRate]
-    prefill_rates: Mapping[tuple[str, Metric], ArmRate]
     slice_rates: Mapping[tuple[str, Slice], ArmRate]
     slices: tuple[Slice, ...]
     ends: Mapping[tuple[str, Slice], Ends]
@@ -134,7 +132,6 @@ def read_content(
         prefill=_compared(forced, reference, margin),
         exploratory=_exploratory(found, reference, margin, slices),
         rates=arm_rates(main, lambda row: row.metric),
-        prefill_rates=arm_rates(forced, lambda row: row.metric),
         slice_rates=arm_rates(found.outcomes, lambda row: slice_of(row, found)),
         slices=slices,
         ends=_ends(found),

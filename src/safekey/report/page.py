@@ -18,7 +18,7 @@ import jinja2
 from markupsafe import Markup
 
 from safekey.comparison.types import METRICS
-from safekey.report import palette
+from safekey.report import palette, wording
 from safekey.report.content import Content
 from safekey.report.key_sentences import KeySentenceSection
 from safekey.report.notes import notices
@@ -27,7 +27,6 @@ from safekey.report.plots import Plot
 from safekey.report.settings import config_texts, run_table, settings_table, versions_table
 from safekey.report.svg import Styles, inline
 from safekey.report.tables import Table, difference_table, ends_by_slice, ends_tables, main_table, slice_table
-from safekey.report.wording import METHOD, NUMBERS, OBJECTIVES, PARTS, SIGNS, arm_in_words, headline, verdict_title
 from safekey.terminal import printable
 
 _GLYPHS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "*": "★"}
@@ -60,32 +59,21 @@ def page(
         js=js,
         data=embedded.data if embedded else "",
         embedded=embedded_in_words(embedded) if embedded else "",
-        headline=headline(content.headline),
         sections=_sections(trained, keys is not None),
         content=content,
-        titles={arm: verdict_title(content.headline, arm) for arm in content.headline.verdicts}
-        if content.headline
-        else {},
-        signs=SIGNS,
+        wording=wording,
         notices=notices(content),
         scopes=_scopes(content),
         tables=_tables(content, settings),
         figures=figures,
-        method=METHOD,
-        parts=PARTS,
-        objectives=OBJECTIVES,
-        numbers=NUMBERS,
-        arms=[(arm, arm_in_words(content.records[arm])) for arm in content.arms],
         marks=[_GLYPHS[palette.marker(place)] for place in range(len(content.arms))],
-        judges=[("Accuracy" if metric == "accuracy" else metric.upper(), judge)
-                for metric, judge in content.found.judges.items()],
         trained=trained,
         diagnostics=keys,
         configs=config_texts(content, settings),
         notes=notes,
         generated=generated,
         bar=_bar,
-    )  # fmt: skip
+    )
 
 
 def embedded_in_words(data: EmbeddedData) -> str:

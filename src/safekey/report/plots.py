@@ -135,13 +135,12 @@ def _plane(content: Content) -> Plot | None:
             continue
         asr, orr = content.rates[arm, "asr"], content.rates[arm, "orr"]
         color = palette.arm(place).light
-        x, y = 100 * asr.value, 100 * orr.value
+        (x, left, right), (y, down, up) = _bar(asr), _bar(orr)
         if len(asr.per_seed) == len(orr.per_seed) > 1:
             dots = [100 * rate for rate in asr.per_seed], [100 * rate for rate in orr.per_seed]
             ax.plot(*dots, linestyle="", marker=palette.marker(place), markersize=3.5, color=color, alpha=0.45)
-        ax.errorbar(x, y, xerr=[[max(x - 100 * asr.low, 0)], [max(100 * asr.high - x, 0)]],
-                    yerr=[[max(y - 100 * orr.low, 0)], [max(100 * orr.high - y, 0)]], fmt=palette.marker(place),
-                    color=color, markersize=9, elinewidth=1.6, capsize=3, label=_name(arm))  # fmt: skip
+        ax.errorbar(x, y, xerr=[[left], [right]], yerr=[[down], [up]], fmt=palette.marker(place), color=color,
+                    markersize=9, elinewidth=1.6, capsize=3, label=_name(arm))  # fmt: skip
         top = [max(top[0], 100 * asr.high), max(top[1], 100 * orr.high)]
         said.append(f"{printable(arm)}: ASR {_percent(asr)}, ORR {_percent(orr)}")
     ax.set_xlim(-2, min(max(top[0] * 1.08, 10), 104))
@@ -169,9 +168,7 @@ def _by_attack(content: Content, metric: str, prefill: bool = False) -> Plot | N
         known = [(row + (place - (len(arms) - 1) / 2) * step, rate) for row, rate in rows if rate is not None]
         if not known:
             continue
-        x = [100 * rate.value for _, rate in known]
-        low = [max(100 * (rate.value - rate.low), 0) for _, rate in known]
-        high = [max(100 * (rate.high - rate.value), 0) for _, rate in known]
+        x, low, high = zip(*(_bar(rate) for _, rate in known), strict=True)
         ax.errorbar(x, [y for y, _ in known], xerr=[low, high], fmt=palette.marker(place), linestyle="", markersize=5,
                     elinewidth=1.3, color=palette.arm(place).light, label=_name(arm))  # fmt: skip
     for row in range(len(slices) - 1):
@@ -188,6 +185,11 @@ def _by_attack(content: Content, metric: str, prefill: bool = False) -> Plot | N
     title = f"{words.capitalize()} {'under prefilling' if prefill else 'by benchmark and attack'}"
     description = f"{title}. The tables hold every number. {_said(content, slices)}"
     return _plot(figure, f"{metric}-{'prefill' if prefill else 'by-attack'}", title, description)
+
+
+def _bar(rate: ArmRate) -> tuple[float, float, float]:
+    """Return a rate in percent and the lengths of its error bar below and above."""
+    return 100 * rate.value, max(100 * (rate.value - rate.low), 0), max(100 * (rate.high - rate.value), 0)
 
 
 def _legend(ax: Axes, content: Content) -> None:

@@ -96,13 +96,5 @@ def _word(value: Any) -> str:
 
 
 def _yaml(value: Mapping[str, Any]) -> str:
-    text = yaml.safe_dump(without_secrets(_simple(value)), sort_keys=False, allow_unicode=True, width=120)
+    text = yaml.safe_dump(without_secrets(value), sort_keys=False, allow_unicode=True, width=120)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}\n… cut here"
-
-
-def _simple(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _simple(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_simple(item) for item in value]
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

@@ -47,12 +47,12 @@ def inline(plot: Plot, styles: Styles) -> str:
     root.set("role", "img")
     root.set("aria-labelledby", f"{plot.name}-title {plot.name}-desc")
     root.set("class", "plot")
-    title, description = ET.Element(f"{_SVG}title"), ET.Element(f"{_SVG}desc")
+    title, description = ET.Element("title"), ET.Element("desc")
     title.text, title.attrib["id"] = plot.title, f"{plot.name}-title"
     description.text, description.attrib["id"] = plot.description, f"{plot.name}-desc"
     root.insert(0, title)
     root.insert(1, description)
-    return _serialized(root)
+    return ET.tostring(root, encoding="unicode")
 
 
 def _restyle(element: ET.Element, name: str, styles: Styles) -> None:
@@ -70,12 +70,6 @@ def _restyle(element: ET.Element, name: str, styles: Styles) -> None:
             element.set("href", f"#{name}-{value.removeprefix('#')}")
         elif "url(#" in value:
             element.set(key, value.replace("url(#", f"url(#{name}-"))
-
-
-def _serialized(root: ET.Element) -> str:
-    for element in root.iter():
-        element.tag = element.tag.removeprefix(_SVG)
-    return ET.tostring(root, encoding="unicode").replace(' xmlns="http://www.w3.org/2000/svg"', "")
 
 
 def _themed(style: str) -> str:

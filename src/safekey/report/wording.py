@@ -9,12 +9,13 @@ from safekey.comparison.conclusion import size
 from safekey.comparison.types import ComparisonResult, VerdictClass
 from safekey.report.run_records import RunRecord
 
-VERDICTS: Mapping[VerdictClass, str] = {  # "not-established" is said with the estimate
+VERDICTS: Mapping[VerdictClass, str] = {
     "better": "Better",
     "lower-asr-cost-open": "Fewer attacks succeed, cost not established",
     "trade-off": "Better on one metric, worse on another",
     "worse": "Worse",
     "other-gain": "Better, but not against attacks",
+    "not-established": "Not established",
     "untrained": "Untrained model, described only",
     "not-comparable": "Not comparable",
 }
@@ -28,17 +29,6 @@ SIGNS: Mapping[VerdictClass, str] = {
     "untrained": "·",
     "not-comparable": "–",
 }
-_IN_SHORT: Mapping[VerdictClass, tuple[str, str]] = {
-    "better": ("{} is better", "{} are better"),
-    "lower-asr-cost-open": ("fewer attacks succeed on {}, cost not established",
-                            "fewer attacks succeed on {}, cost not established"),
-    "other-gain": ("{} is better, but not against attacks", "{} are better, but not against attacks"),
-    "trade-off": ("{} is better on one metric, worse on another", "{} are better on one metric, worse on another"),
-    "worse": ("{} is worse", "{} are worse"),
-    "not-established": ("not established: {}", "not established: {}"),
-    "untrained": ("{} is the untrained model and is described only", "{} are untrained models and are described only"),
-    "not-comparable": ("{} cannot be compared", "{} cannot be compared"),
-}  # fmt: skip
 METHOD = (
     "A reasoning model writes its thinking before it answers. When a harmful request is disguised (as a story, or as a "
     "role to play), such a model often states in its thinking that the request is harmful, and helps nevertheless. "
@@ -82,10 +72,8 @@ def headline(result: ComparisonResult | None) -> str:
     for name, verdict in result.verdicts.items():
         estimate = f" ({_asr(result, name)})" if verdict.verdict == "not-established" else ""
         groups.setdefault(verdict.verdict, []).append(f"{name}{estimate}")
-    said = [
-        _IN_SHORT[kind][len(groups[kind]) > 1].format(_listed(groups[kind])) for kind in _IN_SHORT if kind in groups
-    ]
-    return f"Compared with {result.reference}: {'; '.join(said)}."
+    said = [f"{VERDICTS[kind]}: {', '.join(groups[kind])}." for kind in VERDICTS if kind in groups]
+    return f"Compared with {result.reference}. {' '.join(said)}"
 
 
 def verdict_title(result: ComparisonResult, arm: str) -> str:
@@ -96,10 +84,6 @@ def verdict_title(result: ComparisonResult, arm: str) -> str:
 
 def _asr(result: ComparisonResult, arm: str) -> str:
     return next(size(row) for row in result.comparisons if (row.arm, row.metric, row.benchmark) == (arm, "asr", ""))
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def arm_in_words(records: Sequence[RunRecord]) -> str:

@@ -1,4 +1,4 @@
-"""What a comparison of this size could have shown, and what size would show the difference that was seen."""
+"""The power of a comparison, and the size at which the observed difference would be found."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from safekey.stats.intervals import quantile
 from safekey.stats.paired import bisect
 
 POWER = 0.8
-MOST = 1000.0  # times today's prompts or seeds; beyond this "not at any size one could run"
-DRAWS = (np.arange(400) + 0.5) / 400  # probabilities at which the spread of a variance estimate is read
+MOST = 1000.0  # times the present prompts or seeds; beyond this no feasible size
+DRAWS = (np.arange(400) + 0.5) / 400  # probabilities at which the distribution of a variance estimate is evaluated
 
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """A size that would show a difference as large as the one seen, with 80 % power.
+    """The size at which a difference as large as the observed one is found with 80 % power.
 
     Attributes:
-        items: prompts needed with the seeds there are (more behaviours of the same kind); None: no number of them
-            would.
-        seeds: training runs per arm needed with the prompts there are; None: no number would, or seeds were not varied.
+        items: prompts needed with the present seeds (more behaviours of the same kind); None: no number of them is
+            enough.
+        seeds: training runs per arm needed with the present prompts; None: no number is enough, or seeds were not
+            varied.
     """
 
     items: int | None
@@ -34,9 +35,9 @@ class Needed:
 
 
 def power(found: Difference, delta: float, alpha: float) -> float:
-    """The chance that a comparison like this one finds a true difference of ±delta at two-sided level alpha.
+    """The probability that a comparison like this one finds a true difference of ±delta at two-sided level alpha.
 
-    The variances are taken as estimated, and the share of discordant pairs as seen, or as large as delta if that is
+    The variances are taken as estimated, and the share of discordant pairs as observed, or as large as delta if that is
     more. One run each on independent prompts: McNemar's exact test, summed over the number of discordant pairs. One
     run each on clustered prompts: Connor's (1987) normal approximation on the effective pairs. Several seeds: the
     crossed interval, its seed variance drawn from its own χ² distribution.
@@ -110,10 +111,10 @@ def needed(found: Difference, alpha: float) -> Needed:
 
 
 def scaled(found: Difference, items: float, seeds: float) -> Difference:
-    """The same comparison with so many times the behaviours and so many times the seeds.
+    """The same comparison with the numbers of behaviours and of seeds multiplied.
 
-    The seed variance has a part that more prompts would shrink as well, and it is not told apart here: the answer for
-    prompts is then too high, never too low.
+    A part of the seed variance would shrink with more prompts, too, and is not separated here: the number of prompts is
+    then too high, never too low.
     """
     runs = (max(round(found.seeds[0] * seeds), 1), max(round(found.seeds[1] * seeds), 1))
     return replace(
