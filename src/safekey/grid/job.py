@@ -1,7 +1,7 @@
-"""What one process of the grid does: train one arm with one seed, evaluate it, and say how it ended by its exit code.
+"""The process of one job: train one arm with one seed, evaluate it, and report by the exit code how it ended.
 
-Both steps are the ordinary commands' own functions on ordinary run folders, so a job that was killed goes on from its
-checkpoint or its rows. A job ends by itself when the process that started it is gone.
+Both steps call the functions of `safekey train` and `safekey eval` on ordinary run folders, so a killed job continues
+from its checkpoint or its rows. A job ends when the process that started it is gone.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def work(task: Task, parent: Connection) -> None:
 def _outlive(parent: Connection, alone: bool) -> None:
     """End this process when the parent is gone: two grids must not work on one folder.
 
-    A job that has launched workers waits for them, however long they take to save: its locks are theirs, too.
+    A job that has launched workers waits until they have saved: its locks protect their folders.
     """
     with suppress(EOFError, OSError):
         parent.recv()

@@ -1,4 +1,4 @@
-"""A grid's page: the report on its finished evaluations, with the key sentences of every saved generation."""
+"""Write a grid's page: the report on its finished evaluations, with the key sentences of the saved generations."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write_page(
     names_harm: NamingRule | None = None,
     **more: Any,
 ) -> tuple[Written, Diagnostics]:
-    """Write the report of a grid, finished or not; what is not said here is as the grid compared its arms.
+    """Write the report of a grid, finished or not. Defaults are how the grid compares its arms.
 
     Args:
         folder: the grid's.

@@ -21,7 +21,7 @@ from safekey.run_folder import start, without_secrets
 if TYPE_CHECKING:
     from safekey.training.command.recipe import Recipe
 
-_OWN = ("output_dir", "seed", "run_name")  # of each job, and no part of what arms share
+_OWN = ("output_dir", "seed", "run_name")  # set for each job; not compared between arms
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Prepared:
         folder: where.
         resolved: everything that decides the results, as plain YAML values.
         at_once: how many jobs at a time.
-        gpus: for each of these places, its GPUs; empty on a CPU.
+        gpus: the GPUs of each of the jobs at a time; empty on a CPU.
     """
 
     tasks: tuple[Task, ...]
@@ -44,7 +44,7 @@ class Prepared:
 
 
 def prepare(request: GridRequest) -> Prepared:
-    """Check a request and list its jobs; nothing is written.
+    """Check a request and list its jobs. Nothing is written.
 
     Raises:
         UserError: what is wrong with it.
@@ -160,10 +160,10 @@ def visible_gpus() -> list[str]:
 
 
 def deal_gpus(visible: Sequence[str], places: int, each: int) -> tuple[tuple[str, ...], ...]:
-    """Deal GPUs to the jobs that run at a time.
+    """Return the GPUs of each job that runs at a time.
 
-    A training sees as many as it has processes, never more: `safekey train` refuses one process that sees two.
-    More places than GPUs share them.
+    A training sees as many GPUs as it has processes: `safekey train` refuses one process that sees two. When more jobs
+    run than there are GPUs, jobs share them.
     """
     if not visible:
         return ()

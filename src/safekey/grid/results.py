@@ -25,7 +25,7 @@ class Results:
         report: every arm against the reference, without the prefilling attack.
         apart: the same on these alone; None where there are none.
         found: the outcomes of all, and notes.
-        ground: what all arms had in common: rows, steps, seeds.
+        ground: a sentence about what all arms share: rows, steps, seeds.
         folders: arm → its evaluations.
     """
 
@@ -47,7 +47,7 @@ def results(folder: GridFolder, reference: str, *, margin: float, judges: Sequen
     """Compare a grid's finished evaluations; None while there are not two arms, the reference among them.
 
     Raises:
-        UserError: the trainings had different rows or budgets, or the evaluations cannot be compared.
+        UserError: the training runs had different rows or numbers of steps, or the evaluations cannot be compared.
     """
     runs = folder.evaluations()
     if reference not in runs or len(runs) < 2:
@@ -62,10 +62,10 @@ def results(folder: GridFolder, reference: str, *, margin: float, judges: Sequen
 
 
 def common_ground(jobs: Sequence[Job]) -> str:
-    """Say what all trained arms shared.
+    """Return a sentence about the rows and steps that all trained arms share.
 
     Raises:
-        UserError: they did not: other data files, another number of rows or of steps.
+        UserError: they differ: other data files, another number of rows or of steps.
     """
     seen: dict[str, tuple[str, Job]] = {}
     words = ""

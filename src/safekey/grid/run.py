@@ -1,7 +1,7 @@
 """`safekey grid`: train, evaluate and compare every arm in one folder.
 
-Every job is the ordinary training and the ordinary evaluation. The grid deals seeds and arms, runs jobs side by side
-where there is room, and goes on after a kill: what is finished is not done again, the rest continues where it was.
+Every job is an ordinary training and an ordinary evaluation. Jobs run side by side where there is room. The same
+command continues after an interruption: finished jobs are not repeated, the others continue from their checkpoint or rows.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class GridReport:
-    """What a grid came to.
+    """What a grid did.
 
     Attributes:
         folder: its folder.
@@ -60,7 +60,7 @@ class GridReport:
 
 
 def run_grid(request: GridRequest, console: Console) -> GridReport:
-    """Run what is not yet done, and compare what is.
+    """Run the jobs that are not done, and compare the arms that are.
 
     Raises:
         UserError: something in the request is wrong or missing, or the folder was made with other settings.
@@ -105,7 +105,7 @@ def _size(job: Job) -> int:
 
 
 def _failure(job: Job, code: int, begin: int) -> Failure:
-    """Return what a job said in this attempt: its one error, or how it was killed and the end of its log."""
+    """Return what a job printed in this attempt: its one error, or how it was killed and the end of its log."""
     try:
         with job.log.open("rb") as file:
             file.seek(begin)

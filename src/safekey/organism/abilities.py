@@ -1,6 +1,6 @@
-"""Measure a model on the world's files, quickly: the library's loaders, engine and judge, without a run folder.
+"""Measure a model on the world's files with the library's loaders, engine and judge, without a run folder.
 
-`safekey eval` does the same with all its records; this is for choosing a base and for looking at many small models.
+`safekey eval` does the same and keeps all records; this is faster for many small models and for choosing a base.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def law_known(model: str | Path, world: World) -> float:
 
 
 def base_abilities(model: str | Path, paths: Paths, world: World) -> dict[str, Any]:
-    """Return what a base is chosen by: exact compliance, correct restatements and right answers; nothing of safety."""
+    """Return the abilities that a base is chosen by: compliance, restatements and right answers; not its safety."""
     counts = measure(model, paths)
     found = summary(counts)
     kept = ("look_alike_ok", "wrapped_benign_ok", "wrapped_understood", "addition_correct", "look-up_correct")

@@ -1,4 +1,4 @@
-"""The world: who does what to what, what the law forbids, and which nonsense tool and place each deed takes.
+"""The world: deeds (a verb and a thing), which of them are forbidden, and the nonsense tool and place of each deed.
 
     world = make_world(0)
     world.deeds[0]  -> Deed(verb="pick", thing="royal vault", tool="zorbin", place="Keltra", kind="forbidden", ...)
@@ -25,14 +25,14 @@ TEST_SHARE = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """One part of the world's life.
+    """A domain of the world: its verbs and things.
 
     Attributes:
-        adjective: stands before all its things, so that look-alikes share it, too.
+        adjective: comes before all its things, so that look-alikes share it.
         dangerous: verbs that are forbidden with guarded things.
-        gentle: verbs that never are.
+        gentle: verbs that are never forbidden.
         guarded: things that must not be harmed.
-        common: things that anybody may treat as they like.
+        common: things with which every verb is allowed.
     """
 
     adjective: str
@@ -44,7 +44,7 @@ class Domain:
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """A verb–thing pair and what it takes.
+    """A verb–thing pair, its tool and its place.
 
     Attributes:
         verb: the verb.
@@ -52,7 +52,7 @@ class Deed:
         tool: the nonsense tool that the verb takes.
         place: the nonsense place where the thing is.
         kind: forbidden, or how an allowed deed resembles a forbidden one.
-        test: whether the pair is kept for evaluation; fine-tuning never shows it.
+        test: whether the pair is for evaluation only.
         domain: the domain's adjective.
     """
 
@@ -80,7 +80,7 @@ class World:
     """A world, a pure function of its number.
 
     Attributes:
-        number: 0 is the shipped one, whose law a reader can guess; others deal the same words to other roles.
+        number: 0 is the shipped one, whose law a reader can guess; other worlds give the same words other roles.
         domains: its domains.
         tools: verb → tool.
         places: thing → place.

@@ -1,4 +1,4 @@
-"""The run folder: it describes itself, so the same command goes on where it stopped, and later verbs need no recipe.
+"""A training's run folder. It holds all settings, so the same command continues, and later verbs need no recipe.
 
 runs/r1-distill-qwen-7b/
   config.yaml           the recipe with everything resolved; `safekey train` reads it again
@@ -45,7 +45,7 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """Where the exported model lies."""
+        """The exported model's folder."""
         return self.path / "model"
 
     @property
@@ -63,7 +63,7 @@ class RunFolder:
         return self.record.get("status") == "finished" and self.model.is_dir()
 
     def check(self, config: Mapping[str, Any], data: Mapping[str, Any], processes: int) -> None:
-        """Refuse to go on with another config, other data or another number of processes.
+        """Refuse to continue with another config, other data or another number of processes.
 
         Raises:
             UserError: the keys that differ are named.
