@@ -17,11 +17,11 @@ PREFILL_TOKENS = (20,)
 def prefill(items: Iterable[Item], tokens: Sequence[int] = PREFILL_TOKENS) -> list[Item]:
     """Return one item per behaviour and N, with the first N tokens of its target put into the opened thinking.
 
-    The cut is made by the engine with the model's own tokenizer; a target shorter than N tokens is put there whole.
-    Items of one behaviour stand together, share `behaviour`, and are called "ID@prefill-N".
+    The engine cuts the target with the model's own tokenizer; a target shorter than N tokens is used whole. Items of
+    one behaviour follow one another, share `behaviour`, and are called "ID@prefill-N".
 
     Args:
-        items: items whose metadata hold the whole target as "prefill".
+        items: items whose metadata hold the whole target under "prefill".
         tokens: every N, each at least 1.
 
     Raises:

@@ -19,9 +19,7 @@ from safekey.text.canonical import OPEN_TAG, split_response
 
 
 def parse_conversation(value: Any, column: str) -> tuple[Message, ...]:
-    """Read a conversation in any of the module's three forms.
-
-    The thinking of an earlier assistant turn is taken out of its text.
+    """Read a conversation in one of the module's three forms; thinking in an assistant turn is separated from its text.
 
     Raises:
         RowError: it is no conversation, or a turn has an unknown role or no text.
