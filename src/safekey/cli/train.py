@@ -66,11 +66,11 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a warning at every fork otherwise
     from rich.console import Console
 
-    from safekey.training.command.train import Order, execute
+    from safekey.training.command.train import TrainRequest, execute
 
     words: list[str] = args.overrides
     own = next((index for index, word in enumerate(words) if word.startswith("-")), len(words))
-    order = Order(
+    request = TrainRequest(
         recipe=args.recipe,
         overrides=tuple(words[:own]),
         dry_run=args.dry_run,
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         passed_on=tuple(words[own:]),
         overwrite=args.overwrite,
     )
-    return execute(order, Console(soft_wrap=False))
+    return execute(request, Console(soft_wrap=False))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -127,10 +127,10 @@ def run(task: Task) -> int:
     if job.done:
         return 0
     if not job.trained:
-        from safekey.training.command.train import Order, execute
+        from safekey.training.command.train import TrainRequest, execute
 
-        order = Order(task.recipe, _train_overrides(task), launch=task.launch, processes=task.processes)
-        if code := execute(order, console):
+        request = TrainRequest(task.recipe, _train_overrides(task), launch=task.launch, processes=task.processes)
+        if code := execute(request, console):
             return code
     from safekey.evals.evaluate import StoppedError, evaluate
 

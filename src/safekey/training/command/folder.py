@@ -28,9 +28,10 @@ import yaml
 
 import safekey
 from safekey.errors import RowProblem, UserError
+from safekey.training.command.recipe import REMOVED
 
 if TYPE_CHECKING:
-    from safekey.training.command.recipe import Recipe, Settings
+    from safekey.training.command.recipe import Recipe, RunSettings
 
 SECRETS = frozenset({"hub_token", "token", "use_auth_token", "api_key", "password", "secret"})
 """Keys that are never written into a run folder, at any depth."""
@@ -93,7 +94,7 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"output_dir {self.path}: cannot be read or written: {error.strerror}") from error
         now = json.loads(json.dumps(dict(config), default=str))
-        changed = sorted(key for key in (before.keys() | now.keys()) - FREE if before.get(key) != now.get(key))
+        changed = sorted(key for key in (before.keys() | now.keys()) - FREE - REMOVED.keys() if before.get(key) != now.get(key))
         if changed:
             shown = "; ".join(f"{key}: {before.get(key)!r:.60} then, {now.get(key)!r:.60} now" for key in changed)
             raise UserError(
@@ -185,7 +186,7 @@ def _write(path: Path, text: str) -> None:
         aside.unlink(missing_ok=True)
 
 
-def resolved_config(recipe: Recipe, settings: Settings) -> dict[str, Any]:
+def resolved_config(recipe: Recipe, settings: RunSettings) -> dict[str, Any]:
     """Return the recipe as it took effect: everything that was set, and all keys of our own, without secrets."""
     from trl import SFTConfig
 
