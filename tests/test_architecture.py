@@ -25,7 +25,11 @@ ORDER = (
         "training",
         "engines",
     ),
-    *("data", ("text", "stats", "run_folder"), ("schema", "errors", "terminal", "hub", "function_option", "lock")),
+    *(
+        "data",
+        ("text", "stats", "run_folder"),
+        ("schema", "errors", "retry", "terminal", "hub", "function_option", "lock"),
+    ),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(ORDER) for room in ([rooms] if isinstance(rooms, str) else rooms)}
 STRANGERS = (

@@ -227,7 +227,7 @@ class ServerEngine:
                 self._wire.api.chat.completions, self._chat_request(_PROBE, params), self._probe_timeout
             )
         except StatusError as error:
-            if error.status != 429:  # busy is not down
+            if error.status_code != 429:  # busy is not down
                 raise UserError(f"{self._url}: model '{self._wire.model}': {error.reason}: {error.message}") from None
         except (UnreachableError, ValueError) as error:
             raise UserError(f"{self._url}: model '{self._wire.model}': {self._wire.clean(error)}") from None
@@ -241,11 +241,11 @@ class ServerEngine:
             body = await self._wire.probe(self._wire.api.completions, request, self._probe_timeout)
             return wire.other_prompt(body, placed.ids)
         except StatusError as error:
-            if error.status in (401, 403):
-                raise UserError(f"{self._url}: the server refuses the key ({error.status})") from None
-            if error.status == 429 or error.status >= 500:
+            if error.status_code in (401, 403):
+                raise UserError(f"{self._url}: the server refuses the key ({error.status_code})") from None
+            if error.status_code == 429 or error.status_code >= 500:
                 raise UserError(f"{self._url}: {error.reason} to the first request; try again later") from None
-            return f"it answers {error.status} to a prompt of token ids"
+            return f"it answers {error.status_code} to a prompt of token ids"
         except UnreachableError as error:
             raise UserError(f"{self._url}: {error}") from None
         except ValueError as error:
