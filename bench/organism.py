@@ -46,7 +46,9 @@ def run(folder: Path, base: Path, paths: Paths, arm: str, seed: int) -> dict[str
     if arm != "base":
         places = [f"model_name_or_path={base}", f"data={paths.train}", f"output_dir={out}", f"seed={seed}"]
         quiet = ["save_strategy=no", "disable_tqdm=true", "report_to=none"]
-        if code := execute(TrainRequest("organism", [*places, *quiet, *ARMS[arm]], overwrite=True), Console(quiet=True)):
+        if code := execute(
+            TrainRequest("organism", [*places, *quiet, *ARMS[arm]], overwrite=True), Console(quiet=True)
+        ):
             raise SystemExit(code)
         model = out / "model"
     trained = time.monotonic()

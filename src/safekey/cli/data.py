@@ -231,7 +231,7 @@ def _annotate(examples: list[Example], args: argparse.Namespace) -> tuple[list[E
 
 
 def _segment_report(segmented: list[Example], loaded: Examples, written: int, output: str) -> list[str]:
-    from safekey.data.segment import thinking_span
+    from safekey.text.thinking import thinking_span
 
     sources = Counter(str(example.span_source) for example in segmented)
     outside = sum((example.key_sentence_end or 0) > thinking_span(example.response)[1] for example in segmented)

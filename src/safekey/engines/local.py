@@ -21,7 +21,6 @@ import transformers
 import safekey
 from safekey.engines import weights
 from safekey.engines.base import SamplingParams, one_for_each, prompt_seed
-from safekey.engines.machine import cache_bytes, context_length, free_memory, pick_device, pick_dtype
 from safekey.engines.prompting import Placed, completed, decode_after, end_ids, failed, place, template_hash, too_long
 from safekey.engines.sampling import Until, processors
 from safekey.errors import UserError
@@ -86,7 +85,7 @@ class LocalEngine:
         """
         self._name, self._revision, self._continuous = model, revision, continuous
         self._source = weights.find(model, adapter)
-        self.device = pick_device(device)
+        self.device = weights.pick_device(device)
         if continuous and self.device.type != "cuda":
             raise UserError("continuous batching is for CUDA (on a CPU it was 2–9 times slower): leave it off here")
         tokenizer = weights.load_tokenizer(self._source, revision, trust_remote_code)
@@ -94,7 +93,7 @@ class LocalEngine:
             self.chat = chat_format(tokenizer, chat_template_kwargs, today)
         except UserError as error:
             raise UserError(f"{model}: {error}") from error
-        options: dict[str, Any] = {"dtype": pick_dtype(dtype, self.device)}
+        options: dict[str, Any] = {"dtype": weights.pick_dtype(dtype, self.device)}
         if attn_implementation:
             options["attn_implementation"] = attn_implementation
         if device == "auto":
@@ -102,7 +101,7 @@ class LocalEngine:
         loaded = weights.load_model(self._source, revision, trust_remote_code=trust_remote_code, **options)
         self._model = loaded.eval() if device == "auto" else loaded.to(self.device).eval()
         self._take_over_generation_config()
-        self._context = max_context or context_length(self._model.config)
+        self._context = max_context or weights.context_length(self._model.config)
         self.batch_size = batch_size or _ROWS.get(self.device.type, 16)
         self._asked_rows = batch_size
         self._closed = threading.Event()
@@ -213,10 +212,10 @@ class LocalEngine:
         """Return how many rows like the longest fit into a batch."""
         if self._asked_rows is not None:
             return self.batch_size
-        free = free_memory(self.device)
+        free = weights.free_memory(self.device)
         if free is None:
             return self.batch_size
-        each = cache_bytes(self._model) * (len(longest.placed.ids) + longest.limit)
+        each = weights.cache_bytes(self._model) * (len(longest.placed.ids) + longest.limit)
         return max(1, min(self.batch_size, int(free * _SHARE / max(1, each))))
 
     def _try(self, batch: list[_Row], params: SamplingParams) -> list[Completion] | None:

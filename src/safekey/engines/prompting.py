@@ -17,11 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from safekey.errors import UserError
-from safekey.schema import THINK_OPEN, Completion, Prompt
-from safekey.text import harmony_tokens as harmony
-from safekey.text.canonical import CLOSE_TAG, OPEN_TAG
-from safekey.text.chat import ChatFormat, Rendered
-from safekey.text.tokens import literal_ranges, tokenize, tokenize_after
+from safekey.schema import CLOSE_TAG, OPEN_TAG, THINK_OPEN, Completion, Prompt
+from safekey.text.chat import ChatFormat, Rendered, literal_ranges, tokenize, tokenize_after
+from safekey.text.harmony import PrefillPiece, prefill_pieces, with_think_tags
 
 _CONTEXT = 4  # tokens before a text that decide how it decodes: a character has at most four bytes
 _BROKEN = "\ufffd"
@@ -88,7 +86,7 @@ def place(prompt: Prompt, chat: ChatFormat) -> Placed:
     return Placed(tuple(ids), template_tokens, shown, counted, inside, channel)
 
 
-def _pieces(prompt: Prompt, chat: ChatFormat) -> list[harmony.Piece]:
+def _pieces(prompt: Prompt, chat: ChatFormat) -> list[PrefillPiece]:
     """Cut the prefill into what the model is made to say (counted) and the frame around it (not counted)."""
     text = prompt.prefill
     if not text or prompt.prefill_tokens == 0:
@@ -96,20 +94,20 @@ def _pieces(prompt: Prompt, chat: ChatFormat) -> list[harmony.Piece]:
     if prompt.prefill_tokens is not None and prompt.prefill_tokens < 0:
         raise UserError(f"prefill_tokens is {prompt.prefill_tokens}, expected 0 or more")
     if chat.harmony:
-        return harmony.pieces(text, chat, answer=prompt.prefill_answer)
+        return prefill_pieces(text, chat, answer=prompt.prefill_answer)
     if chat.opened or not prompt.prefill_answer:  # the thinking is already open: not twice
         text = text.removeprefix(THINK_OPEN).removeprefix(OPEN_TAG)
     if not prompt.prefill_answer:
-        return [harmony.Piece(chat.opener), harmony.Piece(text, counted=True)]
+        return [PrefillPiece(chat.opener), PrefillPiece(text, counted=True)]
     if chat.opened and CLOSE_TAG not in text:
         raise UserError(
             "this model's chat template opens the thinking itself, so a prefill of the answer would land inside the "
             f"thinking: begin the prefill with the thinking and its {CLOSE_TAG} (for none: '{CLOSE_TAG}\\n\\n…')"
         )
-    return [harmony.Piece(text, counted=True)]
+    return [PrefillPiece(text, counted=True)]
 
 
-def _rendered(piece: harmony.Piece, chat: ChatFormat) -> Rendered:
+def _rendered(piece: PrefillPiece, chat: ChatFormat) -> Rendered:
     """Mark control-token strings of a prefill as text, all but the tags of the thinking, which are meant as such."""
     if not piece.counted:
         return Rendered(piece.text)
@@ -181,7 +179,7 @@ def finished(
     if hits:
         text, finish = text[: min(hits)], "stop"
     if chat.harmony:
-        text = harmony.canonical(text, placed.channel)
+        text = with_think_tags(text, placed.channel)
     return Completion(
         text=text,
         finish="length" if finish == "length" else "stop",

@@ -13,8 +13,7 @@ from typing import Any
 
 from safekey.engines.base import NO_ANSWER, SamplingParams
 from safekey.engines.prompting import Placed, completed, failed, finished
-from safekey.schema import THINK_CLOSE, THINK_OPEN, Completion, Prompt
-from safekey.text.canonical import CLOSE_TAG, OPEN_TAG
+from safekey.schema import CLOSE_TAG, OPEN_TAG, THINK_CLOSE, THINK_OPEN, Completion, Prompt
 from safekey.text.chat import ChatFormat
 
 _FINISH = {"stop": "stop", "eos_token": "stop", "tool_calls": "stop", "length": "length", "content_filter": "filter"}

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from safekey.training.encoding import Encoded as Encoded
     from safekey.training.encoding import encode as encode
     from safekey.training.encoding import encode_all as encode_all
-    from safekey.training.loop.checkpoint import last_complete_checkpoint as last_complete_checkpoint
     from safekey.training.loop.batches import SafeKeyCollator as SafeKeyCollator
+    from safekey.training.loop.checkpoint import last_complete_checkpoint as last_complete_checkpoint
     from safekey.training.loop.config import SafeKeyConfig as SafeKeyConfig
     from safekey.training.loop.export import load_heads as load_heads
     from safekey.training.loop.trainer import SafeKeyTrainer as SafeKeyTrainer

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from safekey.data.formats import ROLES, RowError
 from safekey.errors import UserError
-from safekey.schema import Message
-from safekey.text.canonical import OPEN_TAG, split_response
+from safekey.schema import OPEN_TAG, Message
+from safekey.text.thinking import split_response
 
 if TYPE_CHECKING:
     from safekey.evals.benchmarks.items import Item

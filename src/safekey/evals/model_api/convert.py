@@ -21,8 +21,7 @@ from inspect_ai.model._cache import epoch
 from safekey.engines import SamplingParams
 from safekey.errors import UserError
 from safekey.schema import Completion, Message, Prompt
-from safekey.text.canonical import split_response
-from safekey.text.thinking import split_completion
+from safekey.text.thinking import split_completion, split_response
 
 METADATA = "safekey"
 """Where an output's metadata holds our record."""

@@ -94,7 +94,9 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"output_dir {self.path}: cannot be read or written: {error.strerror}") from error
         now = json.loads(json.dumps(dict(config), default=str))
-        changed = sorted(key for key in (before.keys() | now.keys()) - FREE - REMOVED.keys() if before.get(key) != now.get(key))
+        changed = sorted(
+            key for key in (before.keys() | now.keys()) - FREE - REMOVED.keys() if before.get(key) != now.get(key)
+        )
         if changed:
             shown = "; ".join(f"{key}: {before.get(key)!r:.60} then, {now.get(key)!r:.60} now" for key in changed)
             raise UserError(

@@ -1,7 +1,7 @@
 """Estimate the memory that one GPU needs; docs/multi-gpu.md explains the arithmetic.
 
-A full fine-tune of 8B parameters, for example, needs 16 bytes per parameter (fp32 weight, gradient and two Adam moments):
-128 GB without activations. It does not fit on one 80 GB GPU; with FSDP2 over 8 GPUs it is 16 GB each.
+A full fine-tune of 8B parameters, for example, needs 16 bytes per parameter (fp32 weight, gradient and two Adam
+moments): 128 GB without activations. It does not fit on one 80 GB GPU; with FSDP2 over 8 GPUs it is 16 GB each.
 """
 
 from __future__ import annotations

@@ -182,7 +182,9 @@ def _record(settings: RunSettings, rows: TrainingRows, launch: Launch, processes
     }
 
 
-def _train_in_workers(request: TrainRequest, folder: RunFolder, settings: RunSettings, processes: int, console: Console) -> int:
+def _train_in_workers(
+    request: TrainRequest, folder: RunFolder, settings: RunSettings, processes: int, console: Console
+) -> int:
     gpu = torch.cuda.is_available()
     config = launching.accelerate_config(request.launch, processes, gpu=gpu, half=bool(settings.training.bf16))
     arguments = ["train", request.recipe, *request.overrides]
@@ -199,7 +201,12 @@ def _train_in_workers(request: TrainRequest, folder: RunFolder, settings: RunSet
 
 
 def _train_here(
-    settings: RunSettings, rows: TrainingRows, tokenizer: Any, folder: RunFolder, launch: Launch, console: Console | None
+    settings: RunSettings,
+    rows: TrainingRows,
+    tokenizer: Any,
+    folder: RunFolder,
+    launch: Launch,
+    console: Console | None,
 ) -> int:
     """Train in this process (alone, or as one of several workers), export, and record the outcome."""
     from transformers.utils import logging

@@ -67,13 +67,14 @@ class SafeKeyConfig(SFTConfig):  # type: ignore[misc]
         default=0.2, metadata={"help": "Weight of the loss of the dual-path safety heads (dpsh). 0: no heads at all."}
     )
     qsm_weight: float = field(
-        default=0.0, metadata={"help": "Weight of query swap (qsm), an extension of this library: K after another row's query."}
+        default=0.0,
+        metadata={"help": "Weight of query swap (qsm), our extension: loss on K after another row's query."},
     )
     ksm_weight: float = field(
         default=0.0,
         metadata={
-            "help": "Weight of key swap (ksm), an extension of this library: a wrong key sentence, from a row of the "
-            "other label, stands before K; the loss is on K and all that follows. Its documents are as long as the rows."
+            "help": "Weight of key swap (ksm), our extension: a wrong key sentence, from a row of the other label, stands "
+            "before K; the loss is on K and all that follows. Its documents are as long as the rows."
         },
     )
     key_weight: float = field(
@@ -96,7 +97,8 @@ class SafeKeyConfig(SFTConfig):  # type: ignore[misc]
         },
     )
     head_theta: float = field(
-        default=0.5, metadata={"help": "θ in [0, 1]: share of the head that sees U alone in the dpsh loss; the other head sees X and U."}
+        default=0.5,
+        metadata={"help": "θ in [0, 1]: weight in dpsh of the head that sees U alone; the other sees X and U."},
     )
     head_pooling: Pooling = field(
         default="mean",

@@ -1,7 +1,7 @@
 """Measure training and held-out rows: losses, accuracy on K, AUROC of the heads, throughput, MFU, memory.
 
-During training, `Window` adds up sums over a logging window; they are reduced over the ranks only when they are logged or
-saved. On held-out rows, `evaluate_rows` weights every loss by tokens instead of averaging batches.
+During training, `Window` adds up sums over a logging window; they are reduced over the ranks only when they are logged
+or saved. On held-out rows, `evaluate_rows` weights every loss by tokens instead of averaging batches.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def summarize(state: Mapping[str, Any], peak_flops: float | None = None) -> dict
     """Turn the sums of a window into what is logged; what was off in the window is absent.
 
     Returns:
-        `loss` and each `loss_…`: mean over the steps of the window in which it was on; `key_accuracy_visible`, `_hidden`,
-        `_swapped`, `_recovered`: share of the tokens of K predicted right; `head_auroc_understanding`,
+        `loss` and each `loss_…`: mean over the steps of the window in which it was on; `key_accuracy_visible`,
+        `_hidden`, `_swapped`, `_recovered`: share of the tokens of K predicted right; `head_auroc_understanding`,
         `_query_and_understanding`; `tokens_per_second`: packed tokens of all ranks over the time of the steps;
         `packing_efficiency`: packed tokens over the tokens that padded batches of the same documents would have, one
         batch per kind of document; `step_seconds`; `mfu`.

@@ -26,7 +26,9 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from safekey.errors import UserError
 
-_PREFIX = "safekey_documents_over_"  # followed by the name of the model's own implementation, which is kept nowhere else
+_PREFIX = (
+    "safekey_documents_over_"  # followed by the name of the model's own implementation, which is kept nowhere else
+)
 _IN_STEP: ContextVar[bool] = ContextVar("safekey_in_step", default=False)
 _QUERY_BLOCK = 512  # rows of an explicit score matrix at a time (sinks, soft caps, windows)
 

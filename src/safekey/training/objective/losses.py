@@ -97,7 +97,7 @@ def _computes_in(hidden: Tensor, weight: Tensor) -> torch.dtype:
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """The weighted sum and each loss. The forward computes the gradient of the sum; that of single losses is recomputed."""
+    """The weighted sum and each loss. The forward computes the gradient of the sum; that of a loss is recomputed."""
 
     @staticmethod
     def forward(

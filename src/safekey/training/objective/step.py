@@ -1,7 +1,7 @@
 """Compute all losses of a batch with one packed forward pass through the (wrapped) model.
 
-The chunked cross-entropy and the heads run inside the model's own forward (see `attach`). So DDP, FSDP2, DeepSpeed, PEFT
-and autocast, which wrap the model, see one ordinary call.
+The chunked cross-entropy and the heads run inside the model's own forward (see `attach`). So DDP, FSDP2, DeepSpeed,
+PEFT and autocast, which wrap the model, see one ordinary call.
 """
 
 from __future__ import annotations
@@ -136,8 +136,8 @@ def safekey_loss(
     device = next(causal_lm.parameters()).device
     packed = pack(rows, qmm=bool(qmm_weight), swaps=swaps, wrongs=wrongs).to(device)
     total = counts or count(rows)
-    # The gradient of the weighted sum of all losses is computed inside the forward pass (see `linear_cross_entropy`), so
-    # that `total` needs no second pass through the language-model head.
+    # The gradient of the weighted sum of all losses is computed inside the forward pass (see `linear_cross_entropy`):
+    # `total` needs no second pass through the language-model head.
     parts = {
         "sft": (packed.sft, total.sft_tokens, 1.0),
         "qmm": (packed.qmm, total.key_tokens, qmm_weight),
