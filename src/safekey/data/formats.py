@@ -53,20 +53,22 @@ class Conversation(NamedTuple):
     response: str
 
 
-def column_table(columns: Mapping[str, str | None] | None) -> dict[str, tuple[str, ...]]:
-    """Return `COLUMNS` with the names that the user gives; None or "" as a name: do not look for this column.
+def column_table(
+    columns: Mapping[str, str | None] | None, known: Mapping[str, tuple[str, ...]] = COLUMNS
+) -> dict[str, tuple[str, ...]]:
+    """Return a table of column names with those of the user put in; None or "" as a name: do not look for this column.
 
     Raises:
-        UserError: a key that is not in `COLUMNS`.
+        UserError: a key that is not in the table.
     """
-    table = dict(COLUMNS)
+    table = dict(known)
     for key, name in (columns or {}).items():
-        if key not in COLUMNS:
-            close = difflib.get_close_matches(key, COLUMNS, 1)
-            hint = f"did you mean '{close[0]}'?" if close else f"expected one of {', '.join(COLUMNS)}"
+        if key not in known:
+            close = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean '{close[0]}'?" if close else f"expected one of {', '.join(known)}"
             raise UserError(f"columns: unknown key '{key}'; {hint}")
         table[key] = (name,) if name else ()
-        if key in ("prompt", "response") and "messages" not in (columns or {}):
+        if known is COLUMNS and key in ("prompt", "response") and "messages" not in (columns or {}):
             table["messages"] = ()  # naming a prompt column means not to read the messages column
     return table
 

@@ -22,10 +22,10 @@ Record = dict[str, object]
 
 
 def to_row(example: Example) -> dict[str, Any]:
-    """Return the row to write: the fields as they were read, and the canonical response, offsets and label beside them.
+    """Return the row to write: the fields as they were read, with the canonical response, offsets and label.
 
-    A row whose own columns would be read differently next time (they were named by `columns=`, say) gets its prompt
-    written out as `prompt`. Nothing of the row is lost: a column that stands in the way is kept as `source_<name>`.
+    If the columns of the row would be read differently without options (they were named by `columns=`, say), the prompt
+    is written as `prompt`. No value is lost: a column whose name is needed is kept as `source_<name>`.
     """
     fields = example.fields
     found: dict[str, Any] = {
@@ -51,7 +51,7 @@ def to_row(example: Example) -> dict[str, Any]:
 
 
 def _displaced(fields: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row's own values that `found` writes over, except a response that is the same in another form."""
+    """Return the values of the row that `found` overwrites, except a response that is the same in another form."""
     kept = {}
     for name in ("id", "prompt", "response", "source"):
         value = fields.get(name)
@@ -68,7 +68,7 @@ def _answer(response: str) -> str:
 
 
 def write_jsonl(examples: Iterable[Example], path: str | os.PathLike[str]) -> int:
-    """Write the examples to `path`, aside first and then renamed, so that a stop half-way leaves no half file.
+    """Write the examples to a temporary file and rename it to `path`, so that an interruption leaves no partial file.
 
     Returns:
         The number of rows written.

@@ -5,11 +5,10 @@ Column names are compared without regard to case, spaces, "-" and "_": "Correct 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from safekey.errors import UserError
+from safekey.data.formats import column_table
 
 Label = Literal["harmful", "benign", "other"]
 Row = Mapping[str, Any]
@@ -65,15 +64,9 @@ def named_columns(columns: Mapping[str, str | None] | None) -> dict[str, tuple[s
     Raises:
         UserError: a key that is not in `COLUMNS`.
     """
-    table = dict(COLUMNS)
-    for key, name in (columns or {}).items():
-        if key not in COLUMNS:
-            close = difflib.get_close_matches(key, COLUMNS, 1)
-            hint = f"did you mean '{close[0]}'?" if close else f"expected one of {', '.join(COLUMNS)}"
-            raise UserError(f"columns: unknown key '{key}'; {hint}")
-        table[key] = (name,) if name else ()
-        if key == "prompt":  # one name for what a row asks, whatever the kind of benchmark calls it
-            table["problem"] = table["code"] = table[key]
+    table = column_table(columns, COLUMNS)
+    for name in {"problem", "code"} - (columns or {}).keys() if "prompt" in (columns or {}) else ():
+        table[name] = table["prompt"]  # one name for what a row asks, whatever the kind of benchmark calls it
     return table
 
 

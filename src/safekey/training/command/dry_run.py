@@ -26,10 +26,9 @@ if TYPE_CHECKING:
 
     from safekey.training.command.recipe import RunSettings
 
-PROBLEMS = "data_problems.jsonl"
 _NAMES = {"qmm": "QMM (query mask)", "dpsh": "DPSH (safety heads)", "qsm": "query swap", "ksm": "key swap"}
 _NAMES |= {"key": "K up-weighted"}
-_PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
+PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,9 @@ def warnings(settings: RunSettings, rows: TrainingRows) -> list[str]:
     if any(settings.training.full_weights().values()) and not any(row.spans.complete for row in rows.train):
         found.append("NO ROW HAS U AND K: only SFT is left; use segment: rule, or data with spans")
     if rows.problems:
-        found.append(f"{len(rows.problems)} rows are not used, see above; a run writes every reason to {PROBLEMS}")
+        found.append(
+            f"{len(rows.problems)} rows are not used, see above; a run writes every reason to data_problems.jsonl"
+        )
     return found
 
 
@@ -158,11 +159,11 @@ def print_rows(console: Console, rows: TrainingRows) -> None:
         table.add_row(f"not used: {printable(kind)}", f"{count:,}")
     console.print(table)
     for problem in rows.problems[:5]:
-        console.print(f"  {printable(str(problem))}", style="dim", **_PLAIN)
+        console.print(f"  {printable(str(problem))}", style="dim", **PLAIN)
     if len(rows.problems) > 5:
-        console.print(f"  +{len(rows.problems) - 5} more", style="dim", **_PLAIN)
+        console.print(f"  +{len(rows.problems) - 5} more", style="dim", **PLAIN)
     for note in rows.notes:
-        console.print(f"note: {printable(note)}", **_PLAIN)
+        console.print(f"note: {printable(note)}", **PLAIN)
 
 
 def print_forecast(console: Console, settings: RunSettings, plan: Forecast, *, launch: str, processes: int) -> None:
@@ -172,11 +173,11 @@ def print_forecast(console: Console, settings: RunSettings, plan: Forecast, *, l
     for name, lengths in (("whole rows", plan.tokens), ("[U K] for QMM", plan.short_tokens)):
         tokens.add_row(name, *(f"{value:,}" for value in (*quantiles(lengths), sum(lengths))))
     console.print(tokens)
-    console.print(f"{plan.cut} rows fill max_length={training.max_length} (cut behind K, or an exact fit)\n", **_PLAIN)
+    console.print(f"{plan.cut} rows fill max_length={training.max_length} (cut behind K, or an exact fit)\n", **PLAIN)
     if plan.known_positions and max(plan.tokens) > plan.known_positions:
         longer = sum(length > plan.known_positions for length in plan.tokens)
         line = f"{longer} rows are longer than the model's {plan.known_positions:,} positions: lower max_length"
-        console.print(f"WARNING: {line}\n", style="bold yellow", **_PLAIN)
+        console.print(f"WARNING: {line}\n", style="bold yellow", **PLAIN)
     steps = _table(console, "Steps", "", "")
     passes = f"{training.per_device_train_batch_size} rows × {training.gradient_accumulation_steps} accumulated"
     steps.add_row("rows per step", f"{plan.batch} = {processes} process{'es' if processes > 1 else ''} × {passes}")
@@ -209,13 +210,16 @@ def _memory_table(console: Console, settings: RunSettings, plan: Forecast, launc
     )
     table.add_row(f"weights ({shape.parameters:,} in {dtype}, {share})", _gib(memory.weights))
     table.add_row(f"  launch {launch}, processes {processes}", "")
-    table.add_row("gradients", _gib(memory.gradients))
-    table.add_row("optimiser states", _gib(memory.optimizer))
     with_it = "with" if settings.training.gradient_checkpointing else "without"
-    table.add_row(f"activations ({with_it} gradient checkpointing)", _gib(memory.activations))
-    table.add_row("one chunk of logits", _gib(memory.logits))
-    table.add_row("copies and gathered layers", _gib(memory.buffers))
-    table.add_row("the device's own", _gib(memory.context))
+    for name, size in (
+        ("gradients", memory.gradients),
+        ("optimiser states", memory.optimizer),
+        (f"activations ({with_it} gradient checkpointing)", memory.activations),
+        ("one chunk of logits", memory.logits),
+        ("copies and gathered layers", memory.buffers),
+        ("the device's own", memory.context),
+    ):
+        table.add_row(name, _gib(size))
     table.add_row("total", _gib(memory.total), style="bold")
     if memory.host:
         table.add_row("besides, in the host's memory", _gib(memory.host))

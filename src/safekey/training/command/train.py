@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 
 from safekey.errors import UserError
 from safekey.training.command import launch as launching
-from safekey.training.command.dry_run import forecast, print_forecast, print_rows, warnings
+from safekey.training.command.dry_run import PLAIN, forecast, print_forecast, print_rows, warnings
 from safekey.training.command.folder import RunFolder, resolved_config
 from safekey.training.command.launch import Launch
 from safekey.training.command.models import KEEPS_MASTERS, load_config, load_model, load_tokenizer
@@ -76,12 +76,12 @@ def _execute(request: TrainRequest, console: Console, main: bool) -> int:
     goes_on = not request.dry_run and (within is not None or not request.overwrite)
     if within is None:
         for note in recipe.notes:
-            console.print(f"note: {note}", **_PLAIN)
+            console.print(f"note: {note}", **PLAIN)
     if goes_on and folder.finished:
         folder.check(config, {}, processes)
         if main:
-            console.print(f"{folder.path}: this run is finished, its model lies in {folder.model}", **_PLAIN)
-            console.print("Nothing to do; --overwrite trains anew, another output_dir keeps both.", **_PLAIN)
+            console.print(f"{folder.path}: this run is finished, its model lies in {folder.model}", **PLAIN)
+            console.print("Nothing to do; --overwrite trains anew, another output_dir keeps both.", **PLAIN)
         return 0
     tokenizer = load_tokenizer(settings)
     rows = _load_rows(settings, tokenizer)
@@ -94,8 +94,8 @@ def _execute(request: TrainRequest, console: Console, main: bool) -> int:
         _explain(console, settings, rows, launch, processes, to_note)
     if request.dry_run:
         if not settings.half:
-            console.print("Planned in fp32, for a CPU; bf16=true or --launch fsdp2 plans for GPUs.", **_PLAIN)
-        console.print("Dry run: nothing was trained and nothing was written.", **_PLAIN)
+            console.print("Planned in fp32, for a CPU; bf16=true or --launch fsdp2 plans for GPUs.", **PLAIN)
+        console.print("Dry run: nothing was trained and nothing was written.", **PLAIN)
         return 0
     with folder.held() if within is None and _first_machine(request) else nullcontext():
         if not goes_on:  # only now that nothing in the recipe or the data stands in the way
@@ -111,9 +111,6 @@ def _first_machine(request: TrainRequest) -> bool:
     """Whether this command runs on the only machine, or on the first of several that share the run folder."""
     words = " ".join(request.passed_on).replace("=", " ").split()
     return "--machine_rank" not in words or words[words.index("--machine_rank") + 1 :][:1] == ["0"]
-
-
-_PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
 
 
 def _planned_elsewhere(request: TrainRequest, recipe: Recipe) -> bool:
@@ -154,12 +151,12 @@ def _explain(
 ) -> None:
     """Print the plan of the run and the warnings."""
     model = settings.model.model_name_or_path
-    console.print(f"model {model} -> {settings.training.output_dir}", **_PLAIN)
+    console.print(f"model {model} -> {settings.training.output_dir}", **PLAIN)
     print_rows(console, rows)
     plan = forecast(settings, rows, load_config(settings), launch=launch, processes=processes)
     print_forecast(console, settings, plan, launch=launch, processes=processes)
     for line in to_note:
-        console.print(f"WARNING: {line}", style="bold yellow", **_PLAIN)
+        console.print(f"WARNING: {line}", style="bold yellow", **PLAIN)
 
 
 def _record(settings: RunSettings, rows: TrainingRows, launch: Launch, processes: int) -> dict[str, Any]:
@@ -235,7 +232,7 @@ def _train_here(
         )
         checkpoint = last_complete_checkpoint(str(folder.path))
         if checkpoint and console:
-            console.print(f"going on from {checkpoint}", **_PLAIN)
+            console.print(f"going on from {checkpoint}", **PLAIN)
         trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model(str(folder.model))
     except KeyboardInterrupt:
@@ -254,23 +251,16 @@ def _train_here(
             raise
         raise explained from error
     if console:
-        folder.mark("finished", metrics=_last_metrics(trainer.state.log_history))
-        console.print(f"finished: the model lies in {folder.model}, the log in {folder.path}", **_PLAIN)
+        last = {name: value for entry in trainer.state.log_history for name, value in entry.items()}
+        folder.mark("finished", metrics=last)
+        console.print(f"finished: the model lies in {folder.model}, the log in {folder.path}", **PLAIN)
     return 0
-
-
-def _last_metrics(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the last logged value of each metric."""
-    found: dict[str, Any] = {}
-    for entry in history:
-        found |= entry
-    return found
 
 
 def _say_how_to_go_on(folder: RunFolder, console: Console) -> None:
     checkpoint = last_complete_checkpoint(str(folder.path))
     where = f"goes on from {checkpoint}" if checkpoint else "starts again (there is no complete checkpoint yet)"
-    console.print(f"\ninterrupted; the same command {where}", **_PLAIN)
+    console.print(f"\ninterrupted; the same command {where}", **PLAIN)
 
 
 def _explained(error: Exception, folder: RunFolder) -> UserError | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, get_args
 
+from transformers.hf_argparser import HfArg
 from transformers.utils import is_torch_bf16_gpu_available
 from trl import SFTConfig
 
@@ -32,6 +35,32 @@ _REFUSED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
 )
 
 
+# Fields, the test of their values, what is expected.
+_RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (tuple(f"{name}_weight" for name in OBJECTIVES), lambda v: _number(v) and 0 <= v < math.inf, "a number ≥ 0"),
+    (
+        tuple(f"{name}_epochs" for name in OBJECTIVES),
+        lambda v: _number(v) and (v == -1 or 0 <= v < math.inf),
+        "a number of epochs ≥ 0, or -1 for all",
+    ),
+    (("ksm_rest",), lambda v: _whole(v) and v >= 0, "a number of tokens ≥ 0"),
+    (("head_theta",), lambda v: _number(v) and 0 <= v <= 1, "a number in [0, 1]"),
+    (("head_learning_rate",), lambda v: v is None or (_number(v) and v > 0), "a number > 0"),
+    (("max_tokens_per_micro_batch",), lambda v: v is None or (_whole(v) and v > 0), "a number of tokens > 0"),
+    (("max_length",), lambda v: _whole(v) and v > 1, "a length of 2 or more"),
+    (("head_pooling",), lambda v: v in get_args(Pooling), f"one of {get_args(Pooling)}"),
+    (("chat_template_kwargs",), lambda v: v is None or isinstance(v, dict), "a mapping"),
+)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 @dataclass
 class SafeKeyConfig(SFTConfig):  # type: ignore[misc]
     """TRL's `SFTConfig` with SafeKey's own fields and a few other defaults.
@@ -45,91 +74,69 @@ class SafeKeyConfig(SFTConfig):  # type: ignore[misc]
 
     _VALID_DICT_FIELDS = [*SFTConfig._VALID_DICT_FIELDS, "chat_template_kwargs"]  # noqa: RUF012 - as its bases
 
-    bf16: bool | None = field(
-        default=None, metadata={"help": "Mixed precision in bf16; default: where the GPU has it (SFTConfig: always)."}
+    bf16: bool | None = HfArg(
+        default=None, help="Mixed precision in bf16; default: where the GPU has it (SFTConfig: always)."
     )
-    ddp_find_unused_parameters: bool | None = field(
-        default=False, metadata={"help": "Not needed: the step itself gives unused heads a gradient."}
+    ddp_find_unused_parameters: bool | None = HfArg(
+        default=False, help="Not needed: the step itself gives unused heads a gradient."
     )
-    router_aux_loss_coef: float | None = field(
-        default=0.0, metadata={"help": "Must stay 0: the router's balance loss is not part of the objective."}
+    router_aux_loss_coef: float | None = HfArg(
+        default=0.0, help="Must stay 0: the router's balance loss is not part of the objective."
     )
-    max_length: int | None = field(
-        default=8192,
-        metadata={"help": "Longest row in tokens. A longer row loses its end, never a part of U or K."},
+    max_length: int | None = HfArg(
+        default=8192, help="Longest row in tokens. A longer row loses its end, never a part of U or K."
     )
-    logging_first_step: bool = field(default=True, metadata={"help": "Log the first step, whatever logging_steps is."})
+    logging_first_step: bool = HfArg(default=True, help="Log the first step, whatever logging_steps is.")
 
-    qmm_weight: float = field(
-        default=0.2, metadata={"help": "Weight of query-mask modelling (qmm). 0 leaves its documents out."}
+    qmm_weight: float = HfArg(default=0.2, help="Weight of query-mask modelling (qmm). 0 leaves its documents out.")
+    head_weight: float = HfArg(
+        default=0.2, help="Weight of the loss of the dual-path safety heads (dpsh). 0: no heads at all."
     )
-    head_weight: float = field(
-        default=0.2, metadata={"help": "Weight of the loss of the dual-path safety heads (dpsh). 0: no heads at all."}
+    qsm_weight: float = HfArg(
+        default=0.0, help="Weight of query swap (qsm), our extension: loss on K after another row's query."
     )
-    qsm_weight: float = field(
+    ksm_weight: float = HfArg(
         default=0.0,
-        metadata={"help": "Weight of query swap (qsm), our extension: loss on K after another row's query."},
+        help="Weight of key swap (ksm), our extension: a wrong key sentence, from a row of the other label, stands "
+        "before K; the loss is on K and all that follows. Its documents are as long as the rows.",
     )
-    ksm_weight: float = field(
-        default=0.0,
-        metadata={
-            "help": "Weight of key swap (ksm), our extension: a wrong key sentence, from a row of the other label, stands "
-            "before K; the loss is on K and all that follows. Its documents are as long as the rows."
-        },
+    key_weight: float = HfArg(
+        default=0.0, help="Weight of a second sft loss on K, with the query in place: a control for qmm."
     )
-    key_weight: float = field(
-        default=0.0,
-        metadata={"help": "Weight of a second sft loss on K, with the query in place: a control for qmm."},
+    qmm_epochs: float = HfArg(
+        default=2.0, help="Number of epochs, at the end of the run, with qmm (fractions allowed); -1: all epochs."
     )
-    qmm_epochs: float = field(
-        default=2.0,
-        metadata={"help": "Number of epochs, at the end of the run, with qmm (fractions allowed); -1: all epochs."},
-    )
-    head_epochs: float = field(default=2.0, metadata={"help": "The same for dpsh."})
-    qsm_epochs: float = field(default=2.0, metadata={"help": "The same for qsm."})
-    ksm_epochs: float = field(default=2.0, metadata={"help": "The same for ksm."})
-    key_epochs: float = field(default=2.0, metadata={"help": "The same for the up-weighted key sentence."})
-    ksm_rest: int = field(
+    head_epochs: float = HfArg(default=2.0, help="The same for dpsh.")
+    qsm_epochs: float = HfArg(default=2.0, help="The same for qsm.")
+    ksm_epochs: float = HfArg(default=2.0, help="The same for ksm.")
+    key_epochs: float = HfArg(default=2.0, help="The same for the up-weighted key sentence.")
+    ksm_rest: int = HfArg(
         default=20,
-        metadata={
-            "help": "ksm: most tokens of the other row's thinking that follow its key sentence; the number is drawn, "
-            "because an attacker's prefill may end anywhere."
-        },
+        help="ksm: most tokens of the other row's thinking that follow its key sentence; the number is drawn, because "
+        "an attacker's prefill may end anywhere.",
     )
-    head_theta: float = field(
-        default=0.5,
-        metadata={"help": "θ in [0, 1]: weight in dpsh of the head that sees U alone; the other sees X and U."},
+    head_theta: float = HfArg(
+        default=0.5, help="θ in [0, 1]: weight in dpsh of the head that sees U alone; the other sees X and U."
     )
-    head_pooling: Pooling = field(
-        default="mean",
-        metadata={"help": "How a head pools its span: 'mean' (the paper), 'max', or the 'last' token."},
+    head_pooling: Pooling = HfArg(
+        default="mean", help="How a head pools its span: 'mean' (the paper), 'max', or the 'last' token."
     )
-    detach_heads: bool = field(
-        default=False, metadata={"help": "Train the heads as probes only, without a gradient into the model."}
-    )
-    head_learning_rate: float | None = field(
-        default=None, metadata={"help": "The heads' own learning rate; default: learning_rate."}
-    )
-    max_tokens_per_micro_batch: int | None = field(
+    detach_heads: bool = HfArg(default=False, help="Train the heads as probes only, without a gradient into the model.")
+    head_learning_rate: float | None = HfArg(default=None, help="The heads' own learning rate; default: learning_rate.")
+    max_tokens_per_micro_batch: int | None = HfArg(
         default=None,
-        metadata={
-            "help": "Most packed tokens of a forward pass, to save memory. The cap splits a step into more passes, "
-            "equally many on every rank; it does not change its rows. A single longer row is still one pass."
-        },
+        help="Most packed tokens of a forward pass, to save memory. The cap splits a step into more passes, equally "
+        "many on every rank; it does not change its rows. A single longer row is still one pass.",
     )
-    chat_template_kwargs: dict[str, Any] | str | None = field(
-        default=None,
-        metadata={"help": "Variables for the chat template, e.g. {'enable_thinking': true}."},
+    chat_template_kwargs: dict[str, Any] | str | None = HfArg(
+        default=None, help="Variables for the chat template, e.g. {'enable_thinking': true}."
     )
-    template_date: str = field(
-        default=DEFAULT_DATE,
-        metadata={"help": "ISO date that templates with a clock (gpt-oss, Llama 3.2) print."},
+    template_date: str = HfArg(
+        default=DEFAULT_DATE, help="ISO date that templates with a clock (gpt-oss, Llama 3.2) print."
     )
-    self_test: bool = field(
+    self_test: bool = HfArg(
         default=True,
-        metadata={
-            "help": "Before training, compare the packed step with the model's own attention; stop if they differ."
-        },
+        help="Before training, compare the packed step with the model's own attention; stop if they differ.",
     )
 
     def __post_init__(self) -> None:
@@ -149,30 +156,10 @@ class SafeKeyConfig(SFTConfig):  # type: ignore[misc]
         for name, fine, why in _REFUSED:
             if getattr(self, name, fine[0]) not in fine:
                 raise UserError(f"{name}={getattr(self, name)!r} does not work with SafeKey: {why}")
-        for objective in OBJECTIVES:
-            weight, epochs = getattr(self, f"{objective}_weight"), getattr(self, f"{objective}_epochs")
-            _require(_number(weight) and 0 <= weight < float("inf"), f"{objective}_weight", weight, "a number ≥ 0")
-            _require(
-                _number(epochs) and (epochs == -1 or 0 <= epochs < float("inf")),
-                f"{objective}_epochs",
-                epochs,
-                "a number of epochs ≥ 0, or -1 for all",
-            )
-        _require(_whole(self.ksm_rest) and self.ksm_rest >= 0, "ksm_rest", self.ksm_rest, "a number of tokens ≥ 0")
-        theta, rate, cap = self.head_theta, self.head_learning_rate, self.max_tokens_per_micro_batch
-        _require(_number(theta) and 0 <= theta <= 1, "head_theta", theta, "a number in [0, 1]")
-        _require(rate is None or (_number(rate) and rate > 0), "head_learning_rate", rate, "a number > 0")
-        _require(cap is None or (_whole(cap) and cap > 0), "max_tokens_per_micro_batch", cap, "a number of tokens > 0")
-        _require(
-            _whole(self.max_length) and (self.max_length or 0) > 1,
-            "max_length",
-            self.max_length,
-            "a length of 2 or more",
-        )
-        pooling, known = self.head_pooling, get_args(Pooling)
-        _require(pooling in known, "head_pooling", pooling, f"one of {known}")
-        kwargs = self.chat_template_kwargs
-        _require(kwargs is None or isinstance(kwargs, dict), "chat_template_kwargs", kwargs, "a mapping")
+        for names, fine_value, expected in _RANGES:
+            for name in names:
+                if not fine_value(getattr(self, name)):
+                    raise UserError(f"{name} is {getattr(self, name)!r}, expected {expected}")
 
     def weights(self, step: int, max_steps: int, steps_per_epoch: int) -> dict[str, float]:
         """Return the weight of each auxiliary objective at a step; 0 for one that is off.
@@ -194,16 +181,3 @@ class SafeKeyConfig(SFTConfig):  # type: ignore[misc]
     def full_weights(self) -> dict[str, float]:
         """Return the weight of each auxiliary objective, by the name of its loss, while it is on."""
         return {loss: float(getattr(self, f"{name}_weight")) for name, loss in OBJECTIVES.items()}
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _require(fine: bool, name: str, value: Any, expected: str) -> None:
-    if not fine:
-        raise UserError(f"{name} is {value!r}, expected {expected}")

@@ -157,21 +157,12 @@ class PersistentTrainer(SFTTrainer):  # type: ignore[misc]
         final = os.path.join(self._get_output_dir(trial=trial), f"{checkpoint.PREFIX}{self.state.global_step}")
         self.store_flos()
         window = self.window.state()
-        error: UserError | None = None
-        try:
-            with checkpoint.saving(final):
-                self._write(checkpoint.aside(final))
-        except UserError as failure:
-            error = failure
-        self._fail_together(error)
-        try:
-            with checkpoint.saving(final):
-                if self.args.should_save:
-                    extra = {**self.identity(), "window": window}
-                    checkpoint.commit(final, resumable=not self.args.save_only_model, extra=extra)
-        except UserError as failure:
-            error = failure
-        self._fail_together(error)
+        with self._saving_together(final):
+            self._write(checkpoint.aside(final))
+        with self._saving_together(final):
+            if self.args.should_save:
+                extra = {**self.identity(), "window": window}
+                checkpoint.commit(final, resumable=not self.args.save_only_model, extra=extra)
         if self.state.best_global_step == self.state.global_step:
             self.state.best_model_checkpoint = final
         if self.args.should_save:
@@ -196,12 +187,18 @@ class PersistentTrainer(SFTTrainer):  # type: ignore[misc]
             self.state.stateful_callbacks |= {n: found if len(found) > 1 else found[0] for n, found in by_name.items()}
             self.state.save_to_json(os.path.join(folder, "trainer_state.json"))
 
-    def _fail_together(self, error: UserError | None) -> None:
-        """Raise an error of one rank on every rank, so that none waits for another for ever."""
-        messages: list[str | None] = [str(error) if error else None]
+    @contextmanager
+    def _saving_together(self, final: str) -> Iterator[None]:
+        """Raise a failure to write on one rank on every rank, so that none waits for another for ever."""
+        error: UserError | None = None
+        try:
+            with checkpoint.saving(final):
+                yield
+        except UserError as failure:
+            error = failure
+        messages: list[str | None] = [str(error) if error else None] * self.args.world_size
         if self.args.world_size > 1:
-            messages = [None] * self.args.world_size
-            dist.all_gather_object(messages, str(error) if error else None)
+            dist.all_gather_object(messages, messages[0])
         first = next((message for message in messages if message), None)
         if first is not None:
             raise UserError(first) from error

@@ -81,7 +81,6 @@ class _Work:
     weights: Float[Tensor, " targets"]
     heads: SafetyHeads | None
     detach_heads: bool
-    chunk: int | None
 
 
 def safekey_loss(
@@ -100,7 +99,6 @@ def safekey_loss(
     swaps: Sequence[Sequence[int] | None] | None = None,
     wrongs: Sequence[Sequence[int] | None] | None = None,
     seed: int = 0,
-    chunk: int | None = None,
 ) -> SafeKeyLoss:
     """Compute all losses of a batch with one call of `model` (METHOD.md, "The objective").
 
@@ -122,7 +120,6 @@ def safekey_loss(
         wrongs: for each row the tokens of a wrong beginning; default: drawn within this batch by `seed`, the key
             sentence of another row alone.
         seed: random seed for drawing swap partners.
-        chunk: targets per chunk of the cross-entropy; default: by memory.
 
     Raises:
         UserError: an empty batch, impossible spans, heads missing or of the wrong width, an unsupported model.
@@ -148,7 +145,7 @@ def safekey_loss(
     wide = torch.promote_types(next(causal_lm.parameters()).dtype, torch.float32)
     weights = sum(chosen.to(wide) * (weight / max(1, divisor)) for chosen, divisor, weight in parts.values())
     assert isinstance(weights, Tensor)
-    out = _forward(model, causal_lm, _Work(packed, weights, used, detach_heads, chunk))
+    out = _forward(model, causal_lm, _Work(packed, weights, used, detach_heads))
     losses, hits, logits = out["losses"], out["hits"], out["head_logits"]
     zero = losses.new_zeros(())
     means = {
@@ -270,7 +267,6 @@ def _attached_forward(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
         work.weights,
         head if adjust is None else lambda h: adjust(head(h)),
         self.config.vocab_size,
-        work.chunk,
     )
     logits = hidden.new_zeros((0, 2))
     if work.heads is not None:
