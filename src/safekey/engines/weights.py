@@ -24,7 +24,7 @@ _BLOB = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a model comes from.
+    """The parts of a model.
 
     Attributes:
         base: folder or hub id of the weights.
@@ -38,14 +38,14 @@ class Source:
 
 
 def find(model: str, adapter: str | None = None) -> Source:
-    """Find a model's parts.
+    """Find the parts of a model.
 
     Args:
         model: a model's, run's, checkpoint's or adapter's folder, or a hub id.
         adapter: a LoRA adapter's folder to put on top.
 
     Raises:
-        UserError: a part is missing; what was looked for, and what the folder holds, is in the text.
+        UserError: a part is missing; the message says what was looked for and what the folder holds.
     """
     folder = _folder(model)
     if adapter is not None:
