@@ -37,11 +37,11 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; see `safekey.training.command.train`."""
-    from safekey.training.command.train import Order, execute
+    from safekey.training.command.train import TrainRequest, execute
 
     words: list[str] = args.overrides
     own = next((index for index, word in enumerate(words) if word.startswith("-")), len(words))
-    order = Order(
+    request = TrainRequest(
         recipe=args.recipe,
         overrides=tuple(words[:own]),
         dry_run=args.dry_run,
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
     )
     args.document = {}
-    code = execute(order, console(args.json), args.document)
+    code = execute(request, console(args.json), args.document)
     if not args.dry_run:
         args.document["status"] = "finished" if code == 0 else "interrupted"
     return code
