@@ -15,7 +15,7 @@ SRC = Path(__file__).resolve().parents[1] / "src" / "safekey"
 ORDER: tuple[str | tuple[str, ...], ...] = (
     *("cli", "organism", "grid", "report", "analysis", "monitor", "making", "comparison", "evals", "training"),
     *("engines", "data", ("text", "stats", "run_folder")),
-    ("schema", "errors", "terminal", "hub", "options", "function_option", "retry"),
+    ("schema", "errors", "terminal", "hub", "options", "retry"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(ORDER) for room in ([rooms] if isinstance(rooms, str) else rooms)}
 STRANGERS = (

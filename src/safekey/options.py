@@ -1,4 +1,4 @@
-"""Command-line options declared by dataclass fields: name, help, form, range and default stand in one place.
+"""Command-line options as dataclass fields (help, form, range and default in one place), and functions that they name.
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -11,6 +11,7 @@ request = Request(**given(args, Request)) # only what was given; the dataclass h
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import Field, dataclass, field, fields
@@ -62,6 +63,24 @@ def values(given: Sequence[str], flag: str) -> dict[str, Any]:
 def unknown(key: str, known: Iterable[str], where: str) -> UserError:
     """Return the error for a key that does not exist, with the nearest ones that do."""
     return UserError(f"{where}: unknown key '{key}'{did_you_mean(key, known)}")
+
+
+def function_of(option: str, name: str | None) -> Callable[..., Any] | None:
+    """Return the function that an option names as MODULE:FUNCTION.
+
+    Raises:
+        UserError: it cannot be imported, or is not a function.
+    """
+    if name is None:
+        return None
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{option} {name}: cannot be imported: {error}") from error
+    if not callable(found):
+        raise UserError(f"{option} {name}: is no function")
+    return found  # type: ignore[no-any-return]
 
 
 def _json_or_text(text: str) -> Any:

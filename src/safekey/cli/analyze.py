@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from safekey.cli.common import PLAIN, add_json, add_runs, add_verb, arms_of, console, grid_of, whole
-from safekey.function_option import function_of
+from safekey.options import function_of
 from safekey.terminal import printable
 
 if TYPE_CHECKING:

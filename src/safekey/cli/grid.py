@@ -25,7 +25,7 @@ from safekey.cli.compare import print_comparison
 from safekey.cli.eval import evaluation_options, evaluation_request
 from safekey.cli.train import add_recipe
 from safekey.errors import UserError
-from safekey.function_option import function_of
+from safekey.options import function_of
 from safekey.terminal import printable
 
 if TYPE_CHECKING:

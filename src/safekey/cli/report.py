@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safekey.cli.common import add_comparison, add_json, add_runs, add_verb, arms_of, grid_of
-from safekey.function_option import function_of
+from safekey.options import function_of
 from safekey.terminal import printable
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from safekey.analysis.key_sentences.find import Diagnostics, NamingRule
 from safekey.analysis.key_sentences.from_runs import diagnose
 from safekey.errors import UserError
-from safekey.function_option import function_of
 from safekey.grid.arms import BASE, MARGIN, REFERENCE
 from safekey.grid.folder import GridFolder
 from safekey.grid.results import common_ground
+from safekey.options import function_of
 from safekey.report import write_report
 
 if TYPE_CHECKING:

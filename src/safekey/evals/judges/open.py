@@ -26,7 +26,7 @@ from safekey.errors import UserError
 from safekey.evals.judges.table import Judge, exact, find_judge, template_missing, with_template
 from safekey.evals.judges.verdicts import Ask, OpenJudge, Reply
 from safekey.evals.request import JudgeSettings
-from safekey.function_option import function_of
+from safekey.options import function_of
 from safekey.schema import Message
 
 DEFAULTS: dict[str, str] = {"harm": "harm_1to5", "refusal": "refusal_3class"}
