@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -108,3 +109,19 @@ def test_public_names_exist_whatever_is_imported_first() -> None:
         "for n in safekey.__all__: assert not isinstance(getattr(safekey, n), types.ModuleType), n\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_map_names_every_module_once() -> None:
+    named = re.findall(r"^- `([\w/]+\.py)` – \S", (SRC.parents[1] / "docs" / "map.md").read_text("utf-8"), re.M)
+    there = [path.relative_to(SRC).as_posix() for path in SRC.rglob("*.py")]
+    wanted = sorted(name for name in there if not name.endswith("/__init__.py"))
+    assert sorted(named) == wanted
+
+
+def test_no_folder_is_crowded() -> None:
+    counts: dict[Path, int] = {}
+    for path in SRC.rglob("*.py"):
+        counts[path.parent] = counts.get(path.parent, 0) + 1
+    assert max(counts.values()) <= 16
+    assert counts[SRC] <= 8
+    assert counts[SRC / "evals"] <= 5
