@@ -89,7 +89,7 @@ class Transport:
             raise wire.GarbageError(self.clean(error)) from None
 
     async def probe(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
-        """Await one of the first requests; retry if the connection fails or the server answers 5xx, not if it is slow."""
+        """Await one of the first requests; retry a failed connection and 5xx, but not a slow reply."""
 
         def mends(error: BaseException) -> bool:
             if isinstance(error, UnreachableError):

@@ -175,7 +175,7 @@ def print_forecast(console: Console, settings: RunSettings, plan: Forecast, *, l
     for name, lengths in (("whole rows", plan.tokens), ("[U K] for QMM", plan.short_tokens)):
         tokens.add_row(name, *(f"{value:,}" for value in (*quantiles(lengths), sum(lengths))))
     console.print(tokens)
-    console.print(f"{plan.cut} rows fill max_length={training.max_length} (cut behind K, or an exact fit)\n", **PLAIN)
+    console.print(f"{plan.cut} rows fill max_length={training.max_length} (cut after K, or an exact fit)\n", **PLAIN)
     if plan.known_positions and max(plan.tokens) > plan.known_positions:
         longer = sum(length > plan.known_positions for length in plan.tokens)
         line = f"{longer} rows are longer than the model's {plan.known_positions:,} positions: lower max_length"
