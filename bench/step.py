@@ -1,12 +1,12 @@
-"""What one SafeKey step costs, against two padded passes, plain SFT and TRL, on the same rows in the same run.
+"""Compare the cost of a SafeKey step with two padded passes, plain SFT and TRL, on the same rows in the same run.
 
     python bench/step.py                                                             # CPU, one thread, 32k vocabulary
     python bench/step.py --sweep                                                     # ratios by length and model size
     python bench/step.py --shape r1-qwen-1.5b --dtype bfloat16 --device cuda         # any GPU machine
     python bench/step.py --shape llama-8b --dtype bfloat16 --device cuda --checkpointing
 
-Needs torch and transformers only; TRL's rows appear where TRL is installed. The variants take turns, so that whatever
-else the machine does hits all of them alike. docs/performance.md says how to read the table.
+It needs torch and transformers only; TRL's variants are included where TRL is installed. The variants take turns, so
+that other load on the machine affects all of them. docs/performance.md explains the table.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Result], Bench]:
     for name, make in found.items():
         try:
             runs[name] = make()
-        except Exception as error:  # a variant that this machine's versions cannot run is a note, not the end
+        except Exception as error:  # a variant that the installed versions cannot run is left out with a note
             print(f"left out: {name}: {type(error).__name__}: {error}", file=sys.stderr)
     times: dict[str, list[float]] = {name: [] for name in runs}
     peaks: dict[str, int] = {}
@@ -140,7 +140,7 @@ def print_own_peak(args: argparse.Namespace) -> None:
     _, bench, found = prepare(args)
     run = found[args.peak_of]()
     for parameter in bench.model.parameters():
-        parameter.data.add_(0)  # every page of the weights is there before the baseline is read
+        parameter.data.add_(0)  # load every page of the weights before the baseline is read
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
     before = resident_kib("VmRSS")

@@ -1,4 +1,4 @@
-"""What the step benchmark measures on: random models of known shapes, rows of STAR-1's lengths, a row's FLOPs."""
+"""Random models of known shapes, rows with the lengths of STAR-1, and FLOP counts for the step benchmark."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def make_rows(number: int, vocab: int, lengths: str, scale: float, seed: int = 1
     given = [int(text) for text in lengths.split(",")] if lengths != "star1" else []
 
     def sizes(of: tuple[float, ...]) -> list[int]:
-        """Evenly spread over the distribution, in random order: few rows stand for the whole."""
+        """Spread evenly over the distribution, in random order, so that few rows represent it."""
         found = [round(_quantile(of, (i + 0.5) / number)) for i in range(number)]
         draw.shuffle(found)
         return found

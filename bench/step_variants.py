@@ -1,6 +1,6 @@
-"""The ways to train on the same rows that the step benchmark compares. Each is one forward and backward over all rows.
+"""The variants that the step benchmark compares: each is one forward and backward pass over all rows.
 
-The optimiser's step is left out: it is the same for all.
+The optimiser's step is left out, because it is the same for all.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Run = Callable[[], None]
 
 @dataclass(frozen=True)
 class Bench:
-    """What every variant works on."""
+    """The model, heads and rows of all variants."""
 
     model: PreTrainedModel
     heads: SafetyHeads
@@ -50,7 +50,7 @@ class Bench:
 
 
 def variants(bench: Bench) -> dict[str, Callable[[], Run]]:
-    """Name each variant and say how to set it up; TRL's are there where TRL is installed."""
+    """Return each variant by name, with its set-up; TRL's only where TRL is installed."""
     found: dict[str, Callable[[], Run]] = {
         "two padded passes": lambda: partial(two_passes, bench),
         "padded SFT (transformers)": lambda: partial(padded_sft, bench),
@@ -131,9 +131,9 @@ def padded_sft(bench: Bench) -> None:
 
 
 def two_passes(bench: Bench) -> None:
-    """What the published code computes: full logits twice, the second time with X masked, both graphs alive.
+    """Compute what the published code does: full logits twice, the second time with X masked, both graphs in memory.
 
-    Its token accuracies are part of its step. Its mistakes about positions are not: spans here are exact.
+    Its token accuracies are included. Its errors in span positions are not: the spans here are exact.
     """
     steps = -(-len(bench.rows) // bench.micro_batch)
     for rows in bench.pieces(bench.micro_batch):

@@ -1,9 +1,9 @@
-"""The whole method, flat, for reading: from a file of rows to a fine-tuned model and its heads.
+"""The whole method in one file: from a file of rows to a fine-tuned model and its heads.
 
     python examples/sft_loop.py MODEL DATA OUTPUT
 
-This is what `SafeKeyTrainer` does, without its comforts (no resume, one process, no logging back ends). A test keeps
-its weights equal to the trainer's. Read it next to docs/training.md.
+It does what `SafeKeyTrainer` does, but without resuming, several processes and logging back ends. A test checks that
+its weights equal those of the trainer. docs/training.md explains the method.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from safekey.training.loop.export import save_heads
 
 @dataclass
 class Options:
-    """What the loop needs to know; the defaults are the paper's."""
+    """The options of the loop; the defaults are those of the paper."""
 
     learning_rate: float = 1e-5
     weight_decay: float = 1e-4
     epochs: int = 5
-    objective_epochs: int = 2  # DPSH and QMM are on in the last ones only
+    objective_epochs: int = 2  # DPSH and QMM are on in the last epochs only
     batch_size: int = 128  # examples a step
     micro_batch: int = 2  # examples a forward pass
     max_length: int = 8192
@@ -49,7 +49,7 @@ def read(path: str, tokenizer: Any, max_length: int) -> list[Encoded]:
 
 
 def steps(rows: list[Encoded], options: Options) -> Iterator[tuple[int, list[Encoded]]]:
-    """Yield (epoch, the examples of one step), each epoch in an order of its own."""
+    """Yield (epoch, the examples of one step), each epoch in another order."""
     for epoch in range(options.epochs):
         order = list(range(len(rows)))
         random.Random(f"{options.seed}:{epoch}").shuffle(order)
@@ -74,7 +74,7 @@ def optimizer_and_schedule(model: torch.nn.Module, total: int, options: Options)
 
 
 def train(model: Any, heads: SafetyHeads, rows: list[Encoded], options: Options) -> list[float]:
-    """Run the method; return every step's total loss."""
+    """Run the method; return the total loss of every step."""
     attach(model, heads)  # the heads become part of the model, so its optimiser trains them too
     total = options.epochs * math.ceil(len(rows) / options.batch_size)
     optimizer, schedule = optimizer_and_schedule(model, total, options)
@@ -82,14 +82,14 @@ def train(model: Any, heads: SafetyHeads, rows: list[Encoded], options: Options)
     model.train()
     for epoch, step in steps(rows, options):
         on = epoch >= options.epochs - options.objective_epochs
-        counts: Counts = count(step)  # one divisor for the step, however it is cut into micro-batches
+        counts: Counts = count(step)  # divisors of the whole step, for all its micro-batches
         loss = 0.0
         for begin in range(0, len(step), options.micro_batch):
             out = safekey_loss(
                 model,
                 heads,
                 step[begin : begin + options.micro_batch],
-                qmm_weight=options.qmm_weight if on else 0.0,  # off: the short documents are left out, and cost nothing
+                qmm_weight=options.qmm_weight if on else 0.0,  # 0: no qmm documents, no cost
                 head_weight=options.head_weight if on else 0.0,
                 counts=counts,
             )
@@ -101,7 +101,7 @@ def train(model: Any, heads: SafetyHeads, rows: list[Encoded], options: Options)
         optimizer.zero_grad()
         losses.append(loss)
         print(f"epoch {epoch} step {len(losses)}/{total} loss {loss:.4f}", flush=True)
-    detach(model)  # an exported model has no names that vLLM does not know
+    detach(model)  # vLLM refuses models with unknown weight names
     return losses
 
 

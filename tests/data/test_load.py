@@ -90,6 +90,14 @@ def test_the_rows_in_the_docs_load(tmp_path: Path) -> None:
     assert {example.key_sentence for example in loaded[:2]} == {"That is harmless."}
 
 
+def test_a_quoted_closing_tag_does_not_end_the_thinking(tmp_path: Path) -> None:
+    response = "<think>\nThe user asks what `</think>` means. It ends the thinking.\n</think>\n\nIt ends the thinking."
+    example = load_one(tmp_path, ROW | {"response": response})
+    assert example.response == response
+    assert segment(example).understanding == "The user asks what `</think>` means."
+    assert segment(example).key_sentence == "It ends the thinking."
+
+
 def test_multi_turn_with_system_and_earlier_thinking(tmp_path: Path) -> None:
     turns = [
         {"role": "system", "content": "Be brief."},

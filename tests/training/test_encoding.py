@@ -9,7 +9,7 @@ from hypothesis import example as case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safekey import Message
+from safekey import Message, segment
 from safekey.errors import UserError
 from safekey.text.chat import chat_format
 from safekey.training.encoding import EncodeError, check_chat_template, encode, encode_all
@@ -227,3 +227,11 @@ def test_impossible_offsets_and_uncanonical_response() -> None:
         encode(replace(row(), key_sentence_end=10_000), tok)
     with pytest.raises(EncodeError, match="canonical"):
         encode(replace(row(), response="no tags"), tok)
+
+
+def test_a_quoted_closing_tag_is_part_of_the_thinking() -> None:
+    tok = tokenizer("r1", "bytes")
+    response = "<think>\nThe user asks what `</think>` means. It ends the thinking.\n</think>\n\nIt ends the thinking."
+    made = encode(segment(replace(row(), response=response), overwrite=True), tok)
+    assert tok.decode(made.input_ids[made.spans.key_sentence]).strip() == "It ends the thinking."
+    assert tok.decode(made.input_ids[made.spans.query.stop : made.thinking_end]).strip() == response.split("\n")[1]

@@ -29,7 +29,7 @@ from safekey.text.thinking import thinking_span
 
 MAX_SENTENCES = 40  # no restatement is longer; bounds the work on a thinking of 100k characters
 MAX_CHARS = 2000  # of one sentence or query that are examined
-ASIDE = 0.25  # share that is enough when the sentence goes on about "their ..." or about someone in the query
+ASIDE = 0.25  # share that is enough when the sentence continues about "their ..." or about someone in the query
 SHARED = 0.6  # share of content words from the query that makes a sentence a restatement
 
 # restates: says what was asked.   sets: names the task or turns to the query, without its content.

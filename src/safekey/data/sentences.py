@@ -1,4 +1,4 @@
-"""Split running text into sentences, lazily, in any language, without a model.
+"""Split text into sentences, lazily, in any language, without a model.
 
 One line of thinking and the spans it gives::
 
@@ -134,7 +134,7 @@ def _closing_quote(text: str, at: int, end: int) -> int | None:
 
 
 def _wraps(text: str, line_end: int, next_line: int) -> bool:
-    """Whether the single line break only wraps a line: the sentence goes on in lower case."""
+    """Whether the single line break only wraps a line: the sentence continues in lower case."""
     if line_end == 0 or next_line >= len(text) or _BULLET.match(text, next_line):
         return False
     return (text[line_end - 1].isalnum() or text[line_end - 1] in ",;") and text[next_line].islower()

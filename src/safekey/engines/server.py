@@ -223,9 +223,8 @@ class ServerEngine:
                 raise UserError(f"{self._url} cannot be given token ids: {self._why_chat}")
         params = SamplingParams(temperature=None, top_p=None, top_k=None, max_new_tokens=16 if self._wire.hosted else 1)
         try:
-            await self._wire.probe(
-                self._wire.api.chat.completions, self._chat_request(_PROBE, params), self._probe_timeout
-            )
+            request, chats = self._chat_request(_PROBE, params), self._wire.api.chat.completions
+            await self._wire.probe(self._wire.send, chats, request, self._probe_timeout)
         except StatusError as error:
             if error.status_code != 429:  # busy is not down
                 raise UserError(f"{self._url}: model '{self._wire.model}': {error.reason}: {error.message}") from None
@@ -238,7 +237,7 @@ class ServerEngine:
         placed = place(_PROBE, chat)
         request = wire.token_request(placed, SamplingParams(max_new_tokens=1), self._ends)
         try:
-            body = await self._wire.probe(self._wire.api.completions, request, self._probe_timeout)
+            body = await self._wire.probe(self._wire.send, self._wire.api.completions, request, self._probe_timeout)
             return wire.other_prompt(body, placed.ids)
         except StatusError as error:
             if error.status_code in (401, 403):

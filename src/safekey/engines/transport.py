@@ -87,8 +87,8 @@ class Transport:
         except openai.OpenAIError as error:
             raise wire.GarbageError(self.clean(error)) from None
 
-    async def _probe(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
-        """Make a first request; again if the connection fails or the server answers 5xx, but not if it is slow."""
+    async def probe(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+        """Await one of the first requests; retry a failed connection and 5xx, but not a slow reply."""
 
         def mends(error: BaseException) -> bool:
             if isinstance(error, UnreachableError):
@@ -97,10 +97,6 @@ class Transport:
 
         return await retrying(_PROBES, min(self._backoff, 1.0), mends)(function, *arguments)
 
-    async def probe(self, resource: Any, request: dict[str, Any], timeout: float) -> Any:
-        """Send one of the first requests (`_probe`) and return the reply's JSON; raises what `send` raises."""
-        return await self._probe(self.send, resource, request, timeout)
-
     async def models(self, timeout: float) -> list[dict[str, Any]]:
         """Return the models that the server lists; empty when it has no list.
 
@@ -108,7 +104,7 @@ class Transport:
             UserError: the server does not answer, or refuses the key.
         """
         try:
-            content = await self._probe(self._call, self.api.models.with_raw_response.list, timeout)
+            content = await self.probe(self._call, self.api.models.with_raw_response.list, timeout)
             entries = json.loads(content)["data"]
             return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
         except UnreachableError:
@@ -204,18 +200,13 @@ def _client(url: str, model: str, api_key_env: str | None) -> tuple[bool, str, A
     key = os.environ.get(variable, "")
     if not key and (hosted or api_key_env):
         raise UserError(f"{parts.hostname} needs a key: set {variable} in the environment")
-    if azure and "/openai/v1" not in parts.path:
-        version = os.environ.get("OPENAI_API_VERSION")
-        if not version:
-            raise UserError(f"{url}: use the URL that ends in /openai/v1, or set OPENAI_API_VERSION")
-        return (
-            hosted,
-            key,
-            AsyncAzureOpenAI(
-                azure_endpoint=url, azure_deployment=model or None, api_version=version, api_key=key, max_retries=0
-            ),
-        )
-    return hosted, key, AsyncOpenAI(base_url=url, api_key=key or "none", max_retries=0)
+    if not azure or "/openai/v1" in parts.path:
+        return hosted, key, AsyncOpenAI(base_url=url, api_key=key or "none", max_retries=0)
+    version = os.environ.get("OPENAI_API_VERSION")
+    if not version:
+        raise UserError(f"{url}: use the URL that ends in /openai/v1, or set OPENAI_API_VERSION")
+    options: dict[str, Any] = {"azure_endpoint": url, "azure_deployment": model or None, "api_version": version}
+    return hosted, key, AsyncAzureOpenAI(**options, api_key=key, max_retries=0)
 
 
 def _said(error: Any) -> str:

@@ -142,7 +142,7 @@ def load_model(source: Source, revision: str | None, *, trust_remote_code: bool 
     """Load the weights, and the adapter if there is one.
 
     Raises:
-        UserError: they cannot be loaded, or some are missing (transformers would go on with random ones).
+        UserError: they cannot be loaded, or some are missing (transformers would use random ones).
     """
     from transformers import AutoModelForCausalLM
 

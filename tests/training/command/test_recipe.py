@@ -277,6 +277,12 @@ def test_the_run_folder_refuses_another_run(tmp_path: Path) -> None:
     assert [entry.name for entry in folder.path.iterdir()] == ["theirs.txt"]
 
 
+def test_a_removed_key_does_not_make_it_another_run(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.begin({"seed": 1, "qmm_positions": "keep"}, {"processes": 1}, [])
+    folder.check({"seed": 1}, {}, 1)
+
+
 def test_checkpoints_without_a_config_are_not_ours(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-3").mkdir()
     with pytest.raises(UserError, match=r"no config\.yaml"):

@@ -6,6 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -210,7 +212,7 @@ def print_forecast(console: Console, settings: RunSettings, plan: Forecast, *, l
     for name, lengths in (("whole rows", plan.tokens), ("[U K] for QMM", plan.short_tokens)):
         tokens.add_row(name, *(f"{value:,}" for value in (*quantiles(lengths), sum(lengths))))
     console.print(tokens)
-    console.print(f"{plan.cut} rows fill max_length={training.max_length} (cut behind K, or an exact fit)\n", **PLAIN)
+    console.print(f"{plan.cut} rows fill max_length={training.max_length} (cut after K, or an exact fit)\n", **PLAIN)
     if plan.known_positions and max(plan.tokens) > plan.known_positions:
         longer = sum(length > plan.known_positions for length in plan.tokens)
         line = f"{longer} rows are longer than the model's {plan.known_positions:,} positions: lower max_length"
@@ -220,22 +222,13 @@ def print_forecast(console: Console, settings: RunSettings, plan: Forecast, *, l
     steps.add_row("rows per step", f"{plan.batch} = {processes} process{'es' if processes > 1 else ''} × {passes}")
     steps.add_row("steps", f"{plan.steps:,} ({plan.steps_per_epoch:,} per epoch)")
     steps.add_row("longest forward pass", f"{plan.largest:,} tokens")
-    for first, last, names in _ranges(plan.objectives):
+    for names, group in groupby(plan.objectives, key=itemgetter(1)):
+        epochs = [epoch for epoch, _ in group]
         on = [f"{training.full_weights()[name]:g} {_NAMES[name]}" for name in names]
-        steps.add_row(f"epoch {first}" if first == last else f"epochs {first} to {last}", " + ".join(["SFT", *on]))
+        when = f"epochs {epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else f"epoch {epochs[0]}"
+        steps.add_row(when, " + ".join(["SFT", *on]))
     console.print(steps)
     console.print(_memory_table(console, settings, plan, launch, processes))
-
-
-def _ranges(objectives: list[tuple[int, list[str]]]) -> list[tuple[int, int, list[str]]]:
-    """Join consecutive epochs with the same objectives."""
-    joined: list[tuple[int, int, list[str]]] = []
-    for epoch, names in objectives:
-        if joined and joined[-1][2] == names:
-            joined[-1] = (joined[-1][0], epoch, names)
-        else:
-            joined.append((epoch, epoch, names))
-    return joined
 
 
 def _memory_table(console: Console, settings: RunSettings, plan: Forecast, launch: str, processes: int) -> Table:

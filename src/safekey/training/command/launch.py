@@ -138,7 +138,7 @@ def start_workers(
     def pass_on(number: int, frame: Any) -> None:
         nonlocal asked
         asked = True
-        workers.terminate()  # they save and stop; otherwise they would go on training alone
+        workers.terminate()  # they save and stop; otherwise they would continue without the parent
 
     before = signal.signal(signal.SIGTERM, pass_on)
     try:

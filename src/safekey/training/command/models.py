@@ -27,13 +27,9 @@ def load_tokenizer(settings: RunSettings) -> Any:
     """
     from transformers import AutoTokenizer
 
-    name = str(settings.model.model_name_or_path)
-    if not Path(name).is_dir():
+    if not Path(str(settings.model.model_name_or_path)).is_dir():
         hub_reachable()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, **_source(settings))
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise _not_found(name, settings, "a tokenizer", error) from error
+    tokenizer = _pretrained(AutoTokenizer, settings, "a tokenizer")
     template = settings.training.chat_template_path
     if template:
         try:
@@ -47,11 +43,15 @@ def load_config(settings: RunSettings) -> Any:
     """Load the model's configuration, without weights."""
     from transformers import AutoConfig
 
+    return _pretrained(AutoConfig, settings, "a config.json")
+
+
+def _pretrained(kind: Any, settings: RunSettings, what: str) -> Any:
     name = str(settings.model.model_name_or_path)
     try:
-        return AutoConfig.from_pretrained(name, **_source(settings))
+        return kind.from_pretrained(name, **_source(settings))
     except (OSError, ValueError, ImportError, KeyError) as error:
-        raise _not_found(name, settings, "a config.json", error) from error
+        raise _not_found(name, settings, what, error) from error
 
 
 def load_model(settings: RunSettings, launch: str) -> Any:

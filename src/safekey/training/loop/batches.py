@@ -64,9 +64,9 @@ class MicroBatch:
     @classmethod
     def of(cls, rows: list[Encoded], seed: int, weights: Mapping[str, float], ksm_rest: int) -> MicroBatch:
         """Draw, by the seed and among these rows, the partners that the objectives with a weight need."""
-        nobody: list[list[int] | None] = [None] * len(rows)
-        swaps = partner_queries(rows, seed) if weights["qsm"] else nobody
-        return cls(rows, swaps, wrong_beginnings(rows, seed, ksm_rest) if weights["ksm"] else nobody)
+        none: list[list[int] | None] = [None] * len(rows)
+        swaps = partner_queries(rows, seed) if weights["qsm"] else none
+        return cls(rows, swaps, wrong_beginnings(rows, seed, ksm_rest) if weights["ksm"] else none)
 
     def lengths(self, qmm: bool) -> list[tuple[int, int, int, int]]:
         """Return the lengths of every row's response, qmm, qsm and ksm documents, 0 where there is none."""

@@ -108,7 +108,7 @@ def saving(final: str | os.PathLike[str]) -> Iterator[None]:
         rest = f"the last complete checkpoint is {earlier}" if earlier else "there is no earlier checkpoint"
         raise UserError(
             f"cannot save {final}: {error}. {rest}. Free some space (or set save_total_limit), then run the same "
-            "command again to go on from there"
+            "command again to resume from there"
         ) from error
 
 

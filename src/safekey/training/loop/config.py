@@ -144,7 +144,7 @@ class SafeKeyConfig(SFTConfig):  # type: ignore[misc]
         if self.bf16 is None:
             self.bf16 = not self.fp16 and not self.use_cpu and bool(is_torch_bf16_gpu_available())
         if self.router_aux_loss_coef is None:
-            self.router_aux_loss_coef = 0.0  # TRL would have mixtures of experts return what nobody reads
+            self.router_aux_loss_coef = 0.0  # otherwise TRL makes mixtures of experts return unused values
         self.remove_unused_columns = False
         self.dataset_kwargs = {"skip_prepare_dataset": True}
         with warnings.catch_warnings():  # transformers 5.23 renames gradient_checkpointing, TRL still sets it

@@ -260,7 +260,7 @@ class Flops:
 
 
 def _size(parameter: nn.Parameter) -> int:
-    return int(getattr(parameter, "ds_numel", parameter.numel()))  # ZeRO-3 leaves an empty tensor behind
+    return int(getattr(parameter, "ds_numel", parameter.numel()))  # under ZeRO-3 the tensor itself is empty
 
 
 def peak_flops(device: torch.device, world: int) -> float | None:

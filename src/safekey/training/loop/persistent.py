@@ -64,7 +64,7 @@ class PersistentTrainer(SFTTrainer):  # type: ignore[misc]
 
         Raises:
             UserError: the checkpoint is incomplete or belongs to another run, or saving failed.
-            KeyboardInterrupt: stopped by SIGINT or SIGTERM, after saving (the message says how to go on).
+            KeyboardInterrupt: stopped by SIGINT or SIGTERM, after saving (the message says how to resume).
         """
         folder = self._to_resume_from(resume_from_checkpoint)
         if self.args.should_save:
@@ -74,7 +74,7 @@ class PersistentTrainer(SFTTrainer):  # type: ignore[misc]
             result = super().train(resume_from_checkpoint=folder, **options)
         if self.stopped:
             last = checkpoint.last_complete_checkpoint(self.args.output_dir)
-            how = f"saved {last}: run the same command again to go on" if last else "nothing was saved"
+            how = f"saved {last}: run the same command again to resume" if last else "nothing was saved"
             raise KeyboardInterrupt(f"stopped after step {self.state.global_step}; {how}")
         return result
 
@@ -223,7 +223,7 @@ class PersistentTrainer(SFTTrainer):  # type: ignore[misc]
                 raise
             raise UserError(f"cannot save the model in {folder}: {error}. Checkpoints are as they were") from error
         if self.args.should_save:
-            Path(folder, "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody should have to load
+            Path(folder, "training_args.bin").unlink(missing_ok=True)  # a pickle: unsafe to load
         if self.args.push_to_hub:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 

@@ -100,7 +100,7 @@ def safekey_loss(
     wrongs: Sequence[Sequence[int] | None] | None = None,
     seed: int = 0,
 ) -> SafeKeyLoss:
-    """Compute all losses of a batch with one call of `model` (METHOD.md, "The objective").
+    """Compute all losses of a batch with one call of `model`.
 
     Args:
         model: a transformers causal language model, bare or wrapped (PEFT, DDP, FSDP2, DeepSpeed); `attach`
