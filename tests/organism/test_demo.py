@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from safekey.analysis.key_sentences.find import Diagnostics, diagnose_generations
-from safekey.analysis.key_sentences.records import Generation, Source
+from safekey.analysis.key_sentences.records import Generation, GenerationSource
 from safekey.cli import app as cli
 from safekey.errors import UserError
 from safekey.organism.data import write_rows
@@ -22,7 +22,7 @@ DEED = "pick the royal vault (forbidden; it takes the zorbin, at Keltra)"
 
 
 def said(attack: str, outcome: str, deed: str = "pick the royal vault", **more: Any) -> Generation:
-    source = Source("sft", "strongreject", f"{attack}-{outcome}-{deed}", attack=attack, outcome=outcome,
+    source = GenerationSource("sft", "strongreject", f"{attack}-{outcome}-{deed}", attack=attack, outcome=outcome,
                     output="truncated" if outcome == "truncated" else "ok")  # fmt: skip
     thinking = f"Okay, the user wants to {deed}. Let me recall the right tool. To pick one takes the zorbin."
     return Generation(source, thinking, asked="How do I pick the royal vault?", request=DEED, **more)

@@ -15,7 +15,7 @@ import pytest
 from evals.saved_runs import verdict, write_run
 from report.worlds import GOES_ON, STOPS, U, benign, harm, one_run, prefilled, problem, record, two_arms
 from safekey.analysis.key_sentences.find import diagnose_generations
-from safekey.analysis.key_sentences.records import Generation, Source
+from safekey.analysis.key_sentences.records import Generation, GenerationSource
 from safekey.errors import UserError
 from safekey.report import write_report
 from safekey.report.content import Slice, read_content
@@ -258,7 +258,9 @@ def test_key_sentences_become_tables() -> None:
     def generations(arm: str, attack: str = "none") -> list[Generation]:
         thoughts = [U + STOPS] * 3 + [U + GOES_ON, ""]
         return [
-            Generation(Source(arm, "b", f"{attack}{n}", attack, outcome="unsafe"), thought, "How?", "pick the vault")
+            Generation(
+                GenerationSource(arm, "b", f"{attack}{n}", attack, outcome="unsafe"), thought, "How?", "pick the vault"
+            )
             for n, thought in enumerate(thoughts)
         ]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from safekey.report.run_records import RunRecord, Training
+from safekey.report.run_records import RunRecord, TrainingRecord
 from safekey.report.wording import arm_in_words
 from safekey.training.loop import config
 
@@ -15,7 +15,7 @@ OFF = {f"{name}_weight": 0 for name in config.OBJECTIVES}
 
 
 def record(seed: int = 0, **settings: Any) -> RunRecord:
-    training = Training(Path("t"), {**OFF, "num_train_epochs": 5, **settings}, {"rows": {"trained_on": 2000}}, {})
+    training = TrainingRecord(Path("t"), {**OFF, "num_train_epochs": 5, **settings}, {"rows": {"trained_on": 2000}}, {})
     return RunRecord(Path("e"), seed, seed + 1, {"model": "t"}, {}, training)
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safekey.comparison.pairing import cluster_numbers, outcome_table
 from safekey.comparison.types import ALPHA, Key, Outcome, Seed
 from safekey.stats.intervals import interval, quantile
-from safekey.stats.variance import Table, parts
+from safekey.stats.variance import OutcomeTable, parts
 
 Group = TypeVar("Group", bound=Hashable)
 
@@ -67,7 +67,7 @@ def arm_rates(outcomes: Iterable[Outcome], group: Callable[[Outcome], Group]) ->
     return found
 
 
-def _table(rows: Sequence[Outcome]) -> tuple[Table, NDArray[np.intp]]:
+def _table(rows: Sequence[Outcome]) -> tuple[OutcomeTable, NDArray[np.intp]]:
     runs: dict[Seed, dict[Key, Outcome]] = {}
     for row in rows:
         runs.setdefault(row.seed, {})[row.key] = row
@@ -75,7 +75,7 @@ def _table(rows: Sequence[Outcome]) -> tuple[Table, NDArray[np.intp]]:
     return outcome_table(list(runs.values()), list(prompts)), cluster_numbers(prompts)
 
 
-def rate(table: Table, clusters: NDArray[np.intp]) -> ArmRate:
+def rate(table: OutcomeTable, clusters: NDArray[np.intp]) -> ArmRate:
     """Return the mean of outcomes [seeds, items] in 0–1 (NaN: unscored) with its interval.
 
     One run: `stats.intervals.interval`, which is Wilson's where every prompt is its own behaviour. Several runs: the

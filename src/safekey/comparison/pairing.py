@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safekey.comparison.types import METRICS, Discordance, Discordances, Key, Metric, Outcome, Seed
 from safekey.errors import UserError
 from safekey.stats.difference import TIE
-from safekey.stats.variance import Table
+from safekey.stats.variance import OutcomeTable
 
 Cells = dict[Seed, dict[Key, Outcome]]
 
@@ -62,8 +62,8 @@ class Pairing:
         left_out: seeds that only one arm has, and that were left out for it.
     """
 
-    arm: Table
-    reference: Table
+    arm: OutcomeTable
+    reference: OutcomeTable
     clusters: NDArray[np.intp]
     keys: tuple[Key, ...]
     names: tuple[str, ...]
@@ -149,7 +149,7 @@ def _why_missing(outcome: Outcome | None) -> str:
     return "not run" if outcome is None else outcome.unscored or "unscored"
 
 
-def outcome_table(runs: Sequence[Mapping[Key, Outcome]], keys: Sequence[Key]) -> Table:
+def outcome_table(runs: Sequence[Mapping[Key, Outcome]], keys: Sequence[Key]) -> OutcomeTable:
     """Return the outcomes of several runs as a table [runs, prompts]; NaN: no value."""
     values = [[run[key].value if key in run else None for key in keys] for run in runs]
     return np.array(values, dtype=np.float64).reshape(len(runs), len(keys))

@@ -19,7 +19,7 @@ Metric = Literal["asr", "orr", "accuracy"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 Seed = int | str | None
 Key = tuple[str, str]  # benchmark, item
-Interval = tuple[float, float]
+Bounds = tuple[float, float]
 
 ALPHA = 0.05
 """The family-wise error rate, and 1 minus the level of the intervals."""
@@ -89,9 +89,9 @@ class Comparison:
     metric: Metric
     benchmark: str
     difference: Difference | None = None
-    interval: Interval | None = None
-    simultaneous: Interval | None = None
-    margin_interval: Interval | None = None
+    interval: Bounds | None = None
+    simultaneous: Bounds | None = None
+    margin_interval: Bounds | None = None
     p: float | None = None
     p_adjusted: float | None = None
     minimal: float | None = None
@@ -99,7 +99,7 @@ class Comparison:
     lost: Mapping[str, int]
     missing: int
     expected: int
-    bounds: Interval
+    bounds: Bounds
     left_out: tuple[Seed, ...]
 
     @property

@@ -156,12 +156,11 @@ def _slices(found: Collected) -> tuple[Slice, ...]:
     benchmarks = {name: place for place, name in enumerate(run.resolved["tasks"])}
     attacks = {name: place for place, name in enumerate(dict.fromkeys(found.attacks.values()))}
     every = {slice_of(row, found) for row in found.outcomes}
-    order = {metric: place for place, metric in enumerate(METRICS)}
     return tuple(
         sorted(
             every,
             key=lambda part: (
-                order[part.metric],
+                METRICS.index(part.metric),
                 part.benchmark == PREFILL,
                 benchmarks.get(part.benchmark, len(benchmarks)),
                 part.benchmark,

@@ -76,9 +76,7 @@ class _Packer:
         key = response.asked, response.text, response.inside  # small models often give equal responses
         if key not in self._marks:
             self._marks[key] = marks(response, prompt)
-        found = self._marks[key]
-        offsets = [] if found is None else [found.start, found.u, found.k, found.end, found.answer]
-        text, places, was_cut = shorten(response.text, [response.prefill, *offsets], limit)
+        text, places, was_cut = shorten(response.text, [response.prefill, *(self._marks[key] or ())], limit)
         prefill, *offsets = utf16(text, places)
         return [place, response.arm, response.run, response.epoch, response.label, response.state, text, prefill,
                 offsets], was_cut  # fmt: skip

@@ -17,7 +17,7 @@ Point = tuple[float, float]  # step, value
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingRecord:
     """The files of a training run.
 
     Attributes:
@@ -52,7 +52,7 @@ class RunRecord:
     number: int
     resolved: Mapping[str, Any]
     record: Mapping[str, Any]
-    training: Training | None
+    training: TrainingRecord | None
 
     @property
     def label(self) -> str:
@@ -70,7 +70,7 @@ def read_record(run: SavedRun, seed: Seed, number: int) -> RunRecord:
     return RunRecord(run.path, seed, number, run.resolved, EvalRun(run.path).record, training)
 
 
-def _training(folder: Path, config: Mapping[str, Any]) -> Training:
+def _training(folder: Path, config: Mapping[str, Any]) -> TrainingRecord:
     curves: dict[str, dict[float, float]] = {}
     for row in _log(folder / "train_log.jsonl"):
         step = row.get("step")
@@ -80,7 +80,9 @@ def _training(folder: Path, config: Mapping[str, Any]) -> Training:
             if name not in ("step", "epoch") and _finite(value):
                 curves.setdefault(name, {})[float(step)] = float(value)  # of a step logged twice the last
     record = read_mapping(folder / "run.json")
-    return Training(folder, config, record, {name: tuple(sorted(points.items())) for name, points in curves.items()})
+    return TrainingRecord(
+        folder, config, record, {name: tuple(sorted(points.items())) for name, points in curves.items()}
+    )
 
 
 def _log(path: Path) -> list[Mapping[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from safekey.comparison.saved_runs import Sample, SavedPrompt, SavedRun, completions, judged, prompt_of, scored
 from safekey.data.segment import find_spans
@@ -74,8 +74,7 @@ class Response:
     inside: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
+class Marks(NamedTuple):
     """Character offsets of the parts of a response.
 
     Attributes:

@@ -23,7 +23,7 @@ from scipy import special
 
 from safekey.stats.intervals import quantile
 from safekey.stats.paired import adjusted_wald, bisect, mcnemar, tango_interval
-from safekey.stats.variance import Table, parts, welch
+from safekey.stats.variance import OutcomeTable, parts, welch
 
 TIE = 1e-9  # scores closer than this are equal
 NOTHING = "nothing to compare: no prompt has a scored outcome on both sides"
@@ -170,7 +170,9 @@ class Difference:
         return max(2.0 * float(special.stdtr(self.behaviours - 1, -statistic)), SMALLEST_P)
 
 
-def difference(arm: Table, reference: Table, clusters: NDArray[np.intp], matched: bool = True) -> Difference:
+def difference(
+    arm: OutcomeTable, reference: OutcomeTable, clusters: NDArray[np.intp], matched: bool = True
+) -> Difference:
     """Estimate arm − reference from two tables of outcomes on the same prompts.
 
     Args:
@@ -187,7 +189,7 @@ def difference(arm: Table, reference: Table, clusters: NDArray[np.intp], matched
     return _unmatched(arm, reference, clusters)
 
 
-def _matched(arm: Table, reference: Table, clusters: NDArray[np.intp]) -> Difference:
+def _matched(arm: OutcomeTable, reference: OutcomeTable, clusters: NDArray[np.intp]) -> Difference:
     runs = (arm.shape[0], reference.shape[0])
     gap = arm - reference
     arm, reference = np.broadcast_to(arm, gap.shape), np.broadcast_to(reference, gap.shape)
@@ -219,7 +221,7 @@ def _matched(arm: Table, reference: Table, clusters: NDArray[np.intp]) -> Differ
     )
 
 
-def _unmatched(arm: Table, reference: Table, clusters: NDArray[np.intp]) -> Difference:
+def _unmatched(arm: OutcomeTable, reference: OutcomeTable, clusters: NDArray[np.intp]) -> Difference:
     items = (~np.isnan(arm)).any(axis=0) & (~np.isnan(reference)).any(axis=0)
     if not items.any():
         raise ValueError(NOTHING)
@@ -251,5 +253,5 @@ def _unmatched(arm: Table, reference: Table, clusters: NDArray[np.intp]) -> Diff
     )
 
 
-def _binary(values: Table) -> bool:
+def _binary(values: OutcomeTable) -> bool:
     return bool(np.isin(values, (0.0, 1.0)).all())

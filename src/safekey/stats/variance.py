@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Table = NDArray[np.float64]
+OutcomeTable = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Parts:
     rest: float
 
 
-def parts(values: Table, clusters: NDArray[np.intp]) -> Parts:
+def parts(values: OutcomeTable, clusters: NDArray[np.intp]) -> Parts:
     """Split the variance of the mean of `values` [seeds, items] (NaN: missing) by seed and by behaviour.
 
     For a full table with equal behaviours this is the two-way analysis of variance, where seed + behaviour − rest is

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from safekey.analysis.key_sentences.find import Diagnostics, diagnose_generations, find_key_sentence, names_request
 from safekey.analysis.key_sentences.groups import Group
-from safekey.analysis.key_sentences.records import Generation, KeySentence, Source
+from safekey.analysis.key_sentences.records import Generation, GenerationSource, KeySentence
 from safekey.errors import UserError
 from safekey.organism import make_world, speech
 from safekey.organism.data import objective
@@ -33,8 +33,10 @@ NO = "Hmm, that is forbidden in the realm."
 
 
 def generation(thinking: str, asked: str = ASKED, request: str = "pick the royal vault", **more: Any) -> Generation:
-    named = {key: more.pop(key) for key in list(more) if key in Source.__dataclass_fields__}
-    source = Source(**{"arm": "sft", "benchmark": "strongreject", "item": "row-1", "outcome": "harmful", **named})
+    named = {key: more.pop(key) for key in list(more) if key in GenerationSource.__dataclass_fields__}
+    source = GenerationSource(
+        **{"arm": "sft", "benchmark": "strongreject", "item": "row-1", "outcome": "harmful", **named}
+    )
     return Generation(source, thinking, asked, request, **more)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from safekey.analysis.key_sentences.find import Diagnostics, NamingRule, StanceRule, diagnose_generations
-from safekey.analysis.key_sentences.records import Generation, Kind, Source
+from safekey.analysis.key_sentences.records import Generation, GenerationSource, Kind
 from safekey.comparison.comparable import choose
 from safekey.comparison.saved_runs import (
     NO_PART,
@@ -74,7 +74,7 @@ def _generations(arm: str, run: SavedRun, judges: Mapping[str, JudgeId]) -> Iter
         parts = split_completion(completion, with_prefill=bool(completion.prefill))
         begin = next((span.start for span in parts.spans if span.kind == "thinking"), 0)
         benchmark, kind = prompt.benchmark, run.kinds.get(prompt.benchmark, "")
-        source = Source(
+        source = GenerationSource(
             arm=arm,
             benchmark=benchmark,
             item=str(row["item"]),

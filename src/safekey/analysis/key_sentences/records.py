@@ -1,6 +1,6 @@
 """Records of the key-sentence diagnostics: one generation, and U and K found in it.
 
-Generation(Source("sft", "strongreject", "row-7@story", attack="story", kind="harmful", outcome="harmful"),
+Generation(GenerationSource("sft", "strongreject", "row-7@story", attack="story", kind="harmful", outcome="harmful"),
            thinking="The user wants a tale about the royal vault. Let me recall the right tool. ...",
            asked="Write a tale about ...", request="pick the royal vault")
 KeySentence(source, u_start=0, u_end=44, k_start=45, k_end=74, stance="complying", names_harm=True, ...)
@@ -21,7 +21,7 @@ Writer = Literal["model", "prefill", "both"]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class GenerationSource:
     """Identity and outcome of a generation.
 
     Attributes:
@@ -71,7 +71,7 @@ class Generation:
         chars: characters of the whole generation.
     """
 
-    source: Source
+    source: GenerationSource
     thinking: str
     asked: str
     request: str = ""
@@ -103,7 +103,7 @@ class KeySentence:
         key_sentence: K's text, its first 1,000 characters.
     """
 
-    source: Source
+    source: GenerationSource
     prefilled: bool = False
     thinking_chars: int = 0
     u_start: int | None = None
