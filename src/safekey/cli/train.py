@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from safekey.cli.common import add_json, add_verb, console
+from safekey.errors import UserError
 
 _EXAMPLES = """examples:
   safekey train r1-distill-qwen-7b data=star1.json --dry-run
@@ -37,6 +38,8 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; see `safekey.training.command.train`."""
+    if args.json and not args.dry_run:
+        raise UserError("train --json: needs --dry-run; the numbers of a run are in its run.json and train_log.jsonl")
     from safekey.training.command.train import Order, execute
 
     words: list[str] = args.overrides
@@ -51,7 +54,4 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
     )
     args.document = {}
-    code = execute(order, console(args.json), args.document)
-    if not args.dry_run:
-        args.document["status"] = "finished" if code == 0 else "interrupted"
-    return code
+    return execute(order, console(args.json), args.document)
