@@ -126,6 +126,20 @@ def test_a_dry_run_of_train_is_one_document(tmp_path: Path, capsys: pytest.Captu
     assert plan["memory_bytes"]["total"] > 1e6
     assert "nothing was trained" in err
     assert not (tmp_path / "run").exists()
+    assert main(["train", "organism", *words, "--json"]) == 2
+    assert "needs --dry-run" in capsys.readouterr().err
+
+
+def test_a_dry_run_of_a_grid_is_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    world = write_world(tmp_path / "world")
+    words = [f"model_name_or_path={world.base}", f"data={world.train}", "--data-dir", str(world.folder)]
+    given = ["grid", "organism", *words, "--arms", "base,sft", "--seeds", "2", "--output", str(tmp_path / "grid")]
+    assert main([*given, "--dry-run", "--json"]) == 0
+    out, err = capsys.readouterr()
+    plan = json.loads(out)
+    assert [(job["arm"], job["seed"], job["done"]) for job in plan["jobs"]] == [
+        ("base", None, False), ("sft", 0, False), ("sft", 1, False)]  # fmt: skip
+    assert "nothing was trained" in err
 
 
 def test_an_engine_option_that_does_not_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

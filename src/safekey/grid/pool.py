@@ -13,6 +13,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
+
 from safekey.grid.job import INTERRUPTED, USER_ERROR, work
 from safekey.grid.request import Task
 
@@ -59,22 +61,12 @@ def room(model: str, gpus: int, processes: int) -> int:
     if gpus:
         return max(1, gpus // max(1, processes))
     weights = _weights(model)
-    fits = _free_memory() // (_SPARE + _PER_WEIGHT * weights) if weights else 1
+    fits = psutil.virtual_memory().available // (_SPARE + _PER_WEIGHT * weights) if weights else 1
     return max(1, min(_cores(), fits))
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _free_memory() -> int:
-    """Return the bytes of memory that are available; where the system does not tell, half of all memory."""
-    with suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    with suppress(OSError, ValueError, AttributeError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return _SPARE
 
 
 def run_jobs(

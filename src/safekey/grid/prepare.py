@@ -130,7 +130,7 @@ def _resolved(request: GridRequest, recipe: Recipe, base: str, at_once: int) -> 
         "recipe": request.recipe,
         "overrides": list(request.overrides),
         "values": values,
-        "base_sha256": weights_hash(base),
+        "base_sha256": fingerprint(find(base)) if Path(base).expanduser().is_dir() else None,  # a hub id has none
         "arms": {name: list(arm.overrides) for name, arm in request.arms.items()},
         "seeds": list(request.seeds),
         "evaluation": given,
@@ -141,13 +141,6 @@ def _resolved(request: GridRequest, recipe: Recipe, base: str, at_once: int) -> 
         "starts": [start()],
     })  # fmt: skip
     return plain
-
-
-def weights_hash(model: str) -> str | None:
-    """Return a hash of a folder's weights, so that a grid notices another base; None for a hub id."""
-    if not Path(model).expanduser().is_dir():
-        return None
-    return fingerprint(find(model))
 
 
 def visible_gpus() -> list[str]:

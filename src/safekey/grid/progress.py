@@ -7,17 +7,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import yaml
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from safekey.errors import UserError
 from safekey.grid.folder import Job
-from safekey.run_folder import read_record
+from safekey.run_folder import read_record, read_settings
 
 _TRAINING = 0.6  # share of a job's time that training takes, as a first guess
 _PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
@@ -38,7 +38,12 @@ def trained_share(run: Path) -> float:
 def answered(run: Path) -> tuple[int, int]:
     """Return how many completions an evaluation has, and how many there will be (0: not known yet)."""
     record = read_record(run)
-    goal = _goal(run, record)
+    items = record.get("items") or {}
+    try:
+        tasks = read_settings(run / "resolved.yaml", "evaluation").get("tasks") or {}
+    except UserError:  # not written yet
+        tasks = {}
+    goal = sum(len(items.get(name, ())) * int((task or {}).get("samples") or 1) for name, task in tasks.items())
     if record.get("status") == "finished":
         return goal, goal
     try:
@@ -46,15 +51,6 @@ def answered(run: Path) -> tuple[int, int]:
             return sum(1 for _ in file), goal
     except OSError:
         return 0, goal
-
-
-def _goal(run: Path, record: Mapping[str, Any]) -> int:
-    try:
-        tasks = yaml.safe_load((run / "resolved.yaml").read_text(encoding="utf-8")).get("tasks", {})
-    except (OSError, AttributeError, yaml.YAMLError):
-        return 0
-    items = record.get("items") or {}
-    return sum(len(items.get(name, ())) * int((task or {}).get("samples") or 1) for name, task in tasks.items())
 
 
 def _last_line(path: Path) -> dict[str, Any]:
@@ -107,55 +103,57 @@ class Display:
         if now - self._drawn < 0.5 and running:
             return
         self._drawn = now
-        stages = {str(job): share_done(job) for job in self._jobs}
+        states = {job: _state(job, running, ended) for job in self._jobs}
         if self._live is not None:
-            self._live.update(Group(self._table(stages, running, ended), Text(self._foot(stages))))
+            self._live.update(Group(self._table(states), Text(self._foot(states))))
         else:
-            self._lines(stages, running, ended)
+            self._lines(states, ended)
 
-    def _foot(self, stages: Mapping[str, tuple[float, str]]) -> str:
+    def _foot(self, states: Mapping[Job, _State]) -> str:
         seconds = time.monotonic() - self._began
-        total, done = len(self._jobs), sum(share for share, _ in stages.values())
+        total, done = len(self._jobs), sum(state.share for state in states.values())
         words = f"{done / total:.0%} of {total} jobs, {self._at_once} at a time, {clock(seconds)} gone"
         if done - self._start > 0.5:
             words += f", about {clock(seconds * (total - done) / (done - self._start))} left"
         return words
 
-    def _table(
-        self, stages: Mapping[str, tuple[float, str]], running: Mapping[str, float], ended: Mapping[str, float]
-    ) -> Table:
+    def _table(self, states: Mapping[Job, _State]) -> Table:
         seeds: list[int | None] = list(dict.fromkeys(job.seed for job in self._jobs if job.seed is not None))
         table = Table(box=None, pad_edge=False, padding=(0, 2))
         table.add_column("arm")
         for seed in seeds or [None]:
             table.add_column("" if seed is None else f"seed {seed}", min_width=12)
         for arm in dict.fromkeys(job.arm for job in self._jobs):
-            cells = {job.seed: _cell(str(job), stages, running, ended) for job in self._jobs if job.arm == arm}
+            cells = {job.seed: state.cell for job, state in states.items() if job.arm == arm}
             row = [cells.get(seed, "") for seed in seeds] if None not in cells else [cells[None]]
             table.add_row(escape(arm), *row)
         return table
 
-    def _lines(
-        self, stages: Mapping[str, tuple[float, str]], running: Mapping[str, float], ended: Mapping[str, float]
-    ) -> None:
-        for name, (share, words) in stages.items():
-            stage = "done" if share == 1.0 else words.split()[0] if name in running else ""
-            stage = "failed" if name in ended and stage != "done" else stage
-            if stage and self._stages.get(name) != stage and stage != "begins":
+    def _lines(self, states: Mapping[Job, _State], ended: Mapping[str, float]) -> None:
+        for job, state in states.items():
+            name = str(job)
+            if state.stage not in ("", "begins", self._stages.get(name)):
                 took = f" in {clock(ended[name])}" if name in ended else ""
-                self._console.print(f"{clock(time.monotonic() - self._began)}  {name}: {stage}{took}", **_PLAIN)
-                self._stages[name] = stage
+                self._console.print(f"{clock(time.monotonic() - self._began)}  {name}: {state.stage}{took}", **_PLAIN)
+                self._stages[name] = state.stage
 
 
-def _cell(
-    name: str, stages: Mapping[str, tuple[float, str]], running: Mapping[str, float], ended: Mapping[str, float]
-) -> str:
-    share, words = stages[name]
+class _State(NamedTuple):
+    share: float
+    stage: str  # one word; "" for a job that waits
+    cell: str  # of the table, with markup
+
+
+def _state(job: Job, running: Mapping[str, float], ended: Mapping[str, float]) -> _State:
+    share, words = share_done(job)
+    name = str(job)
     if share == 1.0:
-        return f"[green]done[/green] {clock(ended[name]) if name in ended else ''}"
+        return _State(share, "done", f"[green]done[/green] {clock(ended[name]) if name in ended else ''}")
     if name in ended:
-        return "[red]failed[/red]"
-    return words if name in running else "[dim]waits[/dim]"
+        return _State(share, "failed", "[red]failed[/red]")
+    if name in running:
+        return _State(share, words.split()[0], words)
+    return _State(share, "", "[dim]waits[/dim]")
 
 
 def clock(seconds: float) -> str:
