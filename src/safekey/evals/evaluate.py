@@ -7,11 +7,10 @@ take milliseconds, without a call to a model or a judge.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,14 @@ from rich.console import Console
 from safekey.errors import UserError
 from safekey.evals.benchmarks.contamination import contamination
 from safekey.evals.model_api.provider import SafeKeyAPI
-from safekey.evals.plan import TASK_OPTIONS, EvalPlan, PlannedTask, check_prompts, make_plan
+from safekey.evals.plan import EvalPlan, PlannedTask, check_prompts, make_plan
 from safekey.evals.records.folder import METRICS, EvalRun
 from safekey.evals.records.progress import EvalProgress
 from safekey.evals.records.rows import is_final
 from safekey.evals.request import EvalRequest, TableOptions
 from safekey.evals.summary.summary import Summary, summarize
 from safekey.evals.summary.tables import left_out_lines
-from safekey.evals.tasks.registry import build_task, tagged
+from safekey.evals.tasks.registry import saved_task
 from safekey.evals.tasks.sample import close_judges, shared_judges
 from safekey.run_folder import write_json
 from safekey.terminal import printable
@@ -229,7 +228,7 @@ def _run(plan: EvalPlan, run: EvalRun, model: Model, console: Console) -> None:
     with EvalProgress(console, run.rows, completions, verdicts):
         try:
             logs = inspect_eval(
-                [tagged(build_task(task, str(run.path)), _options(task, plan.request, run)) for task in tasks],
+                [saved_task(task, plan.request, str(run.path)) for task in tasks],
                 model=model,
                 log_dir=str(run.logs),
                 display="none",
@@ -247,20 +246,6 @@ def _run(plan: EvalPlan, run: EvalRun, model: Model, console: Console) -> None:
             run.mark("failed", reason=str(error)[:500])
             raise
     _settle(run, logs, len(tasks))
-
-
-def _options(task: PlannedTask, request: EvalRequest, run: EvalRun) -> dict[str, Any]:
-    """Return the `-T` options from which `inspect eval-retry` builds the task again, without defaults."""
-    name, usual = task.benchmark.name, EvalRequest(model="")
-    options = {key: getattr(request, key) for key in TASK_OPTIONS if getattr(request, key) != getattr(usual, key)}
-    options |= {"judges": [str(spec) for spec in task.judges], "store": str(run.path)}
-    for one, several in (("file", "files"), ("revision", "revisions")):
-        given = options.pop(several, {})
-        if name in given:
-            options = {key: value for key, value in options.items() if key != "data_dir"} | {one: given[name]}
-    options["templates"] = {spec.name: spec.template for spec in task.judges if spec.template}
-    plain: dict[str, Any] = json.loads(json.dumps(options, default=asdict))
-    return {key: value for key, value in plain.items() if value not in ([], {})}
 
 
 def _settle(run: EvalRun, logs: Sequence[EvalLog], tasks: int) -> None:

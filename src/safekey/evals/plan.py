@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,19 +18,15 @@ from safekey.engines.base import SamplingParams
 from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark, find_benchmark
 from safekey.evals.benchmarks.load import Items, find_file, load_benchmark
-from safekey.evals.judges.open import DEFAULTS, ROLE, JudgeSpec, judges_for, parse_judges
+from safekey.evals.judges.open import DEFAULTS, JudgeSpec, judges_for, parse_judges
 from safekey.evals.model_api.provider import SafeKeyAPI
 from safekey.evals.request import PRESETS, SUITES, EvalRequest, JudgeSettings
 from safekey.evals.sandbox.run import need_sandbox
-from safekey.options import unknown, words
 from safekey.schema import Part
 
 PARTS: tuple[Part, ...] = get_args(Part)
 MAX_TOKENS: Mapping[str, int] = {"safety": 8_000, "over-refusal": 8_000, "reasoning": 32_768}
 SAMPLES: Mapping[str, int] = {"safety": 1, "over-refusal": 1, "reasoning": 4}
-_NOT_OF_A_TASK = "model engine server_url engine_options suite tasks judge_url judge_model output"
-TASK_OPTIONS = tuple(each.name for each in fields(EvalRequest) if each.name not in _NOT_OF_A_TASK.split())
-"""The fields of a request that are `-T` options of a task of Inspect's."""
 
 
 @dataclass(frozen=True)
@@ -257,36 +253,6 @@ def check_prompts(plan: EvalPlan, model: Model) -> EvalPlan:
         tasks=tuple(task for task in plan.tasks if task.benchmark.name not in problems),
         left_out={**plan.left_out, **problems},
     )
-
-
-def task_request(name: str, options: Mapping[str, Any]) -> EvalRequest:
-    """Return the request of one Inspect task's `-T` options: the fields of EvalRequest, and `file` and `revision`.
-
-    Lists may be given as "A,B". Without judges, the suite's default judge is the model with the Inspect role "judge".
-
-    Raises:
-        UserError: an option does not exist or has a wrong value.
-    """
-    given = dict(options)
-    for one, several in (("file", "files"), ("revision", "revisions")):
-        if (value := given.pop(one, None)) is not None:
-            given[several] = {name: value}
-    for key in given:
-        if key not in TASK_OPTIONS:
-            raise unknown(key, [*TASK_OPTIONS, "file", "revision", "store"], f"task '{name}'")
-    given = {key: value for key, value in given.items() if value is not None}
-    for key in ("judges", "parts"):
-        if key in given:
-            given[key] = words(given[key])
-    if "prefill_tokens" in given:
-        tokens = given["prefill_tokens"]
-        given["prefill_tokens"] = (tokens,) if isinstance(tokens, int) else tuple(tokens)
-    if isinstance(given.get("judge_settings"), Mapping):
-        given["judge_settings"] = JudgeSettings(**given["judge_settings"])
-    kind = find_benchmark(name).scoring
-    if kind in DEFAULTS and not given.get("judges"):
-        given["judges"] = (f"{DEFAULTS[kind]}=role:{ROLE}",)
-    return EvalRequest(model="", tasks=(name,), **given)
 
 
 def check_parts(parts: Sequence[str]) -> tuple[Part, ...]:

@@ -1,7 +1,7 @@
 """`safekey judge RUN`: judge saved completions, without generating.
 
-A verdict is appended as soon as it is known, and a verdict that is there is not asked for again unless its judge failed.
-So the same command goes on after a stop.
+A verdict is appended as soon as it is known; one that is there is not asked for again unless its judge failed. So the
+same command goes on after a stop.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def rejudge(
     run.hold()
     try:
         kinds = {name: find_benchmark(name).scoring for name in resolved.get("tasks", {})}
-        wanted = sorted({kind for kind in kinds.values() if kind in ("harm", "refusal")})
+        wanted: list[str] = sorted({kind for kind in kinds.values() if kind in ("harm", "refusal")})
         if not any(judges_for(specs, kind) for kind in wanted):
             raise UserError(
                 f"{run.path}: none of these judges fits its benchmarks, which need: {', '.join(wanted) or 'none'}"
