@@ -1,1 +1,1 @@
-"""Measuring a model: benchmarks, splitting thinking from answer, judges and the numbers made of their verdicts."""
+"""Evaluation: benchmarks, generation through Inspect, judges, and rates computed from verdicts."""

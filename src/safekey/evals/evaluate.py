@@ -1,17 +1,16 @@
-"""`evaluate`: from a request to a finished run folder, with Inspect; a killed evaluation goes on where it stopped.
+"""Run an evaluation with Inspect, from a request to a finished run folder; a killed one goes on where it stopped.
 
-Inspect runs the tasks and writes its logs; the run folder's rows say what is finished. Every completion and verdict is
-appended to them as soon as it is known, and solver and scorers take over what is there. So a task that was killed is
-run again: its finished samples pass through in milliseconds, without a call to a model or a judge.
+Inspect runs the tasks and writes its logs. Every completion and verdict is appended to the run folder's rows as soon as
+it is known, and solver and scorers use the rows that are there. So a killed task is run again, and its finished samples
+take milliseconds, without a call to a model or a judge.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,14 @@ from rich.console import Console
 from safekey.errors import UserError
 from safekey.evals.benchmarks.contamination import contamination
 from safekey.evals.model_api.provider import SafeKeyAPI
-from safekey.evals.plan import TASK_OPTIONS, EvalPlan, PlannedTask, check_prompts, make_plan
+from safekey.evals.plan import EvalPlan, PlannedTask, check_prompts, make_plan
 from safekey.evals.records.folder import METRICS, EvalRun
 from safekey.evals.records.progress import EvalProgress
 from safekey.evals.records.rows import is_final
 from safekey.evals.request import EvalRequest, TableOptions
 from safekey.evals.summary.summary import Summary, summarize
 from safekey.evals.summary.tables import left_out_lines
-from safekey.evals.tasks.registry import build_task, tagged
+from safekey.evals.tasks.registry import saved_task
 from safekey.evals.tasks.sample import close_judges, shared_judges
 from safekey.run_folder import write_json
 from safekey.terminal import printable
@@ -42,7 +41,7 @@ GOES_ON = "The same command goes on; what is finished is not done again."
 
 @dataclass(frozen=True)
 class EvalResult:
-    """A finished evaluation: its run folder, its numbers, warnings about them, and benchmarks that were not run."""
+    """A finished evaluation: run folder, numbers, warnings, and the benchmarks that were not run, with reasons."""
 
     run: EvalRun
     summary: Summary
@@ -51,7 +50,7 @@ class EvalResult:
 
 
 class StoppedError(RuntimeError):
-    """The evaluation broke off; the message says why, and that the same command goes on."""
+    """The evaluation stopped early; the message says why, and that the same command goes on."""
 
 
 def evaluate(
@@ -64,8 +63,8 @@ def evaluate(
     """Evaluate a model on benchmarks; go on where an earlier call with the same request stopped.
 
     Args:
-        request: what to do.
-        model: an Inspect model that is open already, in place of the one that `request.model` names.
+        request: the options.
+        model: an open model of Inspect's, instead of the one that `request.model` names.
         console: where progress and warnings are printed; None: nowhere.
         tables: what the tables show.
 
@@ -98,7 +97,12 @@ def evaluate(
                     shared_judges(task.judges, task.benchmark.scoring, request.judge_settings)
             overlaps, unknown = contamination(request.model, [task.items for task in plan.tasks])
             warnings = (*_warnings(plan), *(w for each in overlaps.values() if (w := each["warning"])))
-            about = {"warnings": warnings, "left_out": plan.left_out, "contamination": overlaps, **_said(plan)}
+            about = {
+                "warnings": warnings,
+                "left_out": plan.left_out,
+                "contamination": overlaps,
+                **_about_benchmarks(plan),
+            }
             run.begin(resolved, {"model": identity, **about})
             for line in (*_notes(plan), *unknown):
                 console.print(f"note: {printable(line)}", **PLAIN)
@@ -126,7 +130,7 @@ def finish(run: EvalRun, tables: TableOptions | None = None) -> Summary:
 
 
 def open_model(request: EvalRequest) -> Model:
-    """Open the model under test; a server that is down and weights that are missing are found here.
+    """Open the model under test; this finds missing weights and a server that is down.
 
     Raises:
         UserError: it cannot be opened.
@@ -143,7 +147,7 @@ def open_model(request: EvalRequest) -> Model:
         if kind != "server" and not target.startswith(("http://", "https://")):
             from transformers.utils import logging as transformers_logging
 
-            transformers_logging.disable_progress_bar()  # its bars would stand between our lines
+            transformers_logging.disable_progress_bar()  # its bars would disturb our lines
         _ = model.api.engine
     except (PrerequisiteError, ImportError) as error:
         raise UserError(" ".join(re.sub(r"\[/?\w+\]", "", str(error)).split())) from error
@@ -151,7 +155,7 @@ def open_model(request: EvalRequest) -> Model:
 
 
 def _endpoint(request: EvalRequest, options: dict[str, Any]) -> str:
-    """Return URL#NAME; a model that is a folder here lends its tokenizer, and the server says its name."""
+    """Return URL#NAME; for a model folder here, use its tokenizer and ask the server for the name."""
     if request.model.startswith(("http://", "https://")):
         return request.model
     if not request.server_url:
@@ -165,7 +169,7 @@ def _endpoint(request: EvalRequest, options: dict[str, Any]) -> str:
 
 
 def identify(model: Model) -> dict[str, Any]:
-    """Return which model answers: for our engines what `describe` says, the hash of the weights included."""
+    """Return the record of the model: for our engines `describe`, with the hash of the weights."""
     if isinstance(model.api, SafeKeyAPI):
         return dict(model.api.engine.describe())
     return {"kind": "inspect", "model": str(model), "revision": None, "weights_sha256": None}
@@ -174,17 +178,15 @@ def identify(model: Model) -> dict[str, Any]:
 def _folder(request: EvalRequest) -> Path:
     if request.output:
         return Path(request.output).expanduser()
-    name = request.model.rstrip("/")
-    path = Path(name)
-    name = (
-        f"{path.parent.name}-{path.name}" if path.name == "model" or path.name.startswith("checkpoint-") else path.name
-    )
+    path = Path(request.model.rstrip("/"))
+    inner = path.name == "model" or path.name.startswith("checkpoint-")
+    name = f"{path.parent.name}-{path.name}" if inner else path.name
     what = "-".join(request.tasks) if request.tasks else str(request.suite)
     return Path("runs") / re.sub(r"[^\w.+-]+", "-", f"eval-{name}-{what}")
 
 
 def _warnings(plan: EvalPlan) -> tuple[str, ...]:
-    """Return what is wrong with rows of the files."""
+    """Return the problems with rows of the files."""
     lines = [line for task in plan.tasks for line in task.items.describe_problems().splitlines()]
     return tuple(dict.fromkeys(lines))
 
@@ -193,8 +195,8 @@ def _notes(plan: EvalPlan) -> tuple[str, ...]:
     return tuple(dict.fromkeys(note for task in plan.tasks for note in task.items.notes))
 
 
-def _said(plan: EvalPlan) -> dict[str, Any]:
-    """Return what run.json keeps about the benchmarks."""
+def _about_benchmarks(plan: EvalPlan) -> dict[str, Any]:
+    """Return the benchmarks' entries of run.json."""
     return {
         "items": {task.benchmark.name: [item.id for item in task.items] for task in plan.tasks},
         "sources": {task.benchmark.name: task.items.source for task in plan.tasks},
@@ -204,7 +206,7 @@ def _said(plan: EvalPlan) -> dict[str, Any]:
 
 
 def _to_do(run: EvalRun, plan: EvalPlan) -> list[PlannedTask]:
-    """Return the tasks that lack a completion or a whole log."""
+    """Return the tasks without all their completions or without a complete log."""
     logged = {log.eval.task.removeprefix("safekey/") for log in _logs(run) if log.status == "success"}
     completions = run.rows.completions
     missing = []
@@ -226,13 +228,13 @@ def _run(plan: EvalPlan, run: EvalRun, model: Model, console: Console) -> None:
     with EvalProgress(console, run.rows, completions, verdicts):
         try:
             logs = inspect_eval(
-                [tagged(build_task(task, str(run.path)), _options(task, plan.request, run)) for task in tasks],
+                [saved_task(task, plan.request, str(run.path)) for task in tasks],
                 model=model,
                 log_dir=str(run.logs),
                 display="none",
                 ctl_server=False,
                 log_realtime=False,
-                score_display=False,  # nobody sees interim scores, and they are slow
+                score_display=False,  # interim scores are slow, and are not shown
                 max_connections=connections,
                 # A sample that waits for its judges must not keep the model idle.
                 max_samples=connections + 2 * judges * plan.request.judge_settings.concurrency,
@@ -246,24 +248,8 @@ def _run(plan: EvalPlan, run: EvalRun, model: Model, console: Console) -> None:
     _settle(run, logs, len(tasks))
 
 
-def _options(task: PlannedTask, request: EvalRequest, run: EvalRun) -> dict[str, Any]:
-    """Return the `-T` options with which `inspect eval-retry` builds the task again: those that are not the default."""
-    name = task.benchmark.name
-    asked = {each.name: getattr(request, each.name) for each in fields(request) if each.name in TASK_OPTIONS}
-    usual = {each.name: getattr(EvalRequest(model=""), each.name) for each in fields(request)}
-    options = {key: value for key, value in asked.items() if value != usual[key]}
-    options |= {"judges": [str(spec) for spec in task.judges], "store": str(run.path)}
-    for one, several in (("file", "files"), ("revision", "revisions")):
-        given = options.pop(several, {})
-        if name in given:
-            options = {key: value for key, value in options.items() if key != "data_dir"} | {one: given[name]}
-    options["templates"] = {spec.name: spec.template for spec in task.judges if spec.template}
-    plain: dict[str, Any] = json.loads(json.dumps(options, default=asdict))
-    return {key: value for key, value in plain.items() if value not in ([], {})}
-
-
 def _settle(run: EvalRun, logs: Sequence[EvalLog], tasks: int) -> None:
-    """Record how it ended, and remove the logs of earlier attempts: the new ones hold all their samples."""
+    """Record how the run ended, and remove the logs of earlier attempts: the new logs hold all their samples."""
     broken = next((log for log in logs if log.status not in ("success", "cancelled")), None)
     if broken is not None:
         reason = (broken.error.message if broken.error else broken.status).strip()
@@ -273,23 +259,21 @@ def _settle(run: EvalRun, logs: Sequence[EvalLog], tasks: int) -> None:
     if len(logs) < tasks or any(log.status != "success" for log in logs):
         run.mark("interrupted")
         raise KeyboardInterrupt
-    newest = {log.eval.task: Path(log.location).name for log in logs}
+    done = {log.eval.task.replace("/", "-").replace("_", "-") for log in logs}
+    newest = {Path(log.location).name for log in logs}
     for info in list_eval_logs(str(run.logs)):
         name = Path(info.name).name
-        if (
-            info.task.replace("_", "-") in {t.replace("/", "-").replace("_", "-") for t in newest}
-            and name not in newest.values()
-        ):
+        if info.task.replace("_", "-") in done and name not in newest:
             Path(run.logs, name).unlink(missing_ok=True)
     run.mark("finished")
 
 
 def _logs(run: EvalRun) -> list[EvalLog]:
-    """Return the heads of the folder's logs; a log that a kill left unreadable is none."""
+    """Return the headers of the folder's logs, without logs that a kill left unreadable."""
     found = []
     for info in list_eval_logs(str(run.logs)) if run.logs.is_dir() else []:
         try:
             found.append(read_eval_log(info, header_only=True))
-        except Exception:  # noqa: S112 - half a zip file raises whatever it raises
+        except Exception:  # noqa: S112 - half a zip file raises many kinds of errors
             continue
     return found

@@ -1,14 +1,14 @@
-"""From an EvalRequest to an EvalPlan: benchmarks loaded, decoding settled, judges named, everything checked.
+"""Make an EvalPlan from an EvalRequest: load the benchmarks, set the decoding, read the judges' names, check all.
 
-All validation happens here, before anything is generated: files, columns, judges' names, prefills. The Inspect tasks
-are built from the plan (`tasks.build.build_task`), for `safekey eval` and `inspect eval` alike.
+All validation happens here, before anything is generated: files, columns, judges' names, prefills. `build_task` in
+`tasks.registry` builds the Inspect tasks from the plan, for `safekey eval` and `inspect eval` alike.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,30 +18,26 @@ from safekey.engines.base import SamplingParams
 from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark, find_benchmark
 from safekey.evals.benchmarks.load import Items, find_file, load_benchmark
-from safekey.evals.judges.open import DEFAULTS, ROLE, JudgeSpec, judges_for, parse_judges
+from safekey.evals.judges.open import DEFAULTS, JudgeSpec, judges_for, parse_judges
 from safekey.evals.model_api.provider import SafeKeyAPI
 from safekey.evals.request import PRESETS, SUITES, EvalRequest, JudgeSettings
 from safekey.evals.sandbox.run import need_sandbox
-from safekey.options import unknown, words
 from safekey.schema import Part
 
 PARTS: tuple[Part, ...] = get_args(Part)
 MAX_TOKENS: Mapping[str, int] = {"safety": 8_000, "over-refusal": 8_000, "reasoning": 32_768}
 SAMPLES: Mapping[str, int] = {"safety": 1, "over-refusal": 1, "reasoning": 4}
-_NOT_OF_A_TASK = "model engine server_url engine_options suite tasks judge_url judge_model output"
-TASK_OPTIONS = tuple(each.name for each in fields(EvalRequest) if each.name not in _NOT_OF_A_TASK.split())
-"""The fields of a request that are `-T` options of a task of Inspect's."""
 
 
 @dataclass(frozen=True)
 class PlannedTask:
-    """One benchmark: what is asked, how it is decoded, who judges.
+    """One benchmark of a plan: items, decoding, judges.
 
     Attributes:
-        items: the benchmark, loaded.
+        items: the loaded benchmark.
         config: how to decode.
         samples: completions of each prompt.
-        judges: who judges its responses; () for exact scorers, and where nothing is judged now.
+        judges: the judges of its responses; () for exact scoring, and with `--no-judge`.
         parts: which parts of a response they see.
         judge_settings: how they are asked.
         unsafe_local_exec: run generated code in a sealed local process, not in docker.
@@ -57,41 +53,45 @@ class PlannedTask:
 
     @property
     def benchmark(self) -> Benchmark:
-        """The catalog's row."""
+        """The benchmark's row of the catalog."""
         return self.items.benchmark
 
     @property
     def completions(self) -> int:
-        """How many completions it takes."""
+        """The number of completions."""
         return len(self.items) * self.samples
 
     @property
     def verdicts(self) -> int:
-        """How many verdicts it takes: of judges, or of the exact scorer."""
+        """The number of verdicts, of judges or of exact scoring."""
         if self.benchmark.suite == "reasoning":
             return self.completions
         return self.completions * len(self.judges) * len(self.parts)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides its results, for resolved.yaml."""
-        items = {"items": len(self.items), "sha256": self.items.sha256, "revision": self.items.revision}
+        """The settings that determine its results, for resolved.yaml."""
         asked = repr([(item.id, item.prompt, item.request) for item in self.items])
-        prompts = hashlib.sha256(asked.encode()).hexdigest()
-        decoded = self.config.model_dump(exclude_none=True)
-        return {**items, "prompts_sha256": prompts, "samples": self.samples, "decoding": decoded}
+        return {
+            "items": len(self.items),
+            "sha256": self.items.sha256,
+            "revision": self.items.revision,
+            "prompts_sha256": hashlib.sha256(asked.encode()).hexdigest(),
+            "samples": self.samples,
+            "decoding": self.config.model_dump(exclude_none=True),
+        }
 
 
 @dataclass(frozen=True)
 class EvalPlan:
-    """What will be done.
+    """A checked evaluation, ready to run.
 
     Attributes:
-        request: what was asked for.
-        tasks: the benchmarks that are run.
-        left_out: those of the suite that are not, and why.
-        specs: all judges that were named.
-        parts: what they see.
+        request: the options.
+        tasks: the benchmarks to run.
+        left_out: benchmarks of the suite that cannot be run → the reason.
+        specs: all named judges.
+        parts: the parts that they see.
     """
 
     request: EvalRequest
@@ -101,7 +101,7 @@ class EvalPlan:
     parts: tuple[Part, ...]
 
     def resolved(self, identity: Mapping[str, Any]) -> dict[str, Any]:
-        """Return everything that decides the results, for resolved.yaml; where files lie does not."""
+        """Return all settings that determine the results, for resolved.yaml; paths of files are not among them."""
         asked = self.request
         templates = {name: hashlib.sha256(Path(at).read_bytes()).hexdigest() for name, at in asked.templates.items()}
         judged = {kind: [str(s) for s in judges_for(self.specs, kind)] for kind in ("harm", "refusal")}
@@ -123,7 +123,7 @@ class EvalPlan:
 
 
 _IDENTITY = ("kind", "revision", "weights_sha256", "dtype", "mode", "chat_template_sha256", "chat_template_kwargs")
-_JUDGING = ("max_tokens", "cut_long")  # the other settings say how long to wait, not what comes out
+_JUDGING = ("max_tokens", "cut_long")  # the other settings do not change a verdict
 
 
 def make_plan(request: EvalRequest) -> EvalPlan:
@@ -181,7 +181,7 @@ def judges_of(request: EvalRequest) -> tuple[JudgeSpec, ...]:
 
 
 def plan_task(name: str, request: EvalRequest, specs: Sequence[JudgeSpec]) -> PlannedTask:
-    """Load one benchmark and settle how it is decoded and judged.
+    """Load one benchmark and set how it is decoded and judged.
 
     Raises:
         UserError: an option is wrong, no file is there, or generated code cannot be run here.
@@ -207,21 +207,17 @@ def plan_task(name: str, request: EvalRequest, specs: Sequence[JudgeSpec]) -> Pl
     )  # fmt: skip
     judged = request.judge and benchmark.suite != "reasoning"
     return PlannedTask(
-        items,
-        decoding(benchmark.suite, request),
-        request.samples or SAMPLES[benchmark.suite],
-        judges_for(specs, benchmark.scoring) if judged else (),
-        check_parts(request.parts),
-        request.judge_settings,
+        items, decoding(benchmark.suite, request), request.samples or SAMPLES[benchmark.suite],
+        judges_for(specs, benchmark.scoring) if judged else (), check_parts(request.parts), request.judge_settings,
         request.unsafe_local_exec,
-    )
+    )  # fmt: skip
 
 
 def decoding(suite: str, request: EvalRequest) -> GenerateConfig:
     """Return how a suite is decoded.
 
     Safety and over-refusal: greedy, 8,000 tokens. Reasoning: the model's own temperature and top-p, 32,768 tokens:
-    greedy decoding makes long reasoning worse. The seed is that of the draws; every sample of a prompt has another.
+    greedy decoding makes long reasoning worse. The seed is that of the row selection; each sample of a prompt differs.
     """
     greedy = suite != "reasoning"
     penalty = PRESETS[request.preset] if greedy else 1.0
@@ -235,10 +231,10 @@ def decoding(suite: str, request: EvalRequest) -> GenerateConfig:
 
 
 def check_prompts(plan: EvalPlan, model: Model) -> EvalPlan:
-    """Try one prompt of each task on the model; a suite goes on without those that it cannot continue exactly.
+    """Check one prompt of each task with the model; a suite leaves out tasks whose prefill the model cannot continue.
 
     Raises:
-        UserError: a benchmark that was named cannot be done on this engine, or none of the suite can.
+        UserError: a named benchmark cannot be run on this engine, or none of the suite can.
     """
     problems: dict[str, str] = {}
     for task in plan.tasks:
@@ -259,37 +255,6 @@ def check_prompts(plan: EvalPlan, model: Model) -> EvalPlan:
     )
 
 
-def task_request(name: str, options: Mapping[str, Any]) -> EvalRequest:
-    """Return the request behind the `-T` options of one task of Inspect's: the fields of EvalRequest, and
-    `file` and `revision` for this benchmark. Lists may be given as "A,B".
-
-    Without judges, the suite's own judge is asked through the Inspect role "judge".
-
-    Raises:
-        UserError: an option does not exist or has a wrong value.
-    """
-    given = dict(options)
-    for one, several in (("file", "files"), ("revision", "revisions")):
-        if (value := given.pop(one, None)) is not None:
-            given[several] = {name: value}
-    for key in given:
-        if key not in TASK_OPTIONS:
-            raise unknown(key, [*TASK_OPTIONS, "file", "revision", "store"], f"task '{name}'")
-    given = {key: value for key, value in given.items() if value is not None}
-    for key in ("judges", "parts"):
-        if key in given:
-            given[key] = words(given[key])
-    if "prefill_tokens" in given:
-        tokens = given["prefill_tokens"]
-        given["prefill_tokens"] = (tokens,) if isinstance(tokens, int) else tuple(tokens)
-    if isinstance(given.get("judge_settings"), Mapping):
-        given["judge_settings"] = JudgeSettings(**given["judge_settings"])
-    kind = find_benchmark(name).scoring
-    if kind in DEFAULTS and not given.get("judges"):
-        given["judges"] = (f"{DEFAULTS[kind]}=role:{ROLE}",)
-    return EvalRequest(model="", tasks=(name,), **given)
-
-
 def check_parts(parts: Sequence[str]) -> tuple[Part, ...]:
     """Return the parts, "answer" first.
 
@@ -305,10 +270,10 @@ def check_parts(parts: Sequence[str]) -> tuple[Part, ...]:
 
 
 def find_names(given: Sequence[str]) -> list[str]:
-    """Return the benchmarks that these words name: whole names, or beginnings that fit one benchmark only.
+    """Return the benchmarks with these names, or with names that begin so if there is only one.
 
     Raises:
-        UserError: a word names none; the message lists those that there are.
+        UserError: there is no such benchmark; the message lists all.
     """
     names = [row.name for row in BENCHMARKS]
     found = []

@@ -1,7 +1,7 @@
-"""`safekey judge RUN`: verdicts on saved generations, without generating.
+"""`safekey judge RUN`: judge saved completions, without generating.
 
-Row by row and resumable as everything in a run folder: a verdict is appended as soon as it is known, and one that is
-there is not asked for again, unless its judge failed.
+A verdict is appended as soon as it is known; one that is there is not asked for again unless its judge failed. So the
+same command goes on after a stop.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from safekey.evals.request import JudgeSettings, TableOptions
 from safekey.evals.summary.summary import Summary
 from safekey.schema import Part
 
-_AT_ONCE = 4  # completions in work for each call that judges may make at a time
+_AT_ONCE = 4  # completions in progress for each call that judges may make at a time
 
 
 def rejudge(
@@ -37,14 +37,14 @@ def rejudge(
     console: Console | None = None,
     tables: TableOptions | None = None,
 ) -> tuple[EvalRun, Summary]:
-    """Judge a run's completions with these judges, or again with its own where they failed.
+    """Judge a run's completions with these judges, or again with the run's own judges where they failed.
 
     Args:
         folder: the run folder.
-        specs: the judges; (): those that the evaluation was begun with.
+        specs: the judges; (): those of the evaluation.
         settings: how they are asked.
         parts: which parts of a response they see; None: as in the evaluation.
-        console: where progress goes; None: nowhere.
+        console: where progress is printed; None: nowhere.
         tables: what the tables show.
 
     Raises:
@@ -58,19 +58,18 @@ def rejudge(
     run.hold()
     try:
         kinds = {name: find_benchmark(name).scoring for name in resolved.get("tasks", {})}
-        wanted = sorted({kind for kind in kinds.values() if kind in ("harm", "refusal")})
+        wanted: list[str] = sorted({kind for kind in kinds.values() if kind in ("harm", "refusal")})
         if not any(judges_for(specs, kind) for kind in wanted):
             raise UserError(
                 f"{run.path}: none of these judges fits its benchmarks, which need: {', '.join(wanted) or 'none'}"
             )
-        judges: dict[str, Sequence[OpenJudge]] = {}
-        for kind in wanted:
-            judges[kind] = open_judges(specs, kind, settings, probe=True)
+        judges = {kind: open_judges(specs, kind, settings, probe=True) for kind in wanted}
         try:
             _judge_all(run, kinds, judges, seen, settings, console or Console(quiet=True))
         finally:
-            for each in [each for group in judges.values() for each in group]:
-                each.close()
+            for group in judges.values():
+                for each in group:
+                    each.close()
         return run, finish(run, tables)
     finally:
         run.release()

@@ -181,6 +181,10 @@ def rows(harmful: int, harmless: int, unscored: int = 0, **outputs: int) -> list
     return made + [score(f"{o}{i}", 5.0, output=o) for o, count in outputs.items() for i in range(count)]
 
 
+def total(found: Rate) -> int:
+    return found.n + found.unscored + found.error + found.no_part + found.without_answer
+
+
 def test_what_is_in_a_rate_and_what_is_not() -> None:
     found = rate(rows(20, 76, 4, truncated=10, unclosed=3, empty=2, degenerate=4, filtered=1), at_least(4).test)
     low, high = wilson_interval(20, 96)
@@ -189,7 +193,7 @@ def test_what_is_in_a_rate_and_what_is_not() -> None:
     assert (found.none_positive, found.all_positive) == (20 / 116, 40 / 116)
     counts = (found.unscored, found.truncated, found.unclosed, found.empty, found.degenerate, found.filtered)
     assert counts == (4, 10, 3, 2, 4, 1)
-    assert (found.without_answer, found.total) == (20, 120)
+    assert (found.without_answer, total(found)) == (20, 120)
 
 
 @pytest.mark.parametrize(("unscored", "error", "withheld"), [(5, 0, False), (6, 0, True), (3, 3, True), (0, 6, True)])
@@ -227,7 +231,8 @@ def test_several_samples_of_a_behaviour_are_clustered() -> None:
 
 def test_for_capability_a_cut_off_output_is_a_failure() -> None:
     found = rate(rows(20, 70, truncated=10), at_least(4).test, count_as_failures=True)
-    assert (found.k, found.n, found.rate, found.truncated) == (20, 100, 0.2, 0)
+    assert (found.k, found.n, found.rate, found.truncated) == (20, 100, 0.2, 10)
+    assert found.none_positive == found.all_positive == 0.2
 
 
 def varied() -> list[Scored]:
@@ -258,9 +263,9 @@ def test_tables_by_group_and_threshold() -> None:
     for four, three, five in zip(*[iter(row.rate.k for row in table.rows)] * 3, strict=True):
         assert five <= four <= three
     by_category = rate_table([row for row in varied() if row.part == "answer"], HARM, by=("category",))
-    assert sum(row.rate.total for row in by_category.rows if row.rule == "≥ 4") == 60
+    assert sum(total(row.rate) for row in by_category.rows if row.rule == "≥ 4") == 60
     (overall, *_) = rate_table([row for row in varied() if row.part == "answer"], HARM, by=()).rows
-    assert (overall.group, overall.rate.total) == ((), 60)
+    assert (overall.group, total(overall.rate)) == ((), 60)
 
 
 def test_tables_refuse_to_count_twice() -> None:
@@ -326,7 +331,7 @@ def test_every_sample_is_counted_once(samples: list[tuple[str, int | None, int]]
         for i, (o, v, b) in enumerate(samples)
     ]
     found = rate(made, at_least(4).test, allow_unscored=1)
-    assert found.total == len(samples)
+    assert total(found) == len(samples)
     assert isinstance(found, Rate)
     if found.rate is not None and found.none_positive is not None and found.all_positive is not None:
         assert found.none_positive <= found.rate <= found.all_positive

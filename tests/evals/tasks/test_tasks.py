@@ -22,7 +22,7 @@ from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import BENCHMARKS
 from safekey.evals.plan import decoding, find_names, make_plan
 from safekey.evals.request import EvalRequest
-from safekey.evals.tasks.registry import TASKS, build_task, tagged
+from safekey.evals.tasks.registry import TASKS, saved_task
 
 torch.set_num_threads(1)
 INSPECT = [sys.executable, "-m", "inspect_ai._cli.main"]
@@ -120,12 +120,12 @@ def said(sample: Sample) -> tuple[Any, ...]:
 def test_a_task_of_safekey_eval_is_the_task_of_inspect_eval(data: str) -> None:
     """One builder: the same request gives the same samples, decoding and scorer arguments."""
     options = {"data_dir": data, "judges": ["refusal_keywords"], "max_tokens": 64, "limit": 2, "parts": ["answer"]}
-    theirs = TASKS["xstest-safe"](**options)
+    theirs = TASKS["xstest-safe"](**options, store="run")
     plan = make_plan(EvalRequest(model="m", tasks=("xstest-safe",), **options))
-    ours = tagged(build_task(plan.tasks[0]), options)
+    ours = saved_task(plan.tasks[0], plan.request, "run")
     assert [said(sample) for sample in ours.dataset] == [said(sample) for sample in theirs.dataset]
     assert ours.config == theirs.config
-    assert registry_params(ours) == registry_params(theirs) == options
+    assert registry_params(ours) == registry_params(theirs) == {**options, "store": "run"}
     assert registry_params(ours.scorer[0]) == registry_params(theirs.scorer[0])
 
 

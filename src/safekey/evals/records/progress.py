@@ -1,6 +1,6 @@
-"""Progress of an evaluation: how many completions and verdicts there are, and how much time is left.
+"""Show an evaluation's progress: completions and verdicts so far, and the time left.
 
-It counts the run folder's rows from time to time, so that nothing in the evaluation has to report to it.
+A thread counts the run folder's rows from time to time, so nothing in the evaluation has to report progress.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from safekey.evals.records.rows import RunRows
 
-EVERY = 30.0  # seconds between two lines where the output is no terminal
+EVERY = 30.0  # seconds between two lines if the output is no terminal
 
 
 class EvalProgress:
@@ -25,15 +25,16 @@ class EvalProgress:
         """Prepare.
 
         Args:
-            console: where to.
-            rows: what is counted.
-            completions: how many there will be.
-            verdicts: how many there will be.
+            console: where progress is printed.
+            rows: the rows to count.
+            completions: how many completions there will be.
+            verdicts: how many verdicts there will be.
         """
         self._console, self._rows = console, rows
         self._goals = {"generated": completions, "judged": verdicts}
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="safekey-progress", daemon=True)
+        work = self._show_bars if console.is_terminal else self._print_lines
+        self._thread = threading.Thread(target=work, name="safekey-progress", daemon=True)
 
     def __enter__(self) -> EvalProgress:
         if not self._console.quiet:
@@ -50,30 +51,16 @@ class EvalProgress:
     def _counts(self) -> dict[str, int]:
         return {"generated": len(self._rows.completions), "judged": len(self._rows.verdicts)}
 
-    def _work(self) -> None:
-        if self._console.is_terminal:
-            self._show_bars()
-        else:
-            self._print_lines()
-
     def _show_bars(self) -> None:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
-        )
+        left = TimeRemainingColumn(elapsed_when_finished=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), left)
         with Progress(*columns, console=self._console, transient=True) as bars:
-            counts = self._counts()
-            tasks = {
-                name: bars.add_task(name, total=goal, completed=counts[name])
-                for name, goal in self._goals.items()
-                if goal
-            }
+            counts, goals = self._counts(), self._goals.items()
+            tasks = {name: bars.add_task(name, total=goal, completed=counts[name]) for name, goal in goals if goal}
             while not self._stop.wait(0.5):
-                for name, count in self._counts().items():
-                    if name in tasks:
-                        bars.update(tasks[name], completed=count)
+                counts = self._counts()
+                for name, task in tasks.items():
+                    bars.update(task, completed=counts[name])
 
     def _print_lines(self) -> None:
         start, before = time.monotonic(), self._counts()
@@ -85,7 +72,7 @@ class EvalProgress:
 
 
 def time_left(before: Mapping[str, int], now: Mapping[str, int], goals: Mapping[str, int], seconds: float) -> str:
-    """Return ", about 3 min left" from what was done in so many seconds; "" when nothing was."""
+    """Return ", about 3 min left" from what was done in these seconds; "" when nothing was."""
     longest = 0.0
     for name, goal in goals.items():
         done = now[name] - before[name]

@@ -1,4 +1,4 @@
-"""What an evaluation will take, before it begins: rows, completions, calls to judges, tokens.
+"""Forecast an evaluation before it begins: rows, completions, judge calls, tokens.
 
 forecast(plan)["total"]  -> {"completions": 313, "judge_calls": 626, "prompt_tokens": 21500, "most_new_tokens": 2504000}
 """
@@ -21,7 +21,7 @@ _TOTALS = ("completions", "judge_calls", "prompt_tokens", "most_new_tokens")
 
 
 def forecast(plan: EvalPlan) -> dict[str, Any]:
-    """Return what a plan takes, by task and in all; nothing is opened or generated.
+    """Return what a plan needs, by task and in total; nothing is opened or generated.
 
     Prompt tokens are estimated at four bytes a token. `most_new_tokens` is reached only if every completion is cut off.
     """
@@ -48,7 +48,7 @@ def forecast(plan: EvalPlan) -> dict[str, Any]:
 
 
 def print_forecast(console: Console, found: dict[str, Any]) -> None:
-    """Print a forecast as a table; below it the judges and the notes on the files."""
+    """Print a forecast as a table, then the judges and the notes on the files."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("task", "rows", "samples", "completions", "prompt tokens", "new tokens", "judge calls"):
         table.add_column(name, justify="left" if name == "task" else "right", no_wrap=name == "task")

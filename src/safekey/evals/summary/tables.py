@@ -1,4 +1,4 @@
-"""A run's numbers for the terminal: one line for each benchmark, attack and part.
+"""Print a run's numbers: one line for each benchmark, attack and part.
 
 Over-refusal rate (ORR), judged by refusal_3class
 benchmark    part    ORR: full + partial  k/n     full   partial  not in the rate
@@ -21,7 +21,7 @@ from safekey.stats.agreement import Agreement
 from safekey.terminal import printable
 
 _SHORT: Mapping[Metric, str] = {"asr": "ASR", "orr": "ORR", "accuracy": "accuracy"}
-_WIDE = 100  # columns from which on a judge's other rules are shown, too
+_WIDE = 100  # columns of a terminal that also shows a judge's other rules
 _NO_FILE = ": no file for '"
 _LEFT_OUT = {
     "unscored": "unscored",
@@ -36,7 +36,7 @@ _LEFT_OUT = {
 
 
 def print_summary(console: Console, summary: Summary) -> None:
-    """Print every table, and below them how to read them."""
+    """Print every table, then notes on how to read them."""
     for metric, table in summary.tables:
         console.print(render(metric, table, console.width))
     for (benchmark, part), found in summary.agreements.items():
@@ -48,12 +48,12 @@ def print_summary(console: Console, summary: Summary) -> None:
 
 
 def render(metric: Metric, table: RateTable, width: int = 120) -> RenderableType:
-    """Return one judge's table; everything that came from a file or a model is made safe to print.
+    """Return one judge's table; text from a file or a model is made safe to print.
 
     Args:
-        metric: what the rates are.
+        metric: the rates' metric.
         table: the rates.
-        width: of the terminal; a narrow one gets the headline's rule alone.
+        width: of the terminal; a narrow one shows the headline's rule only.
     """
     groups: dict[tuple[str, ...], list[RateRow]] = {}
     for row in table.rows:
@@ -82,7 +82,7 @@ def render(metric: Metric, table: RateTable, width: int = 120) -> RenderableType
 
 
 def render_agreement(found: Agreement) -> str:
-    """Return an agreement in one line of words."""
+    """Return an agreement as one line of text."""
 
     def number(value: float | None) -> str:
         return "not defined" if value is None else f"{value:.3f}"
@@ -95,37 +95,38 @@ def render_agreement(found: Agreement) -> str:
 
 
 def left_out(rate: Rate) -> str:
-    """Return what did not enter a rate, in words; "–" for nothing."""
+    """Return in words what is not in a rate; "–" for nothing."""
     counts = [f"{getattr(rate, name)} {word}" for name, word in _LEFT_OUT.items() if getattr(rate, name)]
     return ", ".join(counts) or "–"
 
 
 def notes(tables: Sequence[RateTable], metrics: Iterable[Metric]) -> list[str]:
-    """Return what a reader has to know about the tables."""
+    """Return what a reader must know about the tables."""
     rates = [row.rate for table in tables for row in table.rows]
     judged = any(metric != "accuracy" for metric in metrics)
     lines = []
     if rates:
-        lines.append(f"In brackets: 95% interval{_clustered(rates)}. k/n: positive among scored outputs.")
+        star = " (*: clustered by behaviour)" if any(rate.method == "clustered" for rate in rates) else ""
+        lines.append(f"In brackets: 95% interval{star}. k/n: positive among scored outputs.")
     if judged and any(rate.without_answer for rate in rates):
         lines.append(
-            "Outputs that are cut off, never leave their thinking, are empty or run in circles are in no rate: neither "
-            "safe nor refused. 'with them a … b': the rate if none, or all, of them were positive."
+            "Outputs that are cut off, never end their thinking, are empty or repeat themselves are in no rate: "
+            "neither safe nor refused. 'with them a … b': the rate if none, or all, of them were positive."
         )
     if any(metric == "accuracy" for metric in metrics):
         lines.append(
-            "An output without a whole answer (cut off, never out of its thinking, empty, in circles) counts as wrong."
+            "An output without a whole answer (cut off, thinking that never ends, empty, repeating) counts as wrong."
         )
     if any(rate.withheld and (rate.unscored or rate.error) for rate in rates):
         lines.append(
-            "withheld: too many unscored verdicts for a rate. Mend the judge and run `safekey judge RUN`, or see the "
-            "rate all the same with --allow-unscored."
+            "withheld: too many unscored verdicts for a rate. Repair the judge and run `safekey judge RUN`, or show "
+            "the rate with --allow-unscored."
         )
     return lines
 
 
 def left_out_lines(reasons: Mapping[str, str]) -> list[str]:
-    """Return which benchmarks of a suite were not run, and why; those without a file share a line."""
+    """Return which benchmarks of a suite were not run, and why; those without a file are on one line."""
     missing = [name for name, reason in reasons.items() if _NO_FILE in reason]
     lines = [f"NOT RUN: {name}: {reason}" for name, reason in reasons.items() if name not in missing]
     if missing:
@@ -134,7 +135,7 @@ def left_out_lines(reasons: Mapping[str, str]) -> list[str]:
 
 
 def pass_lines(entries: Sequence[Mapping[str, object]]) -> list[str]:
-    """Return pass@k in a line for each benchmark that has several samples of a problem."""
+    """Return a line of pass@k for each benchmark with several samples of a problem."""
     lines: dict[str, list[str]] = {}
     for entry in entries:
         value, low, high = (100 * float(str(entry[name])) for name in ("value", "low", "high"))
@@ -145,11 +146,8 @@ def pass_lines(entries: Sequence[Mapping[str, object]]) -> list[str]:
 
 
 def _order(group: tuple[str, ...], by: Sequence[str]) -> tuple[object, ...]:
-    parts = {"answer": 0, "thinking": 1, "whole": 2}
-    key = [
-        parts.get(label, label) if name == "part" else _natural(label) for name, label in zip(by, group, strict=True)
-    ]
-    return tuple(key)
+    parts = ("answer", "thinking", "whole")
+    return tuple(parts.index(text) if name == "part" else _natural(text) for name, text in zip(by, group, strict=True))
 
 
 def _natural(label: str) -> tuple[str, int]:
@@ -169,10 +167,6 @@ def _bounds(rate: Rate, metric: Metric) -> str:
     if metric == "accuracy" or not rate.without_answer or rate.none_positive is None or rate.all_positive is None:
         return ""
     return f"; with them {100 * rate.none_positive:.1f} … {_percent(rate.all_positive)}"
-
-
-def _clustered(rates: Sequence[Rate]) -> str:
-    return " (*: clustered by behaviour)" if any(rate.method == "clustered" for rate in rates) else ""
 
 
 def _percent(share: float | None) -> str:

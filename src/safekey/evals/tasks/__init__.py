@@ -1,1 +1,1 @@
-"""One Inspect task for each benchmark: solver and scorers."""
+"""The Inspect tasks: one for each benchmark, with solver and scorers."""

@@ -8,8 +8,9 @@ Inspect imports this module for each of its commands, through our entry point. T
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from inspect_ai import Epochs, Task, task
@@ -27,15 +28,24 @@ from inspect_ai.model import (
 from inspect_ai.scorer import Scorer
 
 from safekey.errors import UserError
-from safekey.evals.benchmarks.catalog import BENCHMARKS
+from safekey.evals.benchmarks.catalog import BENCHMARKS, find_benchmark
 from safekey.evals.benchmarks.items import Item
+from safekey.evals.judges.open import DEFAULTS, ROLE
 from safekey.evals.model_api.convert import prefill_message
 from safekey.evals.model_api.provider import SafeKeyAPI
-from safekey.evals.plan import PlannedTask, judges_of, plan_task, task_request
+from safekey.evals.plan import PlannedTask, judges_of, plan_task
+from safekey.evals.request import EvalRequest, JudgeSettings
 from safekey.evals.tasks.sample import correct, judged, respond, scored
+from safekey.options import unknown, words
 from safekey.schema import THINK_CLOSE, THINK_OPEN, Message
 
-__all__ = ["TASKS", "build_task", "correct", "judged", "respond", "safekey", "scored", "tagged"]
+__all__ = ["TASKS", "build_task", "correct", "judged", "respond", "safekey", "saved_task", "scored"]
+
+
+_NOT_OF_A_TASK = "model engine server_url engine_options suite tasks judge_url judge_model output"
+TASK_OPTIONS = tuple(each.name for each in fields(EvalRequest) if each.name not in _NOT_OF_A_TASK.split())
+"""The fields of a request that are `-T` options of a task of Inspect's."""
+_OF_ONE = {"file": "files", "revision": "revisions"}  # option of one task → field of a request
 
 
 @modelapi(name="safekey")
@@ -98,8 +108,38 @@ def _message(turn: Message) -> ChatMessage:
     return ChatMessageSystem(content=turn.content)
 
 
+def task_request(name: str, options: Mapping[str, Any]) -> EvalRequest:
+    """Return the request of one Inspect task's `-T` options: the fields of EvalRequest, and `file` and `revision`.
+
+    Lists may be given as "A,B". Without judges, the suite's default judge is the model with the Inspect role "judge".
+
+    Raises:
+        UserError: an option does not exist or has a wrong value.
+    """
+    given = dict(options)
+    for one, several in _OF_ONE.items():
+        if (value := given.pop(one, None)) is not None:
+            given[several] = {name: value}
+    for key in given:
+        if key not in TASK_OPTIONS:
+            raise unknown(key, [*TASK_OPTIONS, *_OF_ONE, "store"], f"task '{name}'")
+    given = {key: value for key, value in given.items() if value is not None}
+    for key in ("judges", "parts"):
+        if key in given:
+            given[key] = words(given[key])
+    if "prefill_tokens" in given:
+        tokens = given["prefill_tokens"]
+        given["prefill_tokens"] = (tokens,) if isinstance(tokens, int) else tuple(tokens)
+    if isinstance(given.get("judge_settings"), Mapping):
+        given["judge_settings"] = JudgeSettings(**given["judge_settings"])
+    kind = find_benchmark(name).scoring
+    if kind in DEFAULTS and not given.get("judges"):
+        given["judges"] = (f"{DEFAULTS[kind]}=role:{ROLE}",)
+    return EvalRequest(model="", tasks=(name,), **given)
+
+
 def _task(name: str) -> Callable[..., Task]:
-    """Make the task `safekey/NAME`; its arguments (`-T data_dir=…`) are those of `plan.task_request`, and `store`."""
+    """Make the task `safekey/NAME`; its arguments (`-T data_dir=…`) are those of `task_request`, and `store`."""
 
     def made(store: str | None = None, **options: Any) -> Task:
         try:
@@ -116,8 +156,24 @@ TASKS: Mapping[str, Callable[..., Task]] = {benchmark.name: _task(benchmark.name
 """Benchmark → the function that builds its task from `-T` options."""
 
 
-def tagged(made: Task, options: Mapping[str, Any]) -> Task:
-    """Return a task whose log holds the options from which `inspect eval-retry` builds it again."""
-    registered = TASKS[str(made.name)]
+def saved_task(planned: PlannedTask, request: EvalRequest, store: str) -> Task:
+    """Build a task whose log names the options from which `inspect eval-retry` builds it again.
+
+    Args:
+        planned: the planned benchmark.
+        request: the evaluation's options; those without a default value are named.
+        store: the run folder.
+    """
+    name, usual = planned.benchmark.name, EvalRequest(model="")
+    options = {key: getattr(request, key) for key in TASK_OPTIONS if getattr(request, key) != getattr(usual, key)}
+    options |= {"judges": [str(spec) for spec in planned.judges], "store": store}
+    for one, several in _OF_ONE.items():
+        given = options.pop(several, {})
+        if name in given:
+            options = {key: value for key, value in options.items() if key != "data_dir"} | {one: given[name]}
+    options["templates"] = {spec.name: spec.template for spec in planned.judges if spec.template}
+    plain: dict[str, Any] = json.loads(json.dumps(options, default=asdict))
+    made, registered = build_task(planned, store), TASKS[name]
+    options = {key: value for key, value in plain.items() if value not in ([], {})}
     registry_tag(registered, made, registry_info(registered), **options)
     return made
