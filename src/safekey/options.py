@@ -62,7 +62,8 @@ def values(given: Sequence[str], flag: str) -> dict[str, Any]:
 
 def unknown(key: str, known: Iterable[str], where: str) -> UserError:
     """Return the error for a key that does not exist, with the nearest ones that do."""
-    return UserError(f"{where}: unknown key '{key}'{did_you_mean(key, known)}")
+    word = key.replace("dpsh", "head")  # the loss's name; its keys are called after the heads
+    return UserError(f"{where}: unknown key '{key}'{did_you_mean(word, known)}")
 
 
 def function_of(option: str, name: str | None) -> Callable[..., Any] | None:

@@ -25,7 +25,7 @@ from safekey.cli.compare import print_comparison
 from safekey.cli.eval import evaluation_options, evaluation_request
 from safekey.cli.train import add_recipe
 from safekey.errors import UserError
-from safekey.options import function_of
+from safekey.options import function_of, unknown
 from safekey.terminal import printable
 
 if TYPE_CHECKING:
@@ -138,16 +138,15 @@ def _fill_in(args: argparse.Namespace, parser: argparse.ArgumentParser, defaults
     Raises:
         UserError: the section has an unknown key, or a value of another form than the option takes.
     """
-    from safekey.training.command.yaml_values import unknown
-
     section, where = _read_section(args.recipe)
     options = {action.dest: action for action in parser._actions if action.dest not in (*_NOT_HERE, "help")}
+    chosen = args.suite or args.tasks  # they exclude one another: the section's other one must not come back
     for key, value in section.items():
         name = str(key).replace("-", "_")
         if name not in options:
             raise unknown(str(key), options, f"{where}: section 'grid'")
         fitting = _fitting(options[name], value, f"{where}: key 'grid.{key}'")
-        if getattr(args, name) is None:
+        if getattr(args, name) is None and not (chosen and name in ("suite", "tasks")):
             setattr(args, name, fitting)
     for name, default in defaults.items():
         if getattr(args, name) is None:

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from safekey.errors import UserError
+from safekey.options import unknown
 from safekey.training.command.rows import DataConfig
-from safekey.training.command.yaml_values import convert, parse_scalar, read_yaml, set_dotted, unknown
+from safekey.training.command.yaml_values import convert, parse_scalar, read_yaml, set_dotted
 
 if TYPE_CHECKING:
     from trl import ModelConfig

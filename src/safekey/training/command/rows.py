@@ -13,8 +13,9 @@ from typing import Any, Literal, get_type_hints
 from safekey.data import DataSource, load_mixture, segment, summarize
 from safekey.data.summary import Summary
 from safekey.errors import DataError, RowProblem, UserError
+from safekey.options import unknown
 from safekey.schema import Example
-from safekey.training.command.yaml_values import convert, unknown
+from safekey.training.command.yaml_values import convert
 from safekey.training.encoding import Encoded, encode_all
 
 

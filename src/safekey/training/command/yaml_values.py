@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 
-from safekey.errors import UserError, did_you_mean
+from safekey.errors import UserError
 
 
 class _Loader(yaml.SafeLoader):
@@ -116,12 +116,6 @@ def _index(node: list[Any], part: str, where: str, *, append: bool) -> int:
     if not part.isdecimal() or int(part) > len(node) - (not append):
         raise UserError(f"{where}: '{part}' is no index into a list of {len(node)}; the first is 0")
     return int(part)
-
-
-def unknown(key: str, known: Iterable[str], where: str) -> UserError:
-    """Return the error for a key that does not exist, with the nearest ones that do."""
-    word = key.replace("dpsh", "head")  # the objective's name; its keys are called after the heads
-    return UserError(f"{where}: unknown key '{key}'{did_you_mean(word, known)}")
 
 
 def convert(value: Any, kind: Any, where: str) -> Any:
