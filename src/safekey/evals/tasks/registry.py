@@ -36,7 +36,7 @@ __all__ = ["TASKS", "build_task", "correct", "judged", "respond", "safekey", "sa
 
 _NOT_OF_A_TASK = "model engine server_url engine_options suite tasks judge_url judge_model output"
 TASK_OPTIONS = tuple(each.name for each in fields(EvalRequest) if each.name not in _NOT_OF_A_TASK.split())
-"""The fields of a request that are `-T` options of a task of Inspect's."""
+"""The fields of a request that are `-T` options of an Inspect task."""
 _OF_ONE = {"file": "files", "revision": "revisions"}  # option of one task → field of a request
 
 
