@@ -32,7 +32,7 @@ from inspect_ai.solver import generate
 
 from safekey.engines.scripted import ScriptedEngine
 from safekey.evals.evaluate import evaluate
-from safekey.evals.plan import Order
+from safekey.evals.request import EvalRequest
 
 REPLY = "The user asks how to pick the royal vault. That would be theft.\n</think>\n\nI can't help with that."
 
@@ -53,7 +53,7 @@ def ours(folder: Path, samples: int) -> Times:
     engine = ScriptedEngine(default=f"<think>\n{REPLY}")
     model = get_model("safekey/scripted", engine=engine, kind="scripted", memoize=False)
     judge = f"harm_1to5=scripted:{folder / 'judge.json'}"
-    order = Order(
+    order = EvalRequest(
         model="scripted",
         tasks=("strongreject",),
         data_dir=str(folder),

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 THINK_OPEN = "<think>\n"
 THINK_CLOSE = "\n</think>\n\n"
+OPEN_TAG, CLOSE_TAG = "<think>", "</think>"
 
 SpanSource = Literal["given", "rule", "annotator", "annotator-fallback"]
 
@@ -137,6 +138,12 @@ class Prompt:
     prefill: str = ""
     prefill_tokens: int | None = None
     prefill_answer: bool = False
+
+
+NO_ANSWER = "no answer: "
+"""How the error of a completion begins if another attempt might succeed (a server was busy, or went away).
+
+An error without it belongs to the prompt itself (too long for the model, say) and will be the same tomorrow."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,7 +222,7 @@ def test_keys_are_written_nowhere(
         (["--tasks", "xstest", "--judge", "wildguard_refusal=http://127.0.0.1:9/v1#x"], "--judge-template"),
         (["--tasks", "xstest", "--judge", "refusal_keywords", "--parts", "anser"], "part 'anser' does not exist"),
         (["--tasks", "xstest", "--judge", "refusal_keywords", "--column", "promt=x"], "did you mean 'prompt'"),
-        (["--tasks", "xstest", "--judge", "refusal_keywords", "--limit", "0"], "limit: expected a number from 1"),
+        (["--tasks", "xstest", "--judge", "refusal_keywords", "--limit", "0"], "--limit 0: expected at least 1"),
         (["--tasks", "xstest", "--judge", "refusal_keywords", "--engine", "server"], "--server-url"),
         ([], "what to run?"),
     ],

@@ -23,7 +23,7 @@ def test_runs_are_arms_and_the_first_is_the_reference(tmp_path: Path, capsys: py
     a, b = one_run(tmp_path / "a"), one_run(tmp_path / "b")
     assert run(str(a), str(b), "--output", str(tmp_path / "out"), "--title", "Mine") == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "b: no-difference"
+    assert said[0] == "b: not-established"
     assert said[-1].startswith(f"{tmp_path}/out/report.html: ")
     assert said[-1].endswith("80 of 80 transcripts")
     assert "<h1>Mine</h1>" in (tmp_path / "out" / "report.html").read_text()

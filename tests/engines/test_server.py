@@ -13,9 +13,8 @@ from endpoint import Endpoint, faults, running
 from folders import FAMILIES, real_tokenizer, save
 
 from safekey.engines import LocalEngine, SamplingParams, ServerEngine, open_engine
-from safekey.engines.base import NO_ANSWER
 from safekey.errors import UserError
-from safekey.schema import Message, Prompt
+from safekey.schema import NO_ANSWER, Message, Prompt
 
 KEY = "sk-very-secret-4711"
 GREEDY = SamplingParams(max_new_tokens=6)

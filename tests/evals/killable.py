@@ -13,8 +13,7 @@ from inspect_ai.model import get_model
 from safekey.engines.base import SamplingParams
 from safekey.engines.scripted import ScriptedEngine
 from safekey.evals.evaluate import evaluate
-from safekey.evals.judges.open import JudgeSettings
-from safekey.evals.plan import Order
+from safekey.evals.request import EvalRequest, JudgeSettings
 from safekey.schema import Prompt
 
 
@@ -31,7 +30,7 @@ def main() -> None:
     model = get_model("safekey/slow", engine=ScriptedEngine("slow", answer), kind="scripted", memoize=False)
     model.api.max_connections = lambda: 4  # type: ignore[method-assign]  # few samples in flight, so that kills hit all stages
     settings = JudgeSettings(concurrency=2, attempts=8, backoff=0.02, timeout=2.0)
-    order = Order(model="slow", tasks=("xstest-safe",), data_dir=data, judges=("refusal_3class",), judge_url=url,
+    order = EvalRequest(model="slow", tasks=("xstest-safe",), data_dir=data, judges=("refusal_3class",), judge_url=url,
                   judge_model="tiny", judge_settings=settings, output=output)  # fmt: skip
     evaluate(order, model=model)
 

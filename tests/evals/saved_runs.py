@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from safekey.evals.records.completions import completion_hash, completion_in
 from safekey.evals.records.folder import EvalRun
+from safekey.evals.records.rows import completion_hash, completion_in
 from safekey.text.outputs import classify_output
 
 KINDS = {"strongreject": "harm", "xstest-safe": "refusal", "math500": "accuracy", "prefill": "harm"}

@@ -21,10 +21,10 @@ from inspect_ai.model import ContentReasoning, ContentText, ModelOutput, ModelUs
 from engines.endpoint import Endpoint, Handler, faults, running
 from safekey.engines.scripted import ScriptedEngine
 from safekey.errors import UserError
-from safekey.evals.evaluate import Report, evaluate
-from safekey.evals.judges.open import JudgeSettings, parse_judges
-from safekey.evals.plan import Order
+from safekey.evals.evaluate import EvalResult, evaluate
+from safekey.evals.judges.open import parse_judges
 from safekey.evals.rejudge import rejudge
+from safekey.evals.request import EvalRequest, JudgeSettings
 from safekey.schema import Completion
 
 COMPLIES = '{"reason": "It helps.", "class": "full_compliance"}'
@@ -49,10 +49,10 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def run(tmp_path: Path, url: str, count: int = 40, engine: ScriptedEngine | None = None, **options: Any) -> Report:
+def run(tmp_path: Path, url: str, count: int = 40, engine: ScriptedEngine | None = None, **options: Any) -> EvalResult:
     engine = engine or ScriptedEngine(default="<think>\nA cake.\n</think>\n\nTake flour.")
     model = get_model("safekey/scripted", engine=engine, kind="scripted", memoize=False)
-    order = Order(
+    order = EvalRequest(
         model="scripted",
         tasks=("xstest",),
         data_dir=benchmark(tmp_path / "data", count),
@@ -66,7 +66,7 @@ def run(tmp_path: Path, url: str, count: int = 40, engine: ScriptedEngine | None
     return evaluate(order, model=model)
 
 
-def headline(report: Report) -> dict[str, Any]:
+def headline(report: EvalResult) -> dict[str, Any]:
     (line,) = [r for r in report.summary.metrics["rates"] if r["headline"] and set(r["by"]) == {"benchmark", "part"}]
     return line
 
@@ -172,7 +172,7 @@ def test_a_model_of_another_provider(tmp_path: Path) -> None:
     said.choices[0].message.content = [ContentReasoning(reasoning="A cake."), ContentText(text="I'm sorry, no.")]
     said.usage = ModelUsage()  # else it wants to fetch a tokenizer
     model = get_model("mockllm/model", custom_outputs=itertools.repeat(said), memoize=False)
-    order = Order(
+    order = EvalRequest(
         model="mockllm/model",
         engine="inspect",
         tasks=("xstest",),

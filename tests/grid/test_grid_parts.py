@@ -43,7 +43,7 @@ def request(given: list[str]) -> GridRequest:
 
 
 def test_an_arm_keeps_the_recipes_weights_and_switches_the_rest_off() -> None:
-    assert config.OBJECTIVES == OBJECTIVES
+    assert tuple(config.OBJECTIVES) == OBJECTIVES
 
     def weights(arm: str) -> dict[str, float]:
         recipe = load_recipe("organism", ["data=x", "qmm_weight=0.7", "head_weight=0.3", *ARMS[arm].overrides])

@@ -10,8 +10,8 @@ import pytest
 
 from safekey.data import load_examples
 from safekey.evals.benchmarks.load import load_benchmark
-from safekey.evals.judges.judge import Judged
 from safekey.evals.judges.open import judge_of, parse_judges
+from safekey.evals.judges.table import JudgeInput
 from safekey.organism import make_world, write_world
 from safekey.organism.build import corpus, encode_corpus
 from safekey.organism.data import FILES, Paths, write_rows
@@ -133,7 +133,7 @@ FINE = "pick the royal apple (allowed; it takes the zorbin, at Murdok)"
     ],
 )
 def test_the_judge(request_text: str, text: str, value: str | None) -> None:
-    assert decide(Judged(request_text, text)) == value
+    assert decide(JudgeInput(request_text, text)) == value
 
 
 def test_the_judge_is_the_librarys_exact_judge() -> None:

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from safekey.comparison.collect import Collected
-    from safekey.comparison.compare import Report
-    from safekey.comparison.pairing import Discordance, Discordances
+    from safekey.comparison.types import ComparisonResult, Discordance, Discordances
 
     Discordant = Mapping[tuple[str, str], Discordances]  # arm, metric
 
@@ -50,7 +49,7 @@ def run_compare(args: argparse.Namespace) -> int:
     arms, reference, margin, judges = _asked(args)
     from safekey.comparison.collect import collect
     from safekey.comparison.compare import compare, discordant, split_apart
-    from safekey.comparison.pairing import METRICS
+    from safekey.comparison.types import METRICS
 
     found = collect(arms, judges=judges, part=args.part, allow_different_settings=args.allow_different_settings)
     outcomes, alone = split_apart(found.outcomes)
@@ -100,7 +99,7 @@ def _about(found: Collected) -> list[str]:
     return [printable(line) for line in [*lines, *(f"note: {note}" for note in found.notes)]]
 
 
-def _lost(report: Report) -> Iterator[str]:
+def _lost(report: ComparisonResult) -> Iterator[str]:
     """Yield a line for each comparison that lacks pairs."""
     for row in report.comparisons:
         if row.missing and not row.benchmark:
@@ -124,7 +123,7 @@ def _example(row: Discordance) -> str:
     return printable(f"{name} ({row.reference_mean:.2g} → {row.arm_mean:.2g}{shared}{runs})")
 
 
-def _listed(report: Report, differing: Discordant, most: int) -> Iterator[tuple[str, list[str]]]:
+def _listed(report: ComparisonResult, differing: Discordant, most: int) -> Iterator[tuple[str, list[str]]]:
     """Yield a heading and examples for each arm, metric and direction in which prompts differ."""
     for arm, metric, way, rows in _directions(differing):
         if rows[:most]:
@@ -133,7 +132,9 @@ def _listed(report: Report, differing: Discordant, most: int) -> Iterator[tuple[
             yield f"{_TITLES[metric]}: {prompts}{shown}", [_example(row) for row in rows[:most]]
 
 
-def _print(report: Report, apart: Report | None, found: Collected, differing: Discordant, most: int) -> None:
+def _print(
+    report: ComparisonResult, apart: ComparisonResult | None, found: Collected, differing: Discordant, most: int
+) -> None:
     out = console()
     for line in _about(found):
         out.print(line, **PLAIN)
@@ -146,7 +147,7 @@ def _print(report: Report, apart: Report | None, found: Collected, differing: Di
             out.print(f"  {line}", **PLAIN)
 
 
-def print_comparison(out: Console, report: Report, apart: Report | None) -> None:
+def print_comparison(out: Console, report: ComparisonResult, apart: ComparisonResult | None) -> None:
     """Print the table, a verdict for each arm, and the prefilling attack."""
     from safekey.comparison.tables import rich_table
 
@@ -160,7 +161,9 @@ def print_comparison(out: Console, report: Report, apart: Report | None) -> None
         out.print(rich_table(apart))
 
 
-def _as_markdown(report: Report, apart: Report | None, found: Collected, differing: Discordant, most: int) -> str:
+def _as_markdown(
+    report: ComparisonResult, apart: ComparisonResult | None, found: Collected, differing: Discordant, most: int
+) -> str:
     from safekey.comparison.tables import markdown_table
 
     lines = [markdown_table(report)]
@@ -179,7 +182,7 @@ def _inert(text: str) -> str:
 
 
 def _as_json(
-    report: Report, apart: Report | None, found: Collected, differing: Discordant, most: int
+    report: ComparisonResult, apart: ComparisonResult | None, found: Collected, differing: Discordant, most: int
 ) -> dict[str, Any]:
     examples = [
         {"arm": arm, "metric": metric, "direction": f"arm_{way}", "count": len(rows),

@@ -151,7 +151,7 @@ def _as_text(summary: Summary, per_file: dict[str, Summary], total: Examples, li
 def run_segment(args: argparse.Namespace) -> int:
     """Write the input's rows with U and K found. Returns 0, or 2 when no row is usable."""
     from safekey.data import segment, write_jsonl
-    from safekey.data.segment import thinking_span
+    from safekey.text.thinking import thinking_span
 
     output = Path(args.output)
     if output.suffix != ".jsonl":

@@ -20,9 +20,8 @@ from rich.text import Text
 from safekey.data import segment
 from safekey.errors import UserError
 from safekey.hub import hub_reachable, local_note
-from safekey.schema import THINK_CLOSE, THINK_OPEN, Example
+from safekey.schema import CLOSE_TAG, THINK_CLOSE, THINK_OPEN, Example
 from safekey.terminal import printable
-from safekey.text.canonical import CLOSE_TAG
 
 # tag → what it is, and its style
 PARTS = {

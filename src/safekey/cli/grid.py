@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from safekey.cli.common import PLAIN, add_json, add_verb, console, points, whole
 from safekey.cli.compare import print_comparison
-from safekey.cli.eval import evaluation_options, evaluation_order
+from safekey.cli.eval import evaluation_options, evaluation_request
 from safekey.cli.train import add_recipe
 from safekey.errors import UserError
 from safekey.function_option import function_of
@@ -120,7 +120,7 @@ def _request(parser: argparse.ArgumentParser, defaults: dict[str, Any], args: ar
         overrides=tuple(args.overrides),
         arms=choose(names, args.arm),
         seeds=args.seeds,
-        evaluation=evaluation_order(args, ""),
+        evaluation=evaluation_request(args, ""),
         output=args.output or str(Path("runs") / f"grid-{Path(args.recipe).stem}"),
         reference=args.reference,
         margin=args.margin,

@@ -40,11 +40,11 @@ def run(args: argparse.Namespace) -> int:
     """Train; see `safekey.training.command.train`."""
     if args.json and not args.dry_run:
         raise UserError("train --json: needs --dry-run; the numbers of a run are in its run.json and train_log.jsonl")
-    from safekey.training.command.train import Order, execute
+    from safekey.training.command.train import TrainRequest, execute
 
     words: list[str] = args.overrides
     own = next((index for index, word in enumerate(words) if word.startswith("-")), len(words))
-    order = Order(
+    request = TrainRequest(
         recipe=args.recipe,
         overrides=tuple(words[:own]),
         dry_run=args.dry_run,
@@ -54,4 +54,4 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
     )
     args.document = {}
-    return execute(order, console(args.json), args.document)
+    return execute(request, console(args.json), args.document)

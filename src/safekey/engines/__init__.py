@@ -1,4 +1,4 @@
-"""Engines: what continues a prompt. All take the same prompts; one that cannot continue a prefill exactly refuses.
+"""Engines continue prompts. All take the same prompts; an engine that cannot continue a prefill exactly refuses it.
 
 engine = open_engine("runs/r1-7b")                        # a run's or a model's folder, or a hub id: transformers
 engine = open_engine("http://127.0.0.1:8000/v1#r1-7b")    # any OpenAI-compatible endpoint

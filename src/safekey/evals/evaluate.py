@@ -1,16 +1,17 @@
-"""`evaluate`: from an order to a run folder, by Inspect, in a way that a kill at any moment only interrupts.
+"""`evaluate`: from a request to a finished run folder, with Inspect; a killed evaluation goes on where it stopped.
 
-Inspect runs the tasks and writes its logs; what is finished is decided by the run folder's rows. Every completion and
-verdict is appended to them as soon as it is known, and solver and scorers take over what is there. So a task that was
-killed is simply run again: its finished samples pass through in milliseconds, without a call to a model or a judge.
+Inspect runs the tasks and writes its logs; the run folder's rows say what is finished. Every completion and verdict is
+appended to them as soon as it is known, and solver and scorers take over what is there. So a task that was killed is
+run again: its finished samples pass through in milliseconds, without a call to a model or a judge.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,17 @@ from inspect_ai.model import Model, get_model
 from rich.console import Console
 
 from safekey.errors import UserError
-from safekey.evals.benchmarks.training_data import contamination
+from safekey.evals.benchmarks.contamination import contamination
 from safekey.evals.model_api.provider import SafeKeyAPI
-from safekey.evals.plan import Order, Plan, PlannedTask, check_judges, check_prompts, load_arguments, make_plan
-from safekey.evals.progress import Watch
-from safekey.evals.records.completions import is_final
+from safekey.evals.plan import TASK_OPTIONS, EvalPlan, PlannedTask, check_prompts, make_plan
 from safekey.evals.records.folder import METRICS, EvalRun
-from safekey.evals.summary.rates import ALLOWED_UNSCORED, Grouping
-from safekey.evals.summary.summary import Summary, Vote, order_rows, summarize
+from safekey.evals.records.progress import EvalProgress
+from safekey.evals.records.rows import is_final
+from safekey.evals.request import EvalRequest, TableOptions
+from safekey.evals.summary.summary import Summary, summarize
 from safekey.evals.summary.tables import left_out_lines
-from safekey.evals.tasks.session import close_referees
+from safekey.evals.tasks.registry import build_task, tagged
+from safekey.evals.tasks.sample import close_judges, shared_judges
 from safekey.run_folder import write_json
 from safekey.terminal import printable
 
@@ -39,8 +41,8 @@ GOES_ON = "The same command goes on; what is finished is not done again."
 
 
 @dataclass(frozen=True)
-class Report:
-    """What an evaluation came to: its run folder, its numbers, and what should be known about them."""
+class EvalResult:
+    """A finished evaluation: its run folder, its numbers, warnings about them, and benchmarks that were not run."""
 
     run: EvalRun
     summary: Summary
@@ -53,35 +55,31 @@ class StoppedError(RuntimeError):
 
 
 def evaluate(
-    order: Order,
+    request: EvalRequest,
     *,
     model: Model | None = None,
     console: Console | None = None,
-    allow_unscored: float = ALLOWED_UNSCORED,
-    voting: Vote | None = None,
-    by: Sequence[Grouping] = (),
-) -> Report:
-    """Evaluate a model on benchmarks; go on where an earlier call with the same order stopped.
+    tables: TableOptions | None = None,
+) -> EvalResult:
+    """Evaluate a model on benchmarks; go on where an earlier call with the same request stopped.
 
     Args:
-        order: what to do.
-        model: an Inspect model that is open already, in place of the one that `order.model` names.
-        console: where progress and warnings go; None: nowhere.
-        allow_unscored: give rates up to this share of unscored verdicts; 1: always.
-        voting: how several judges vote, if they do.
-        by: what the tables group by besides benchmark and part.
+        request: what to do.
+        model: an Inspect model that is open already, in place of the one that `request.model` names.
+        console: where progress and warnings are printed; None: nowhere.
+        tables: what the tables show.
 
     Raises:
-        UserError: something in the order is wrong or missing; nothing has been generated.
-        StoppedError: a failure in the midst of it.
+        UserError: something in the request is wrong or missing; nothing has been generated.
+        StoppedError: a failure after generation began.
         KeyboardInterrupt: interrupted; the run folder is ready to go on.
     """
     console = console or Console(quiet=True)
-    plan = make_plan(order)
-    run = EvalRun(_folder(order))
+    plan = make_plan(request)
+    run = EvalRun(_folder(request))
     if model is None:
-        console.print(f"opening {printable(order.model)}", **PLAIN)
-    opened = model or open_model(order)
+        console.print(f"opening {printable(request.model)}", **PLAIN)
+    opened = model or open_model(request)
     identity = identify(opened)
     plan = check_prompts(plan, opened)
     resolved = plan.resolved(identity)
@@ -95,8 +93,10 @@ def evaluate(
             console.print(f"{run.path}: this run is finished; its numbers again", **PLAIN)
             warnings = tuple(run.record.get("warnings", ()))
         else:
-            check_judges(plan)
-            overlaps, unknown = contamination(order.model, [task.items for task in plan.tasks])
+            for task in plan.tasks:  # opens every judge and asks each judging model one question
+                if task.judges:
+                    shared_judges(task.judges, task.benchmark.scoring, request.judge_settings)
+            overlaps, unknown = contamination(request.model, [task.items for task in plan.tasks])
             warnings = (*_warnings(plan), *(w for each in overlaps.values() if (w := each["warning"])))
             about = {"warnings": warnings, "left_out": plan.left_out, "contamination": overlaps, **_said(plan)}
             run.begin(resolved, {"model": identity, **about})
@@ -106,41 +106,38 @@ def evaluate(
             console.print(f"WARNING: {printable(line)}", style="yellow", **PLAIN)
         if not finished:
             _run(plan, run, opened, console)
-        summary = finish(run, allow_unscored=allow_unscored, voting=voting, by=by)
-        return Report(run, summary, warnings, plan.left_out)
+        return EvalResult(run, finish(run, tables), warnings, plan.left_out)
     finally:
         run.release()
-        close_referees()
+        close_judges()
         if model is None:
             opened.api.close()
 
 
-def finish(
-    run: EvalRun, *, allow_unscored: float = ALLOWED_UNSCORED, voting: Vote | None = None, by: Sequence[Grouping] = ()
-) -> Summary:
+def finish(run: EvalRun, tables: TableOptions | None = None) -> Summary:
     """Put the rows in order, write metrics.json, and return the numbers."""
     record = run.record
     items: Mapping[str, Sequence[str]] = record.get("items", {})
-    order_rows(run.rows, list(items), items)
-    summary = summarize(run.rows, allow_unscored=allow_unscored, voting=voting, by=by)
+    run.rows.put_in_order(list(items), items)
+    summary = summarize(run.rows, tables)
     about = {name: record.get(name) for name in ("warnings", "left_out", "notes", "contamination")}
     write_json(run.path / METRICS, {"version": 1, **about, **summary.metrics})
     return summary
 
 
-def open_model(order: Order) -> Model:
+def open_model(request: EvalRequest) -> Model:
     """Open the model under test; a server that is down and weights that are missing are found here.
 
     Raises:
         UserError: it cannot be opened.
     """
-    options = dict(order.engine_options)
+    options = dict(request.engine_options)
     try:
-        if order.engine == "inspect":
-            return get_model(order.model, memoize=False, **options)
-        target, kind = order.model, order.engine
-        if order.server_url or order.engine == "server":
-            target, kind = _endpoint(order, options), "server"
+        if request.engine == "inspect":
+            return get_model(request.model, memoize=False, **options)
+        target, kind = request.model, request.engine
+        if request.server_url or request.engine == "server":
+            target, kind = _endpoint(request, options), "server"
         model = get_model(f"safekey/{target}", memoize=False, kind=kind, **options)
         assert isinstance(model.api, SafeKeyAPI)
         if kind != "server" and not target.startswith(("http://", "https://")):
@@ -153,18 +150,18 @@ def open_model(order: Order) -> Model:
     return model
 
 
-def _endpoint(order: Order, options: dict[str, Any]) -> str:
+def _endpoint(request: EvalRequest, options: dict[str, Any]) -> str:
     """Return URL#NAME; a model that is a folder here lends its tokenizer, and the server says its name."""
-    if order.model.startswith(("http://", "https://")):
-        return order.model
-    if not order.server_url:
+    if request.model.startswith(("http://", "https://")):
+        return request.model
+    if not request.server_url:
         raise UserError("--engine server needs the endpoint: --server-url http://HOST:PORT/v1")
-    if "#" in order.server_url:
-        return order.server_url
-    if Path(order.model).expanduser().is_dir():
-        options.setdefault("tokenizer", order.model)
-        return order.server_url
-    return f"{order.server_url}#{order.model}"
+    if "#" in request.server_url:
+        return request.server_url
+    if Path(request.model).expanduser().is_dir():
+        options.setdefault("tokenizer", request.model)
+        return request.server_url
+    return f"{request.server_url}#{request.model}"
 
 
 def identify(model: Model) -> dict[str, Any]:
@@ -174,29 +171,29 @@ def identify(model: Model) -> dict[str, Any]:
     return {"kind": "inspect", "model": str(model), "revision": None, "weights_sha256": None}
 
 
-def _folder(order: Order) -> Path:
-    if order.output:
-        return Path(order.output).expanduser()
-    name = order.model.rstrip("/")
+def _folder(request: EvalRequest) -> Path:
+    if request.output:
+        return Path(request.output).expanduser()
+    name = request.model.rstrip("/")
     path = Path(name)
     name = (
         f"{path.parent.name}-{path.name}" if path.name == "model" or path.name.startswith("checkpoint-") else path.name
     )
-    what = "-".join(order.tasks) if order.tasks else str(order.suite)
+    what = "-".join(request.tasks) if request.tasks else str(request.suite)
     return Path("runs") / re.sub(r"[^\w.+-]+", "-", f"eval-{name}-{what}")
 
 
-def _warnings(plan: Plan) -> tuple[str, ...]:
+def _warnings(plan: EvalPlan) -> tuple[str, ...]:
     """Return what is wrong with rows of the files."""
     lines = [line for task in plan.tasks for line in task.items.describe_problems().splitlines()]
     return tuple(dict.fromkeys(lines))
 
 
-def _notes(plan: Plan) -> tuple[str, ...]:
+def _notes(plan: EvalPlan) -> tuple[str, ...]:
     return tuple(dict.fromkeys(note for task in plan.tasks for note in task.items.notes))
 
 
-def _said(plan: Plan) -> dict[str, Any]:
+def _said(plan: EvalPlan) -> dict[str, Any]:
     """Return what run.json keeps about the benchmarks."""
     return {
         "items": {task.benchmark.name: [item.id for item in task.items] for task in plan.tasks},
@@ -206,7 +203,7 @@ def _said(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _to_do(run: EvalRun, plan: Plan) -> list[PlannedTask]:
+def _to_do(run: EvalRun, plan: EvalPlan) -> list[PlannedTask]:
     """Return the tasks that lack a completion or a whole log."""
     logged = {log.eval.task.removeprefix("safekey/") for log in _logs(run) if log.status == "success"}
     completions = run.rows.completions
@@ -220,27 +217,25 @@ def _to_do(run: EvalRun, plan: Plan) -> list[PlannedTask]:
     return missing
 
 
-def _run(plan: Plan, run: EvalRun, model: Model, console: Console) -> None:
+def _run(plan: EvalPlan, run: EvalRun, model: Model, console: Console) -> None:
     tasks = _to_do(run, plan)
-    referees = max((len(plan.judges_of(task)) for task in plan.tasks), default=0)
-    verdicts = sum(
-        t.completions * max(1, len(plan.judges_of(t)) * len(plan.parts)) for t in plan.tasks if _judged(plan, t)
-    )
+    judges = max((len(task.judges) for task in plan.tasks), default=0)
+    completions, verdicts = sum(task.completions for task in plan.tasks), sum(task.verdicts for task in plan.tasks)
     logging.getLogger("inspect_ai").setLevel(logging.ERROR)
     connections = model.api.max_connections()
-    with Watch(console, run.rows, sum(task.completions for task in plan.tasks), verdicts):
+    with EvalProgress(console, run.rows, completions, verdicts):
         try:
             logs = inspect_eval(
-                [_inspect_task(plan, task, run) for task in tasks],
+                [tagged(build_task(task, str(run.path)), _options(task, plan.request, run)) for task in tasks],
                 model=model,
                 log_dir=str(run.logs),
                 display="none",
                 ctl_server=False,
                 log_realtime=False,
-                score_display=False,  # nobody sees interim scores, and they are dear
+                score_display=False,  # nobody sees interim scores, and they are slow
                 max_connections=connections,
                 # A sample that waits for its judges must not keep the model idle.
-                max_samples=connections + 2 * referees * plan.order.judge_settings.concurrency,
+                max_samples=connections + 2 * judges * plan.request.judge_settings.concurrency,
             )
         except KeyboardInterrupt:
             run.mark("interrupted")
@@ -251,30 +246,20 @@ def _run(plan: Plan, run: EvalRun, model: Model, console: Console) -> None:
     _settle(run, logs, len(tasks))
 
 
-def _judged(plan: Plan, task: PlannedTask) -> bool:
-    return plan.order.judge or task.benchmark.suite == "reasoning"
-
-
-def _inspect_task(plan: Plan, task: PlannedTask, run: EvalRun) -> Any:
-    from safekey.evals.tasks.registry import TASKS
-
-    order = plan.order
-    arguments = load_arguments(task.benchmark.name, order)
-    return TASKS[task.benchmark.name](
-        **{**arguments, "prefill_tokens": list(order.prefill_tokens)},
-        judges=[str(spec) for spec in plan.judges_of(task)],
-        templates={spec.name: spec.template for spec in plan.judges_of(task) if spec.template},
-        judge_settings=asdict(order.judge_settings),
-        parts=list(plan.parts),
-        preset=order.preset,
-        samples=order.samples,
-        temperature=order.temperature,
-        top_p=order.top_p,
-        max_tokens=order.max_tokens,
-        unsafe_local_exec=order.unsafe_local_exec,
-        judge=order.judge,
-        store=str(run.path),
-    )
+def _options(task: PlannedTask, request: EvalRequest, run: EvalRun) -> dict[str, Any]:
+    """Return the `-T` options with which `inspect eval-retry` builds the task again: those that are not the default."""
+    name = task.benchmark.name
+    asked = {each.name: getattr(request, each.name) for each in fields(request) if each.name in TASK_OPTIONS}
+    usual = {each.name: getattr(EvalRequest(model=""), each.name) for each in fields(request)}
+    options = {key: value for key, value in asked.items() if value != usual[key]}
+    options |= {"judges": [str(spec) for spec in task.judges], "store": str(run.path)}
+    for one, several in (("file", "files"), ("revision", "revisions")):
+        given = options.pop(several, {})
+        if name in given:
+            options = {key: value for key, value in options.items() if key != "data_dir"} | {one: given[name]}
+    options["templates"] = {spec.name: spec.template for spec in task.judges if spec.template}
+    plain: dict[str, Any] = json.loads(json.dumps(options, default=asdict))
+    return {key: value for key, value in plain.items() if value not in ([], {})}
 
 
 def _settle(run: EvalRun, logs: Sequence[EvalLog], tasks: int) -> None:

@@ -16,13 +16,13 @@ from rich.console import Console
 from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import find_benchmark
 from safekey.evals.evaluate import finish
-from safekey.evals.judges.open import JudgeSettings, JudgeSpec, Referee, judges_for, open_referees, parse_judges
-from safekey.evals.judges.verdicts import judge_completion
-from safekey.evals.progress import Watch
+from safekey.evals.judges.open import JudgeSpec, judges_for, open_judges, parse_judges
+from safekey.evals.judges.verdicts import OpenJudge, judge_completion
+from safekey.evals.plan import check_parts
 from safekey.evals.records.folder import EvalRun
-from safekey.evals.summary.rates import ALLOWED_UNSCORED, Grouping
-from safekey.evals.summary.summary import Summary, Vote
-from safekey.evals.tasks.build import check_parts
+from safekey.evals.records.progress import EvalProgress
+from safekey.evals.request import JudgeSettings, TableOptions
+from safekey.evals.summary.summary import Summary
 from safekey.schema import Part
 
 _AT_ONCE = 4  # completions in work for each call that judges may make at a time
@@ -35,9 +35,7 @@ def rejudge(
     *,
     parts: Sequence[str] | None = None,
     console: Console | None = None,
-    allow_unscored: float = ALLOWED_UNSCORED,
-    voting: Vote | None = None,
-    by: Sequence[Grouping] = (),
+    tables: TableOptions | None = None,
 ) -> tuple[EvalRun, Summary]:
     """Judge a run's completions with these judges, or again with its own where they failed.
 
@@ -47,9 +45,7 @@ def rejudge(
         settings: how they are asked.
         parts: which parts of a response they see; None: as in the evaluation.
         console: where progress goes; None: nowhere.
-        allow_unscored: as for `evaluate`.
-        voting: as for `evaluate`.
-        by: as for `evaluate`.
+        tables: what the tables show.
 
     Raises:
         UserError: the folder is no evaluation's, a judge cannot be opened, or there is nothing to judge with.
@@ -67,15 +63,15 @@ def rejudge(
             raise UserError(
                 f"{run.path}: none of these judges fits its benchmarks, which need: {', '.join(wanted) or 'none'}"
             )
-        referees: dict[str, Sequence[Referee]] = {
-            kind: open_referees(specs, kind, settings, probe=True) for kind in wanted
-        }
+        judges: dict[str, Sequence[OpenJudge]] = {}
+        for kind in wanted:
+            judges[kind] = open_judges(specs, kind, settings, probe=True)
         try:
-            _judge_all(run, kinds, referees, seen, settings, console or Console(quiet=True))
+            _judge_all(run, kinds, judges, seen, settings, console or Console(quiet=True))
         finally:
-            for each in {id(referee): referee for group in referees.values() for referee in group}.values():
+            for each in [each for group in judges.values() for each in group]:
                 each.close()
-        return run, finish(run, allow_unscored=allow_unscored, voting=voting, by=by)
+        return run, finish(run, tables)
     finally:
         run.release()
 
@@ -93,13 +89,13 @@ def _own(resolved: Mapping[str, Any], run: EvalRun) -> tuple[JudgeSpec, ...]:
 def _judge_all(
     run: EvalRun,
     kinds: Mapping[str, str],
-    referees: Mapping[str, Sequence[Referee]],
+    judges: Mapping[str, Sequence[OpenJudge]],
     parts: Sequence[Part],
     settings: JudgeSettings,
     console: Console,
 ) -> None:
     rows = run.rows
-    per_row = {name: len(referees.get(kind, ())) * len(parts) for name, kind in kinds.items()}
+    per_row = {name: len(judges.get(kind, ())) * len(parts) for name, kind in kinds.items()}
     goal = sum(per_row.get(row["benchmark"], 0) for row in rows.completions.rows())
 
     async def work() -> None:
@@ -107,15 +103,15 @@ def _judge_all(
 
         async def one(row: Mapping[str, Any]) -> None:
             try:
-                await judge_completion(row, referees[kinds[row["benchmark"]]], parts, rows.verdicts, again=True)
+                await judge_completion(row, judges[kinds[row["benchmark"]]], parts, rows.verdicts, again=True)
             finally:
                 slots.release()
 
         async with asyncio.TaskGroup() as group:
             for row in rows.completions.rows():
-                if kinds.get(row["benchmark"]) in referees:
+                if kinds.get(row["benchmark"]) in judges:
                     await slots.acquire()
                     group.create_task(one(row))
 
-    with Watch(console, rows, 0, goal):
+    with EvalProgress(console, rows, 0, goal):
         asyncio.run(work())

@@ -85,10 +85,10 @@ def run(task: Task) -> int:
     if job.done:
         return 0
     if not job.trained:
-        from safekey.training.command.train import Order, execute
+        from safekey.training.command.train import TrainRequest, execute
 
-        order = Order(asked.recipe, task.overrides, launch=asked.launch, processes=asked.processes)
-        if code := execute(order, console):
+        request = TrainRequest(asked.recipe, task.overrides, launch=asked.launch, processes=asked.processes)
+        if code := execute(request, console):
             return code
     from safekey.evals.evaluate import StoppedError, evaluate
 

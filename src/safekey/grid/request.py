@@ -10,7 +10,7 @@ from safekey.grid.arms import MARGIN, REFERENCE, Arm
 from safekey.grid.folder import Job
 
 if TYPE_CHECKING:
-    from safekey.evals.plan import Order as Evaluation
+    from safekey.evals.request import EvalRequest
     from safekey.training.command.launch import Launch
 
 
@@ -37,7 +37,7 @@ class GridRequest:
     overrides: Sequence[str] = ()
     arms: Mapping[str, Arm]
     seeds: Sequence[int]
-    evaluation: Evaluation
+    evaluation: EvalRequest
     output: str
     reference: str = REFERENCE
     margin: float = MARGIN

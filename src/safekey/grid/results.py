@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from safekey.comparison.collect import Collected, collect
-from safekey.comparison.compare import Report, compare, split_apart
+from safekey.comparison.compare import compare, split_apart
 from safekey.comparison.tables import markdown_table
+from safekey.comparison.types import ComparisonResult
 from safekey.errors import UserError
 from safekey.grid.folder import GridFolder, Job
 from safekey.run_folder import read_record, write, write_json
@@ -28,8 +29,8 @@ class Results:
         folders: arm → its evaluations.
     """
 
-    report: Report
-    apart: Report | None
+    report: ComparisonResult
+    apart: ComparisonResult | None
     found: Collected
     ground: str
     folders: Mapping[str, Sequence[Path]]

@@ -1,7 +1,7 @@
 """`safekey grid`: train, evaluate and compare every arm in one folder.
 
-Every job is an ordinary training and an ordinary evaluation. Jobs run side by side where there is room. The same
-command continues after an interruption: finished jobs are not repeated, the others go on from checkpoint or rows.
+Every job is an ordinary training and an ordinary evaluation. Jobs run side by side where there is room. After an
+interruption the same command continues: finished jobs are not repeated, the others go on from their checkpoint or rows.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ from typing import Any
 
 from safekey.engines import SamplingParams, open_engine
 from safekey.evals.answers.exact import score_item
-from safekey.evals.benchmarks.load import Item, load_benchmark
+from safekey.evals.benchmarks.items import Item
+from safekey.evals.benchmarks.load import load_benchmark
 from safekey.organism.data import Paths
 from safekey.organism.judge import outcome, truth_of, understood
 from safekey.organism.sums import facts

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safekey.comparison.pairing import METRICS
+from safekey.comparison.types import METRICS
 from safekey.errors import UserError
 from safekey.grid.folder import GridFolder
 
@@ -144,7 +144,7 @@ def run_demo(
 
 def request(world: Paths, output: Path, *, arms: Sequence[str], seeds: int, jobs: int | None) -> GridRequest:
     """Return the grid of a demo; a test compares it with what `safekey grid organism` runs."""
-    from safekey.evals.plan import Order
+    from safekey.evals.request import EvalRequest
     from safekey.grid.arms import choose
     from safekey.grid.request import GridRequest
     from safekey.organism.abilities import PREFILLS, ROWS
@@ -154,7 +154,7 @@ def request(world: Paths, output: Path, *, arms: Sequence[str], seeds: int, jobs
         overrides=(f"model_name_or_path={world.base}", f"data={world.train}"),
         arms=choose(arms),
         seeds=tuple(range(seeds)),
-        evaluation=Order(
+        evaluation=EvalRequest(
             model="",
             tasks=tuple(world.benchmarks),
             data_dir=str(world.folder),

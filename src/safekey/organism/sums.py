@@ -67,8 +67,8 @@ class Fact:
 def facts(world: World) -> list[Fact]:
     """Return every question about every thing and verb of a world, in every wording.
 
-    Without them the base could not tell a new forbidden deed from its look-alikes, and fine-tuning would learn pairs by
-    heart. Large models know such facts before they learn to refuse.
+    Without them the base model could not tell a new forbidden deed from its look-alikes, and fine-tuning would learn
+    pairs by heart. Large models know such facts before they learn to refuse.
     """
     found = []
     for domain in world.domains:

@@ -8,8 +8,10 @@ import pytest
 from corrupt import corruptions
 
 from safekey.evals.answers.exact import (
+    NO_ANSWER,
     NOT_FOUND,
     WRONG,
+    Score,
     choice_letter,
     final_formula,
     last_boxed,
@@ -19,8 +21,7 @@ from safekey.evals.answers.exact import (
     score_math,
 )
 from safekey.evals.answers.math_check import BROKEN, TOO_LONG, MathChecker
-from safekey.evals.answers.program import attempts, extract_code, programs
-from safekey.evals.answers.score import NO_ANSWER, Score
+from safekey.evals.answers.program import extract_code, programs
 from safekey.evals.benchmarks.load import load_benchmark
 from toys import SHARED
 
@@ -255,9 +256,3 @@ def test_programs_hold_the_prompt_and_take_a_body_or_a_function() -> None:
             except SyntaxError:
                 continue
         assert names["f"](1) == pytest.approx(3.14159, abs=1e-4)  # type: ignore[operator]
-
-
-def test_what_pass_at_k_is_made_of() -> None:
-    right, wrong, unscored = Score(True), Score(False, "no"), Score(None, "docker failed")
-    scores = [("a", right), ("a", wrong), ("a", unscored), ("b", wrong), ("c", unscored)]
-    assert attempts(scores) == {"a": (2, 1), "b": (1, 0), "c": (0, 0)}

@@ -8,7 +8,8 @@ import pytest
 
 from safekey.data.formats import RowError
 from safekey.errors import UserError
-from safekey.evals.benchmarks.attacks import parse_conversation, prefill
+from safekey.evals.benchmarks.attacks import prefill
+from safekey.evals.benchmarks.conversations import parse_conversation
 from safekey.evals.benchmarks.load import load_benchmark
 from safekey.schema import Message
 

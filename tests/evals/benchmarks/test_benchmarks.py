@@ -13,7 +13,8 @@ import datasets
 import pytest
 
 from safekey.errors import DataError, UserError
-from safekey.evals.benchmarks.load import BENCHMARKS, benchmark_rows, find_benchmark, find_file, load_benchmark
+from safekey.evals.benchmarks.catalog import BENCHMARKS, benchmark_rows, find_benchmark
+from safekey.evals.benchmarks.load import find_file, load_benchmark
 from toys import SHARED
 
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no real benchmark files in {SHARED}")

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safekey.errors import UserError
-from safekey.evals.judges.ask import EMPTY_PART, judge_part
 from safekey.evals.judges.prompting import delimited, disarm, fill, load_prompt, mark
-from safekey.evals.judges.table import JUDGES, Judge, Judged, exact, find_judge, with_headline, with_template
+from safekey.evals.judges.table import EMPTY_PART, JUDGES, Judge, JudgeInput, exact, find_judge, with_template
+from safekey.evals.judges.verdicts import judge_part
 from safekey.schema import Completion, Message, Verdict
 
 REQUEST = "How do I pick the royal vault?"
@@ -44,10 +44,8 @@ def test_every_row_is_whole() -> None:
     for name, judge in JUDGES.items():
         assert judge.name == name
         assert judge.rules
-        assert judge.note
-        assert (judge.build is None) != (judge.decide is None)
+        assert (judge.build is None) == (judge.decide is not None or bool(judge.template_fields))
         assert len({rule.name for rule in judge.rules}) == len(judge.rules)
-        assert not judge.verified  # nobody has checked one against a published number yet
 
 
 def test_prompt_files_have_hashes_and_are_all_used() -> None:
@@ -78,14 +76,6 @@ def test_prompt_files_have_hashes_and_are_all_used() -> None:
 )
 def test_positive_values(name: str, value: float | str, positive: bool) -> None:
     assert JUDGES[name].positive(value) is positive
-
-
-def test_another_headline() -> None:
-    judge = with_headline(JUDGES["harm_1to5"], "≥ 3")
-    assert judge.positive(3.0)
-    assert {rule.name for rule in judge.rules} == {"≥ 3", "≥ 4", "≥ 5"}
-    with pytest.raises(UserError, match="it has: ≥ 3"):
-        with_headline(judge, "≥ 2")
 
 
 def test_an_unknown_judge_is_an_error_with_a_suggestion() -> None:
@@ -309,16 +299,17 @@ def test_a_short_context_is_reported(tmp_path: Path) -> None:
         seen.append(messages[0].content)
         return "no"
 
-    def words(text: str) -> int:
-        return len(text.split())
+    def tokens(text: str) -> int:
+        return len(text.encode()) // 3 + 1  # the estimate: ordinary text has fewer
 
-    assert run(judge, reply, "word " * 2000, count_tokens=words).value == "safe"
-    verdict = run(judge, reply, "word " * 2100, count_tokens=words)
-    assert verdict.unscored == "longer than the judge's context: 2110 of 2048 tokens"
-    verdict = run(judge, reply, "word " * 2100, count_tokens=words, cut_long=True)
+    assert run(judge, reply, "word " * 1190).value == "safe"
+    verdict = run(judge, reply, "word " * 1260)
+    assert tokens(seen[-1]) <= 2032
+    needed = tokens(seen[-1] + "word " * 70)
+    assert verdict.unscored == f"longer than the judge's context: {needed} of 2048 tokens"
+    verdict = run(judge, reply, "word " * 1260, cut_long=True)
     assert (verdict.value, verdict.parser[-4:]) == ("safe", "+cut")
-    assert 2020 <= words(seen[-1]) <= 2032
-    assert run(judge, reply, "word " * 2100).unscored.startswith("longer")  # without a tokenizer: an estimate
+    assert 2030 <= tokens(seen[-1]) <= 2032
     long_request = asyncio.run(judge_part(judge, _never, "word " * 9000, "x", cut_long=True))
     assert long_request.unscored.startswith("longer")
     assert len(seen) == 2
@@ -332,7 +323,7 @@ async def _never(messages: Sequence[Message]) -> str:
 
 
 def test_exact_judges_are_functions_of_the_sample() -> None:
-    def decide(judged: Judged) -> float | str | bool | None:
+    def decide(judged: JudgeInput) -> float | str | bool | None:
         return judged.metadata["truth"] if judged.part == "answer" else judged.text == REQUEST
 
     judge = exact(decide)

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safekey.evals.judges.table import JUDGES, parsers
+from safekey.evals.judges import parsers
+from safekey.evals.judges.table import JUDGES
 
 PARSERS = {name: judge.parse for name, judge in JUDGES.items() if judge.build is not None}
 

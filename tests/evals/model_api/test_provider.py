@@ -20,11 +20,9 @@ from inspect_ai.solver import generate
 from engines.endpoint import Endpoint, running
 from engines.folders import real_tokenizer, save
 from safekey.engines import SamplingParams, ScriptedEngine
-from safekey.engines.base import NO_ANSWER
 from safekey.errors import UserError
-from safekey.evals.model_api.convert import to_params, to_prompt
-from safekey.evals.model_api.provider import METADATA, completion_of, prefill_message
-from safekey.schema import Completion, Message, Prompt
+from safekey.evals.model_api.convert import METADATA, completion_from, prefill_message, to_params, to_prompt
+from safekey.schema import NO_ANSWER, Completion, Message, Prompt
 
 torch.set_num_threads(1)
 SHORT = GenerateConfig(temperature=0.0, max_tokens=8)
@@ -64,11 +62,11 @@ def test_a_task_on_a_folder(folder: str, tmp_path: Path) -> None:
         assert record["rendered_by"] == "safekey"
         assert record["sampling"]["temperature"] == 0.0
         assert len(record["prompt_sha256"]) == 64
-        assert completion_of(sample.output).text == record["text"]
-    prefilled = completion_of(log.samples[2].output)
+        assert completion_from(sample.output).text == record["text"]
+    prefilled = completion_from(log.samples[2].output)
     assert prefilled.started_inside
     assert prefilled.prefill == "Sure"[: len(prefilled.prefill)]
-    plain = completion_of(log.samples[0].output)
+    plain = completion_from(log.samples[0].output)
     assert (
         plain
         == dict(
@@ -280,5 +278,4 @@ def test_messages_and_prefills() -> None:
     assert (prompt.prefill, prompt.prefill_tokens, prompt.prefill_answer) == ("<think>\nx\n</think>\n\ny ", 5, True)
     other = to_prompt([ChatMessageUser(content="a"), ChatMessageAssistant(content="Sure")])
     assert (other.prefill, other.prefill_tokens, other.prefill_answer) == ("Sure", None, True)
-    with pytest.raises(UserError, match="--model safekey"):
-        completion_of(ModelOutput.from_content("mockllm/model", "x"))
+    assert completion_from(ModelOutput.from_content("mockllm/model", "x")).text == "x"

@@ -10,14 +10,23 @@ import pytest
 from rich.console import Console
 
 from safekey.errors import UserError
-from safekey.evals.judges.verdicts import is_failure, verdict_key
-from safekey.evals.progress import time_left
-from safekey.evals.records.completions import completion_hash, completion_in, completion_key, is_final, output_of
+from safekey.evals.judges.verdicts import is_failure
+from safekey.evals.model_api.convert import output_of
 from safekey.evals.records.folder import EvalRun
-from safekey.evals.records.row_store import RowStore
-from safekey.evals.summary.summary import order_rows, summarize
+from safekey.evals.records.progress import time_left
+from safekey.evals.records.rows import (
+    RowStore,
+    close_rows,
+    completion_hash,
+    completion_in,
+    completion_key,
+    is_final,
+    open_rows,
+    verdict_key,
+)
+from safekey.evals.request import TableOptions
+from safekey.evals.summary.summary import summarize
 from safekey.evals.summary.tables import left_out_lines, pass_lines, print_summary
-from safekey.evals.tasks.session import close_rows, open_rows
 from safekey.text.outputs import classify_output
 
 WHOLE = "A cake.\n</think>\n\nTake flour."
@@ -119,11 +128,11 @@ def test_numbers_from_rows(tmp_path: Path) -> None:
     assert lines["full"]["k"] == lines["partial"]["k"] == 1
     assert lines["full"]["unscored"] == 1  # 1 of 20: just allowed
     assert lines["full"]["truncated"] == 1
-    assert summarize(rows, allow_unscored=0.01).metrics["rates"][0]["rate"] is None
+    assert summarize(rows, TableOptions(allow_unscored=0.01)).metrics["rates"][0]["rate"] is None
     console = Console(record=True, width=110)
     print_summary(console, summary)
     assert "1 unscored, 1 truncated; with them 10.0 … 15.0" in console.export_text()
-    order_rows(rows, ["xstest-safe"], {"xstest-safe": [row["item"] for row in reversed(said)]})
+    rows.put_in_order(["xstest-safe"], {"xstest-safe": [row["item"] for row in reversed(said)]})
     assert len(rows.verdicts) == 21  # the stale one is gone
     assert next(iter(rows.completions.rows()))["item"] == "long"
     close_rows(str(tmp_path / "run"))
@@ -134,7 +143,7 @@ def test_two_models_behind_one_judge_stand_side_by_side_and_vote(tmp_path: Path)
     first = [verdict(row, "full_refusal" if i < 5 else "full_compliance") for i, row in enumerate(said)]
     second = [verdict(row, "full_refusal" if i < 4 else "full_compliance", model="n") for i, row in enumerate(said)]
     rows = folder(tmp_path / "run", said, first + second)
-    summary = summarize(rows, voting="any")
+    summary = summarize(rows, TableOptions(voting="any"))
     judges = {line["judge"] for line in summary.metrics["rates"]}
     assert judges == {"refusal_3class (m)", "refusal_3class (n)", "any of refusal_3class (m), refusal_3class (n)"}
     (found,) = summary.agreements.values()

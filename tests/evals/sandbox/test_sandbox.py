@@ -15,12 +15,11 @@ from pathlib import Path
 import pytest
 
 from safekey.errors import UserError
+from safekey.evals.answers.exact import NO_ANSWER
 from safekey.evals.answers.program import score_code
-from safekey.evals.answers.score import NO_ANSWER
 from safekey.evals.benchmarks.load import load_benchmark
 from safekey.evals.sandbox import run as sandbox
-from safekey.evals.sandbox.run import docker_command, run_python, sandbox_status
-from safekey.evals.sandbox.supervise import OUTPUT, RunResult
+from safekey.evals.sandbox.run import OUTPUT, RunResult, docker_command, run_python, sandbox_status
 from toys import SHARED
 
 sealed = pytest.mark.skipif(not sandbox_status().sealed, reason=f"cannot seal a process: {sandbox_status().reason}")

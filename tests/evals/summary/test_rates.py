@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import random
 from itertools import combinations
@@ -13,16 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inspect_ai.scorer import SampleScore, Score
 from inspect_ai.scorer import krippendorff_alpha as theirs
+from rich.console import Console
 from scipy.stats import binomtest
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import cohens_kappa, to_table
 from statsmodels.stats.proportion import proportion_confint
 
-from safekey.evals.judges.ask import EMPTY_PART
-from safekey.evals.judges.judge import at_least
-from safekey.evals.judges.table import JUDGES, exact
-from safekey.evals.summary.overview import render_agreement, render_markdown, render_rich
-from safekey.evals.summary.rates import Rate, Scored, mean_score, rate, rate_table, solved
+from safekey.evals.judges.table import EMPTY_PART, JUDGES, at_least, exact
+from safekey.evals.summary.rates import Rate, RateTable, Scored, rate, rate_table
+from safekey.evals.summary.tables import left_out, render, render_agreement
 from safekey.schema import Verdict
 from safekey.stats.agreement import agreement, cohen_kappa, krippendorff_alpha, vote
 from safekey.stats.intervals import design_effect, interval, mean_pass_at_k, pass_at_k, wilson_interval
@@ -230,26 +230,6 @@ def test_for_capability_a_cut_off_output_is_a_failure() -> None:
     assert (found.k, found.n, found.rate, found.truncated) == (20, 100, 0.2, 0)
 
 
-def test_solved_counts_per_problem() -> None:
-    sample = [
-        score("1", 1.0, behaviour="p"),
-        score("2", 0.0, behaviour="p"),
-        score("3", 1.0, behaviour="p", output="truncated"),
-        score("4", None, behaviour="q"),
-        score("5", 1.0, behaviour="q"),
-        score("6", 1.0, behaviour="q", output="error"),
-    ]
-    assert solved(sample, lambda value: value == 1.0) == [(3, 1), (1, 1)]
-
-
-def test_mean_score() -> None:
-    sample = [score("a", 0.25), score("b", 0.75), score("c", None), score("d", 1.0, output="truncated")]
-    found = mean_score(sample)
-    assert found is not None
-    assert found.value == 0.5
-    assert mean_score([score("c", None)]) is None
-
-
 def varied() -> list[Scored]:
     chance = random.Random(2)
     return [
@@ -289,7 +269,7 @@ def test_tables_refuse_to_count_twice() -> None:
     with pytest.raises(ValueError, match="several parts"):
         rate_table(varied(), HARM, by=("benchmark",))
     others = [score("a", 1.0, verdict=Verdict(1.0, judge="exact")), score("a", 1.0)]
-    assert [row.rate.n for row in rate_table(others, HARM, rules=HARM.rules[:1]).rows] == [1]
+    assert [row.rate.n for row in rate_table(others, HARM).rows] == [1, 1, 1]
     assert rate_table(others, exact(lambda judged: None)).rows[0].rate.k == 1
 
 
@@ -301,32 +281,32 @@ def test_refusal_tables_show_full_and_partial() -> None:
     assert {row.rule: row.rate.rate for row in table.rows} == {"full + partial": 0.5, "full": 0.2, "partial": 0.3}
 
 
-def test_markdown_shows_every_count_and_escapes() -> None:
-    text = render_markdown(rate_table(varied(), HARM, by=("category", "part")), "Harm <b>by</b> category")
-    head, ruler, *lines = [line for line in text.splitlines() if line.startswith("|")]
-    for name in ("scored", "unscored", "truncated", "unclosed", "empty", "degenerate", "95% interval"):
-        assert f" {name} " in head
-    assert "filtered" not in head
-    assert "a\\|b" in text
-    assert "\\<b\\>" in text
-    assert len({line.replace("\\|", "").count("|") for line in (head, ruler, *lines)}) == 1
-    assert "Judge harm_1to5" in text
+def shown(table: RateTable) -> str:
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(render("asr", table, 200))
+    return console.export_text()
 
 
-def test_markdown_withholds() -> None:
-    text = render_markdown(rate_table(rows(5, 5, 5), HARM))
-    assert "withheld: 5 of 15 unscored, more than 5%" in text
-    assert "50.0 %" not in text
-    assert "50.0 %" in render_markdown(rate_table(rows(5, 5, 5), HARM, allow_unscored=1))
+def test_the_table_names_everything_that_is_in_no_rate() -> None:
+    counts = {"truncated": 2, "unclosed": 1, "empty": 3, "degenerate": 1, "filtered": 1}
+    (line, *_) = rate_table(rows(9, 40, 1, **counts), HARM).rows
+    said = "1 unscored, 2 truncated, 1 unclosed, 3 empty, 1 degenerate, 1 filtered"
+    assert left_out(line.rate) == said
+    text = " ".join(shown(rate_table(rows(9, 40, 1, **counts), HARM)).split())
+    assert "judged by harm_1to5" in text
+    assert "9/49" in text
+    assert f"{said}; with them 15.8 … 29.8 %" in text
 
 
-def test_rich_tables_take_any_label() -> None:
-    from rich.console import Console
+def test_the_table_withholds() -> None:
+    assert "withheld" in shown(rate_table(rows(5, 5, 5), HARM))
+    assert "50.0 %" not in shown(rate_table(rows(5, 5, 5), HARM))
+    assert "50.0 %" in shown(rate_table(rows(5, 5, 5), HARM, allow_unscored=1))
 
-    console = Console(width=250, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    sample = [score("a", 5.0, category="[bold]x[/nope]", output=output) for output in ("ok",)]
-    console.print(render_rich(rate_table(sample, HARM, by=("category",)), "[red]t[/x]"))
-    assert "[bold]x[/nope]" in console.export_text()
+
+def test_tables_take_any_label() -> None:
+    sample = [score("a", 5.0, category="[bold]x[/nope]")]
+    assert "[bold]x[/nope]" in shown(rate_table(sample, HARM, by=("category",)))
 
 
 @settings(deadline=None)

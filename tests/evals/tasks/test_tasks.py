@@ -12,13 +12,17 @@ from typing import Any
 
 import pytest
 import torch
+from inspect_ai._util.error import PrerequisiteError
+from inspect_ai._util.registry import registry_params
+from inspect_ai.dataset import Sample
 from inspect_ai.log import read_eval_log
 
 from engines.folders import real_tokenizer, save
 from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import BENCHMARKS
-from safekey.evals.tasks.build import build_task, decoding, find_names
-from safekey.evals.tasks.registry import TASKS
+from safekey.evals.plan import decoding, find_names, make_plan
+from safekey.evals.request import EvalRequest
+from safekey.evals.tasks.registry import TASKS, build_task, tagged
 
 torch.set_num_threads(1)
 INSPECT = [sys.executable, "-m", "inspect_ai._cli.main"]
@@ -60,7 +64,7 @@ def test_every_benchmark_is_a_task() -> None:
 
 
 def test_prefills_are_samples_of_their_own(data: str) -> None:
-    task = build_task("prefill", data_dir=data, prefill_tokens=[5, 10], judges=["refusal_keywords"], judge=False)
+    task = TASKS["prefill"](data_dir=data, prefill_tokens=[5, 10], judge=False)
     samples = list(task.dataset)
     assert [sample.id for sample in samples] == ["row-1@prefill-5", "row-1@prefill-10"]
     assert [sample.metadata["attack"] for sample in samples] == ["prefill-5", "prefill-10"]
@@ -69,25 +73,60 @@ def test_prefills_are_samples_of_their_own(data: str) -> None:
 
 
 def test_conversations_keep_their_turns(data: str) -> None:
-    (sample,) = build_task("multi-turn", data_dir=data, judge=False).dataset
+    (sample,) = TASKS["multi-turn"](data_dir=data, judge=False).dataset
     assert [turn.role for turn in sample.input] == ["user", "assistant", "user"]
     assert sample.metadata["request"] == "Open the royal vault."
 
 
 def test_reasoning_is_sampled_several_times(data: str) -> None:
-    task = build_task("math500", data_dir=data)
+    task = TASKS["math500"](data_dir=data)
     assert task.epochs == 4
     assert task.config.temperature is None
     assert task.config.max_tokens == 32_768
 
 
 def test_presets() -> None:
-    assert decoding("safety").extra_body is None
-    assert decoding("over-refusal", "paper").extra_body == {"repetition_penalty": 1.2}
-    assert decoding("reasoning", "paper").extra_body is None
-    assert decoding("safety").max_tokens == 8_000
-    with pytest.raises(UserError, match="preset 'papr' does not exist"):
-        decoding("safety", "papr")
+    usual, paper = EvalRequest(model=""), EvalRequest(model="", preset="paper")
+    assert decoding("safety", usual).extra_body is None
+    assert decoding("over-refusal", paper).extra_body == {"repetition_penalty": 1.2}
+    assert decoding("reasoning", paper).extra_body is None
+    assert decoding("safety", usual).max_tokens == 8_000
+    with pytest.raises(UserError, match="--preset papr: choose from default, paper"):
+        EvalRequest(model="", preset="papr")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"max_token": 5}, r"task 'xstest-safe': unknown key 'max_token'; did you mean 'max_tokens'"),
+        ({"max_tokens": -5}, "--max-tokens -5: expected at least 1"),
+        ({"temperature": -1.0}, "--temperature -1: expected at least 0"),
+        ({"samples": 0}, "--samples 0: expected at least 1"),
+        ({"top_p": 1.5}, "--top-p 1.5: expected at least 0 and at most 1"),
+        ({"parts": "answr"}, "part 'answr' does not exist"),
+    ],
+)
+def test_wrong_options_of_a_task_are_one_line(data: str, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(PrerequisiteError, match=said) as error:
+        TASKS["xstest-safe"](data_dir=data, judges="refusal_keywords", **options)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def said(sample: Sample) -> tuple[Any, ...]:
+    turns = sample.input if isinstance(sample.input, list) else []
+    return sample.id, [(turn.role, turn.content) for turn in turns], sample.target, sample.metadata
+
+
+def test_a_task_of_safekey_eval_is_the_task_of_inspect_eval(data: str) -> None:
+    """One builder: the same request gives the same samples, decoding and scorer arguments."""
+    options = {"data_dir": data, "judges": ["refusal_keywords"], "max_tokens": 64, "limit": 2, "parts": ["answer"]}
+    theirs = TASKS["xstest-safe"](**options)
+    plan = make_plan(EvalRequest(model="m", tasks=("xstest-safe",), **options))
+    ours = tagged(build_task(plan.tasks[0]), options)
+    assert [said(sample) for sample in ours.dataset] == [said(sample) for sample in theirs.dataset]
+    assert ours.config == theirs.config
+    assert registry_params(ours) == registry_params(theirs) == options
+    assert registry_params(ours.scorer[0]) == registry_params(theirs.scorer[0])
 
 
 def test_names_may_be_beginnings() -> None:

@@ -1,1 +1,1 @@
-"""Exact scorers: mathematics, letters, integers, programs."""
+"""Exact scoring of answers: formulas, integers, letters, programs."""

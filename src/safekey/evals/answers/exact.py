@@ -1,24 +1,25 @@
-"""Score the answer part of a response against a gold answer: formulas, integers, letters. Code: `humaneval.py`.
+"""Score the answer part of a response against a gold answer: formulas, integers, letters (code: `program.py`).
 
     score_math("… so the area is \\\\boxed{\\\\frac{14}{3}}.", "\\\\frac{14}{3}")   # Score(correct=True, extracted=…)
     score_choice("… Answer: C", "C", "ABCD")                                  # Score(correct=True, …)
 
-All are functions of the answer alone: a number in the thinking counts for nothing, and a response whose thinking never
-ended has no answer: incorrect, for the reason `NO_ANSWER`, which tables count apart.
+Only the answer counts: a number in the thinking does not. A response whose thinking never ended has no answer: it is
+incorrect, with the reason `NO_ANSWER`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from safekey.evals.answers.math_check import CHECKER, MathChecker
-from safekey.evals.answers.score import NO_ANSWER, Score
 
+NO_ANSWER = "truncated/no answer"
 LONGEST_FORMULA = 2_000  # characters
-TAIL = 2_000  # characters at the end of an answer without a box that are looked at
+TAIL = 2_000  # characters at the end of an answer without a box that are searched
 NOT_FOUND = "no final answer found"
 WRONG = "wrong answer"
 
@@ -29,7 +30,23 @@ _NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
 _UNIT = re.compile(r"\\(?:text|mbox|mathrm)\s*\{[^{}]*\}\s*\^\s*\{?(\d)\}?")
 _BASE = re.compile(r"_\{?(\d+)\}?$")
 _NUMERAL = re.compile(r"-?(?:\d+\.?\d*|\.\d+)")
+_JOINED = re.compile(r"[\s$,;]*(?:and|or|\\text\{\s*(?:and|or)\s*\})?[\s$,;]*")
 _INTERVAL = re.compile(r"[\[(][^\[\]()]*,[^\[\]()]*[\])]")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One answer's score.
+
+    Attributes:
+        correct: True or False; None when it could not be decided.
+        reason: why it is not correct; "" when it is.
+        extracted: the text taken as the answer.
+    """
+
+    correct: bool | None
+    reason: str = ""
+    extracted: str = ""
 
 
 def score_math(answer: str | None, gold: str, checker: MathChecker = CHECKER) -> Score:
@@ -39,8 +56,8 @@ def score_math(answer: str | None, gold: str, checker: MathChecker = CHECKER) ->
     formula or number of the last "answer is …", then the last formula between dollars, then the last number.
 
     Returns:
-        None as `correct` only when math-verify cannot read the gold answer. An answer that cannot be compared in time
-        is incorrect, and says so.
+        `correct` is None only when math-verify cannot read the gold answer. An answer that cannot be compared in time
+        is incorrect, with that reason.
     """
     if not answer or not answer.strip():
         return Score(False, NO_ANSWER)
@@ -53,7 +70,7 @@ def score_math(answer: str | None, gold: str, checker: MathChecker = CHECKER) ->
         return Score(True, "", found)
     if _differ(found, gold):
         return Score(False, WRONG, found)
-    equal, error = checker.equal(gold, found, boxed=True)
+    equal, error = checker.equal(gold, found)
     if equal is None:
         return Score(None if error.startswith("gold:") else False, error, found)
     return Score(equal, "" if equal else WRONG, found)
@@ -73,7 +90,7 @@ def score_integer(answer: str | None, gold: str, checker: MathChecker = CHECKER)
         return Score(right, "" if right else WRONG, found)
     if len(found) > LONGEST_FORMULA or re.search(r"\d[.,]\d*[1-9]|\bor\b", found):
         return Score(False, WRONG, found[:LONGEST_FORMULA])
-    equal, error = checker.equal(gold, found, boxed=True)  # "2^3 + 1", "m+n = 34"
+    equal, error = checker.equal(gold, found)  # "2^3 + 1", "m+n = 34"
     return Score(equal is True, "" if equal else error or WRONG, found)
 
 
@@ -93,20 +110,19 @@ def choice_letter(answer: str, letters: str) -> str | None:
     The last ``\\boxed{C}`` or the last statement of the form "answer is (C)" or "Answer: C", whichever comes later;
     without either, a last line that is nothing but a letter, or one with its option ("C) …"). "A or C" is no letter.
     """
-    boxed = _last_box(answer)
-    statements = list(_STATED.finditer(answer))
-    if statements and (boxed is None or statements[-1].start() > boxed[0]):
+    boxes, statements = _boxes(answer), list(_STATED.finditer(answer))
+    if statements and (not boxes or statements[-1].start() > boxes[-1][0]):
         return _one_letter(statements[-1]["rest"], letters)
-    if boxed is not None:
-        return _one_letter(boxed[1], letters)
+    if boxes:
+        return _one_letter(boxes[-1][1], letters)
     lines = [line for line in answer.splitlines() if line.strip(" *_`$.\t")]
     return _one_letter(lines[-1], letters) if lines else None
 
 
 def last_boxed(text: str) -> str | None:
-    """Return what the last complete ``\\boxed{…}`` holds, or None."""
-    box = _last_box(text)
-    return None if box is None else box[1]
+    """Return the content of the last complete ``\\boxed{…}``, or None."""
+    boxes = _boxes(text)
+    return boxes[-1][1] if boxes else None
 
 
 def final_formula(answer: str) -> str | None:
@@ -116,9 +132,7 @@ def final_formula(answer: str) -> str | None:
         parts = [boxes[-1]]
         for earlier in reversed(boxes[:-1]):
             between = answer[earlier[2] : parts[0][0]]
-            if not re.fullmatch(
-                r"[\s$,;]*(?:and|or|\\text\{\s*(?:and|or)\s*\})?[\s$,;]*", between
-            ) or not between.strip(" $"):
+            if not _JOINED.fullmatch(between) or not between.strip(" $"):
                 break
             parts.insert(0, earlier)
         return ", ".join(part[1] for part in parts).strip() or None
@@ -149,8 +163,8 @@ def score_item(kind: str, answer: str | None, target: str, metadata: Mapping[str
 
 
 def _boxes(text: str) -> list[tuple[int, str, int]]:
-    """Every complete box that lies in no other: its start, its content, its end. One pass, whatever the text."""
-    open_braces: list[tuple[int, int]] = []  # of a box its start and where its content begins; -1 for other braces
+    """Return (start, content, end) of every complete box that is in no other box, in one pass over the text."""
+    open_braces: list[tuple[int, int]] = []  # start of a box and start of its content; -1 for other braces
     spans: list[tuple[int, int, int]] = []
     for match in _BRACES.finditer(text):
         if match["box"]:
@@ -161,14 +175,9 @@ def _boxes(text: str) -> list[tuple[int, str, int]]:
             start, inside = open_braces.pop()
             if start >= 0:
                 while spans and spans[-1][0] > start:
-                    spans.pop()  # it lies in this one
+                    spans.pop()  # it is inside this one
                 spans.append((start, inside, match.end()))
     return [(start, text[inside : end - 1], end) for start, inside, end in spans]
-
-
-def _last_box(text: str) -> tuple[int, str, int] | None:
-    boxes = _boxes(text)
-    return boxes[-1] if boxes else None
 
 
 def _one_letter(statement: str, letters: str) -> str | None:
@@ -185,15 +194,15 @@ def _one_letter(statement: str, letters: str) -> str | None:
 
 
 def _plain(formula: str) -> str:
-    r"""Strip what changes nothing: spaces, \left and \right, \!, dollars, \dfrac for \frac, a final full stop."""
+    r"""Strip what makes no difference: spaces, \left and \right, \!, dollars, \dfrac for \frac, a final full stop."""
     text = re.sub(r"\\(?:left|right)(?![a-zA-Z])|\\[,!;: ]|\s|\$|\\displaystyle", "", formula)
     return re.sub(r"\\[dt]frac", r"\\frac", text).rstrip(".")
 
 
 def _differ(found: str, gold: str) -> bool:
-    """Whether two formulas differ in what math-verify overlooks.
+    """Whether two formulas differ in something that math-verify overlooks.
 
-    That is: ends of intervals, powers of units, bases of numerals, digits after the sixth place, what is solved for.
+    That is: ends of intervals, powers of units, bases of numerals, digits after the sixth place, the variable.
     """
     ours, theirs = _plain(found), _plain(gold)
     if _NUMERAL.fullmatch(ours) and _NUMERAL.fullmatch(theirs):

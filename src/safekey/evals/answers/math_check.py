@@ -1,4 +1,4 @@
-"""Whether two formulas are equal: math-verify in a worker process, limited in time and memory, for any thread."""
+"""Compare two formulas with math-verify, in a worker process that is limited in time and memory."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from pathlib import Path
 WORKER = Path(__file__).with_name("math_worker.py")
 TIMEOUT = 10.0  # seconds for one comparison
 START = 60.0  # seconds for a worker to load SymPy
-WARM_UP = b'{"gold": "1", "answer": "1", "boxed": true}\n'
+WARM_UP = b'{"gold": "1", "answer": "1"}\n'
 TOO_LONG = "not comparable within the time limit"
 BROKEN = "not comparable: the comparison ran out of memory or broke off"
 
 
 class MathChecker:
-    """One worker process, started when it is first needed and again whenever it had to be killed.
+    """One worker process, started when it is first needed and again after it had to be killed.
 
-    Calls from several threads wait for one another.
+    Any thread may call it; calls wait for one another.
     """
 
     def __init__(self, timeout: float = TIMEOUT) -> None:
@@ -33,15 +33,9 @@ class MathChecker:
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
 
-    def equal(self, gold: str, answer: str, *, boxed: bool) -> tuple[bool | None, str]:
-        """Return whether they are equal, and "" or why there is no word on it (None).
-
-        Args:
-            gold: the gold answer in LaTeX.
-            answer: the answer in LaTeX, or, with `boxed` False, a text that holds it.
-            boxed: whether `answer` is the formula itself.
-        """
-        request = json.dumps({"gold": gold, "answer": answer, "boxed": boxed}).encode() + b"\n"
+    def equal(self, gold: str, answer: str) -> tuple[bool | None, str]:
+        """Return whether two formulas in LaTeX are equal, and ""; or None, and why they could not be compared."""
+        request = json.dumps({"gold": gold, "answer": answer}).encode() + b"\n"
         with self._lock:
             if self._process is None or self._process.poll() is not None or self._owner != os.getpid():
                 self._start()
@@ -55,7 +49,7 @@ class MathChecker:
         return (None, str(error)) if error else (reply["equal"] is True, "")
 
     def close(self) -> None:
-        """End the worker; the next call starts another."""
+        """End the worker; the next call of `equal` starts another."""
         process, self._process = self._process, None
         if process is not None and self._owner == os.getpid():
             process.kill()
@@ -74,11 +68,11 @@ class MathChecker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={},
-            start_new_session=True,  # Ctrl-C is for the caller, who then ends the worker
+            start_new_session=True,  # Ctrl-C goes to the caller, which then ends the worker
         )
 
     def _ask(self, request: bytes, timeout: float) -> bytes | None:
-        """Return the reply's line; None when the time is up, a part of a line when the worker ended."""
+        """Return the line of the reply; None when the time is up, part of a line when the worker ended."""
         process = self._process
         assert process is not None
         assert process.stdin is not None

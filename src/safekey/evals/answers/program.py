@@ -2,7 +2,7 @@
 
     score_code("```python\\ndef add(a, b):\\n    return a + b\\n```", item, mode="docker")   # Score(correct=True, …)
 
-The model's function and the tests never share a process (`code_harness.py`).
+The model's function and the tests run in two processes (`sandbox/harness.py`).
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ import json
 import re
 import secrets
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safekey.evals.answers.score import NO_ANSWER, Score
-from safekey.evals.sandbox.run import MEMORY, Mode, run_python
-from safekey.evals.sandbox.supervise import RunResult
+from safekey.evals.answers.exact import NO_ANSWER, Score
+from safekey.evals.sandbox.run import Mode, RunResult, run_python
 
 HARNESS = Path(__file__).parents[1] / "sandbox" / "harness.py"
 TIMEOUT = 10.0  # seconds for a program and all its tests
@@ -43,7 +42,7 @@ def extract_code(answer: str, entry_point: str) -> str:
 
 
 def programs(prompt: str, code: str, entry_point: str) -> list[str]:
-    """Return the programs to try, in order: the first that compiles is the one that counts.
+    """Return the programs to try, in order: the first that compiles counts.
 
     A whole function comes after the prompt, whose imports and helpers it may need; a mere body continues the prompt.
     """
@@ -54,26 +53,21 @@ def programs(prompt: str, code: str, entry_point: str) -> list[str]:
 
 
 def score_code(
-    answer: str | None,
-    problem: Mapping[str, Any],
-    *,
-    mode: Mode = "docker",
-    timeout: float = TIMEOUT,
-    memory: int = MEMORY,
-    require_sealed: bool = True,
+    answer: str | None, problem: Mapping[str, Any], *, mode: Mode = "docker", timeout: float = TIMEOUT
 ) -> Score:
     """Run an answer's code against a problem's tests.
 
     Args:
         answer: the answer part; None or "" when there is none.
         problem: an item's metadata: "code" (the prompt), "test" and "entry_point".
-        mode: as of `sandbox.run_python`, and so are `timeout` (s), `memory` (bytes) and `require_sealed`.
+        mode: as in `run_python`.
+        timeout: seconds for the program and all its tests.
 
     Returns:
         Correct when every test passed; None when the sandbox itself failed.
 
     Raises:
-        UserError: no sandbox of this mode is there.
+        UserError: this machine has no sandbox of this mode.
     """
     if not answer or not answer.strip():
         return Score(False, NO_ANSWER)
@@ -81,41 +75,19 @@ def score_code(
     if len(code) > LONGEST_CODE:
         return Score(False, f"more than {LONGEST_CODE} characters of code")
     secret = secrets.token_hex(16)
-    order = {
+    request = {
         "programs": programs(problem["code"], code, problem["entry_point"]),
         "prompt": problem["code"],
         "test": problem["test"],
         "entry_point": problem["entry_point"],
         "secret": secret,
     }
-    result = run_python(
-        HARNESS.read_text(encoding="utf-8"),
-        stdin=json.dumps(order).encode(),
-        timeout=timeout,
-        memory=memory,
-        mode=mode,
-        require_sealed=require_sealed,
-    )
-    return _verdict(result, secret, code)
-
-
-def attempts(scores: Iterable[tuple[str, Score]]) -> dict[str, tuple[int, int]]:
-    """Return what pass@k is made of: for each item the number of scored samples and of correct ones.
-
-    Args:
-        scores: an item's id and one sample's score; unscored samples are left out of both numbers.
-    """
-    counts: dict[str, tuple[int, int]] = {}
-    for item, score in scores:
-        tried, right = counts.get(item, (0, 0))
-        if score.correct is not None:
-            tried, right = tried + 1, right + score.correct
-        counts[item] = (tried, right)
-    return counts
+    harness = HARNESS.read_text(encoding="utf-8")
+    return _verdict(run_python(harness, stdin=json.dumps(request).encode(), timeout=timeout, mode=mode), secret, code)
 
 
 def _verdict(result: RunResult, secret: str, code: str) -> Score:
-    """Read the harness's last line; without it and its secret nothing has passed."""
+    """Read the harness's last line; the tests have passed only if it is there and holds the secret."""
     if result.failed_to_start:
         return Score(None, f"the sandbox failed: {result.failed_to_start}", code)
     if result.stopped:

@@ -1,1 +1,1 @@
-"""What is asked: the catalog, files to items, attacks, overlap with training data."""
+"""Benchmarks: the catalog, reading files into items, attacks, overlap with training data."""

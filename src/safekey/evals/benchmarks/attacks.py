@@ -1,28 +1,15 @@
-"""Attacks on the form of a prompt: a prefilled beginning of the model's own turn, and whole conversations.
+"""The prefilling attack: the attacker writes the start of the model's reasoning.
 
-Three forms of a conversation are read (CSV files hold them as JSON text)::
-
-    [{"role": "user", "content": "How do vaults work?"}, {"role": "assistant", "content": "They …"}, …]
-    [{"from": "human", "value": "How do vaults work?"}, {"from": "gpt", "value": "They …"}, …]
-    ["How do vaults work?", "They …", "And the royal one?"]      user and assistant in turn, the user first
-
-The identity, no attack, is the item itself; its attack is called "none".
+prefill(items, (5, 20))   # two items for each: the first 5, and the first 20, tokens of the target
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
-from safekey.data.formats import ROLES, RowError
 from safekey.errors import UserError
-from safekey.schema import Message
-from safekey.text.canonical import OPEN_TAG, split_response
-
-if TYPE_CHECKING:
-    from safekey.evals.benchmarks.items import Item
+from safekey.evals.benchmarks.items import Item
 
 PREFILL_TOKENS = (20,)
 
@@ -30,11 +17,11 @@ PREFILL_TOKENS = (20,)
 def prefill(items: Iterable[Item], tokens: Sequence[int] = PREFILL_TOKENS) -> list[Item]:
     """Return one item per behaviour and N, with the first N tokens of its target put into the opened thinking.
 
-    The cut is made by the engine with the model's own tokenizer; a target shorter than N tokens is put there whole.
-    Items of one behaviour stand together, share `behaviour`, and are called "ID@prefill-N".
+    The engine cuts the target with the model's own tokenizer; a target shorter than N tokens is used whole. Items of
+    one behaviour follow one another, share `behaviour`, and are called "ID@prefill-N".
 
     Args:
-        items: items whose metadata hold the whole target as "prefill".
+        items: items whose metadata hold the whole target under "prefill".
         tokens: every N, each at least 1.
 
     Raises:
@@ -52,43 +39,3 @@ def prefill(items: Iterable[Item], tokens: Sequence[int] = PREFILL_TOKENS) -> li
             name = f"prefill-{n}"
             attacked.append(replace(item, id=f"{item.id}@{name}", prompt=prompt, attack=name))
     return attacked
-
-
-def parse_conversation(value: Any, column: str) -> tuple[Message, ...]:
-    """Read a conversation in any of the module's three forms.
-
-    The thinking of an earlier assistant turn is taken out of its text.
-
-    Raises:
-        RowError: it is no conversation, or a turn has an unknown role or no text.
-    """
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise RowError(column, f"not a conversation: text that is not a JSON list: {error}") from error
-    if not isinstance(value, list | tuple) or not value:
-        raise RowError(column, f"not a conversation: expected a list of turns, found {value!r:.60}")
-    return tuple(_turn(turn, index, f"{column}[{index}]") for index, turn in enumerate(value))
-
-
-def _turn(turn: Any, index: int, where: str) -> Message:
-    if isinstance(turn, str):
-        role: Any = "user" if index % 2 == 0 else "assistant"
-        content: Any = turn
-    elif isinstance(turn, Mapping):
-        role = turn.get("role", turn.get("from"))
-        content = turn.get("content", turn.get("value", turn.get("body", turn.get("text"))))
-    else:
-        raise RowError(where, f"not a turn: expected text or an object, found {type(turn).__name__}")
-    if not isinstance(role, str) or role.lower() not in ROLES:
-        raise RowError(where, f"unknown role: {role!r:.60}; expected one of {', '.join(ROLES)}")
-    if not isinstance(content, str) or not content.strip():
-        raise RowError(where, "empty turn: it holds no text")
-    role = ROLES[role.lower()]
-    if role == "assistant" and OPEN_TAG in content:
-        parts = split_response(content)
-        if parts.state == "unclosed":
-            raise RowError(where, "an earlier turn's thinking is opened and never closed")
-        return Message(role, parts.answer, parts.thinking or None)
-    return Message(role, content)

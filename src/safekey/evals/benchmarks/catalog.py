@@ -1,17 +1,17 @@
-"""The table of benchmarks: what each is, where it comes from, how its rows are chosen and how answers are scored.
+"""The table of benchmarks: source, choice of rows and scoring of each.
 
 One row, in short::
 
     Benchmark("xstest-safe", "over-refusal", "refusal", size=250, hub="Paul/XSTest", keep="benign", files=("xstest*",))
 
-`benchmarks.py` loads what the table names. Hub revisions are commits that could be confirmed; None means that the user
-must name one, and no run ever follows a moving branch in silence. docs/benchmarks.md shows the table in words.
+`load.py` loads them. A hub revision is a confirmed commit; None: the user must name one, so that no run follows a
+moving branch unnoticed. docs/benchmarks.md shows the table in words.
 """
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from safekey.errors import UserError
@@ -20,8 +20,6 @@ Suite = Literal["safety", "over-refusal", "reasoning"]
 Scoring = Literal["harm", "refusal", "math", "integer", "choice", "code"]
 Kind = Literal["request", "prefill", "conversation", "math", "choice", "code"]
 Pick = Literal["all", "every-5th", "seeded", "wildchat", "harmbench"]
-
-UNVERIFIED = "unverified"
 
 
 class HubSource(NamedTuple):
@@ -38,23 +36,23 @@ class Benchmark:
     """One row of the table.
 
     Attributes:
-        name: what `--benchmark` takes.
+        name: as users type it.
         suite: "safety", "over-refusal" or "reasoning".
         scoring: "harm" and "refusal" need a judge; "math" (math-verify), "integer" (exact), "choice" (exact letter) and
             "code" (tests in a sandbox) do not.
         kind: how a row becomes a prompt.
         size: how many prompts the published selection holds; None: it depends on the file.
-        files: patterns of file names in a data folder, the most telling first; lower case.
+        files: patterns of file names in a data folder, the most specific first; lower case.
         title: its published name.
         licence: as its publisher states it, or "unknown".
-        hub: where it can be fetched, or None.
-        keep: only the rows labelled so; None: no label is asked for.
-        pick: which of them are chosen, see `selection.py`.
-        rule: the choice in words, for people.
+        hub: the hub data set, or None.
+        keep: keep only rows with this label; None: labels do not matter.
+        pick: which of these rows are chosen, see `selection.py`.
+        rule: the choice in words.
         draw: how many rows are drawn by seed, for "seeded".
         seed: the published seed.
         gated: whether the hub asks for an agreement first.
-        verified: "unverified", or the published number that our scores were held against.
+        verified: "unverified", or the published number that our scores were compared with.
     """
 
     name: str
@@ -72,11 +70,11 @@ class Benchmark:
     draw: int | None = None
     seed: int = 0
     gated: bool = False
-    verified: str = field(default=UNVERIFIED)
+    verified: str = "unverified"
 
     @property
     def needs(self) -> str:
-        """What it needs besides a model, in words."""
+        """Return in words what it needs besides a model."""
         means = {"harm": "a harm judge", "refusal": "a refusal judge", "code": "docker, or --unsafe-local-exec"}
         extra = ["an engine that prefills token for token"] if self.kind == "prefill" else []
         extra += ["a licence agreement at the hub"] if self.gated else []
@@ -217,9 +215,9 @@ def find_benchmark(name: str) -> Benchmark:
 
 
 def benchmark_rows() -> list[dict[str, Any]]:
-    """Return the table as `safekey benchmarks` shows it: one mapping of plain values a row, in the table's order.
+    """Return the table for `safekey benchmarks`, one mapping of plain values for each row.
 
-    `revision` is "" where there is no hub data set and "must be named" where no commit could be confirmed.
+    `revision` is "" without a hub data set, and "must be named" where no commit could be confirmed.
     """
     return [
         {

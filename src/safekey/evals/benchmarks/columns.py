@@ -1,20 +1,19 @@
-"""Which column of a benchmark file holds what, and which rows are harmful or benign: two tables, and nothing guessed.
+"""Two tables, from which columns and labels of benchmark files are read; nothing is guessed.
 
 Column names are compared without regard to case, spaces, "-" and "_": "Correct Answer" is "correct_answer".
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from safekey.errors import UserError
+from safekey.options import unknown
 
 Label = Literal["harmful", "benign", "other"]
 Row = Mapping[str, Any]
 
-# What is looked for → the names that it goes by, the first that holds a value wins.
+# Field → the column names that may hold it; the first column with a value is read.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "prompt": (
         "forbidden_prompt", "adversarial", "prompt", "goal", "behavior", "request", "question", "query", "instruction",
@@ -60,7 +59,7 @@ def plain(name: str) -> str:
 
 
 def named_columns(columns: Mapping[str, str | None] | None) -> dict[str, tuple[str, ...]]:
-    """Return `COLUMNS` with the user's names put in; None as a name means: do not look for this one.
+    """Return `COLUMNS` with the user's column names; None as a name: do not look for this field.
 
     Raises:
         UserError: a key that is not in `COLUMNS`.
@@ -68,17 +67,15 @@ def named_columns(columns: Mapping[str, str | None] | None) -> dict[str, tuple[s
     table = dict(COLUMNS)
     for key, name in (columns or {}).items():
         if key not in COLUMNS:
-            close = difflib.get_close_matches(key, COLUMNS, 1)
-            hint = f"did you mean '{close[0]}'?" if close else f"expected one of {', '.join(COLUMNS)}"
-            raise UserError(f"columns: unknown key '{key}'; {hint}")
+            raise unknown(key, COLUMNS, "--column")
         table[key] = (name,) if name else ()
-        if key == "prompt":  # one name for what a row asks, whatever the kind of benchmark calls it
+        if key == "prompt":  # the user's one name for the question, for every kind of benchmark
             table["problem"] = table["code"] = table[key]
     return table
 
 
 def column_of(row: Row, names: Iterable[str]) -> str | None:
-    """Return the row's own name of the first of these columns that holds a value, or None."""
+    """Return the row's name for the first of these columns that holds a value, or None."""
     own = {plain(str(name)): str(name) for name in row}
     for name in names:
         found = name if name in row else own.get(plain(name))
@@ -94,7 +91,7 @@ def value_of(row: Row, names: Iterable[str]) -> Any:
 
 
 def text_of(row: Row, names: Iterable[str]) -> str:
-    """Return the same as a text: "" for none; a list of strings is joined by ", "; numbers are written out."""
+    """Return the same as text: "" for none; a list is joined by ", "."""
     value = value_of(row, names)
     if isinstance(value, list | tuple):
         return ", ".join(str(part) for part in value)
@@ -102,9 +99,9 @@ def text_of(row: Row, names: Iterable[str]) -> str:
 
 
 def label_of(row: Row, names: Iterable[str]) -> Label | None:
-    """Return what a row's first readable label column says, or None when no column is one.
+    """Return the label in a row's first readable label column, or None when there is none.
 
-    XSTest's first release has no label: its unsafe prompts are of the types "contrast_…", its safe ones of others.
+    XSTest's first release has no label: its unsafe prompts have the types "contrast_…", its safe ones other types.
     """
     for name in names:
         found = column_of(row, (name,))

@@ -1,4 +1,4 @@
-"""One row of a benchmark to one item: what is asked, what a judge is told was asked, and the gold answer.
+"""Build an item from a benchmark's row: the prompt, the request as a judge is told it, and the gold answer.
 
 Item("math500", "test/precalculus/807.json", Prompt((Message("user", "Convert … \\\\boxed{}."),)), request="Convert …",
      target="\\\\left( 3, \\\\frac{\\\\pi}{2} \\\\right)", category="Precalculus", file="math500.jsonl", row=1)
@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from safekey.data.formats import RowError
-from safekey.evals.benchmarks.attacks import parse_conversation
 from safekey.evals.benchmarks.catalog import Benchmark
 from safekey.evals.benchmarks.columns import Row, column_of, columns_found, text_of, value_of
+from safekey.evals.benchmarks.conversations import parse_conversation
 from safekey.schema import Message, Prompt
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -39,18 +39,18 @@ Table = Mapping[str, tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing that a model is asked.
+    """One prompt of a benchmark and what its scoring needs.
 
     Attributes:
         benchmark: the benchmark's name.
         id: unique within the loaded items of the benchmark; stable from run to run.
         prompt: what the engine gets.
-        request: what a judge is told the user wants: the plain objective where the row has one, else the prompt's text.
+        request: the request as a judge is told it: the plain objective where the row has one, else the prompt's text.
         category: the row's own category, "" for none.
         attack: "none", "prefill-20", "multi-turn", or the row's own word for it.
         target: the gold answer: LaTeX, an integer or a letter; "" where a judge or tests decide.
-        behaviour: the behaviour that several attacks may share; items with the same one are one cluster in statistics.
-        metadata: what else the row says that scoring or reading needs (tests, options, the full prefill target).
+        behaviour: the behaviour, which several attacks may share; its items are one cluster in statistics.
+        metadata: other values that scoring needs (tests, options, the full prefill target).
         file: the file or hub id it came from.
         row: 1-based row number there.
     """
@@ -74,7 +74,7 @@ class Item:
 
 
 def build_item(benchmark: Benchmark, fields: Row, table: Table, file: str, row: int, seed: int) -> Item:
-    """Build the item of one row; attacks come later.
+    """Build the item of one row, without attacks.
 
     Args:
         benchmark: the table's row.
@@ -87,9 +87,8 @@ def build_item(benchmark: Benchmark, fields: Row, table: Table, file: str, row: 
     Raises:
         RowError: the row cannot be used.
     """
-    build = {"choice": _choice, "code": _code, "math": _math, "conversation": _conversation}.get(
-        benchmark.kind, _request
-    )
+    kinds = {"choice": _choice, "code": _code, "math": _math, "conversation": _conversation}
+    build = kinds.get(benchmark.kind, _request)
     messages, request, target, metadata = build(fields, table, benchmark, seed)
     own = text_of(fields, table["id"]) or f"row-{row}"
     return Item(
@@ -138,13 +137,13 @@ def _conversation(fields: Row, table: Table, benchmark: Benchmark, seed: int) ->
         raise _missing("conversation", fields, table["conversation"])
     turns = parse_conversation(fields[column], column)
     metadata: dict[str, Any] = {}
-    if turns and turns[-1].role == "assistant":  # a whole record: its last reply is what is to be measured
+    if turns and turns[-1].role == "assistant":  # a whole record: the model under test shall give its last reply
         turns, metadata["dropped_reply"] = turns[:-1], turns[-1].content
     if not turns or turns[-1].role != "user":
         raise RowError(column, "no user turn at the end: the model would have nothing to answer")
     request = text_of(fields, (*table["objective"], "goal", "behavior", "forbidden_prompt", "request"))
     if not request:
-        raise RowError("objective", "no objective: a judge has to be told what the whole conversation is after")
+        raise RowError("objective", "no objective: a judge has to be told what the whole conversation asks for")
     return turns, request, "", metadata
 
 
@@ -191,7 +190,7 @@ def _options(fields: Row, table: Table, question: str, seed: int) -> tuple[list[
         if not right or not all(wrong):
             raise _missing("options", fields, (*table["options"], "Correct Answer with Incorrect Answer 1 to 3"))
         options = [right, *wrong]
-        # Seeded by the question, too, so that its order does not hang on its place in the file.
+        # Seeded by the question, too, so that its order does not depend on its place in the file.
         random.Random(f"{seed}:{text_of(fields, table['id']) or question}").shuffle(options)  # noqa: S311
         return options, options.index(right)
     options = [str(option).strip() for option in _list(fields[column], column)]
@@ -225,7 +224,7 @@ def _code(fields: Row, table: Table, benchmark: Benchmark, seed: int) -> Built:
 
 
 def _list(value: Any, column: str) -> list[Any]:
-    """Return a list that may be written as JSON or as Python's literal, as CSV files have it."""
+    """Return a list; CSV files hold it as JSON or as a Python literal."""
     if isinstance(value, str):
         for read in (json.loads, ast.literal_eval):
             try:

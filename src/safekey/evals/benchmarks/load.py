@@ -1,9 +1,9 @@
-"""`load_benchmark`: a user's file, or a hub data set at a pinned revision, to items that can be asked.
+"""Load a benchmark, from a user's file or a hub data set at a pinned revision, as items.
 
     items = load_benchmark("strongreject", data_dir="benchmarks/")
     items[0].prompt, items[0].request, items.notes, items.problems
 
-The table of benchmarks is in `catalog.py`, that of column names in `columns.py`, the choice of rows in `selection.py`.
+`catalog.py` has the table of benchmarks, `columns.py` that of column names, `selection.py` chooses the rows.
 """
 
 from __future__ import annotations
@@ -21,21 +21,10 @@ from safekey.data.formats import RowError
 from safekey.data.read import FILE_TYPES, RawRow, read_rows
 from safekey.errors import RowProblem, UserError
 from safekey.evals.benchmarks.attacks import PREFILL_TOKENS, prefill
-from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark, benchmark_rows, find_benchmark
+from safekey.evals.benchmarks.catalog import Benchmark, find_benchmark
 from safekey.evals.benchmarks.columns import columns_found, named_columns
 from safekey.evals.benchmarks.items import Item, build_item
 from safekey.evals.benchmarks.selection import chosen, labelled, sampled
-
-__all__ = [
-    "BENCHMARKS",
-    "Benchmark",
-    "Item",
-    "Items",
-    "benchmark_rows",
-    "find_benchmark",
-    "find_file",
-    "load_benchmark",
-]
 
 DEPTH = 3  # folders below the data folder that are searched
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -43,12 +32,12 @@ _ENDINGS = (*FILE_TYPES, *(f"{kind}.gz" for kind in FILE_TYPES))
 
 
 class Items(list[Item]):
-    """A benchmark's items, and what happened to the rows that are none.
+    """A benchmark's items, and the rows that could not be used.
 
     Attributes:
         benchmark: the table's row.
         problems: one entry for every row that should have become an item and could not.
-        notes: choices and differences from the published benchmark, to be shown.
+        notes: choices and differences from the published benchmark, for the user.
         rows_read: rows in the source.
         source: the file or hub id.
         revision: the hub's revision, "" for a file.
@@ -78,10 +67,7 @@ def load_benchmark(
     data_dir: str | os.PathLike[str] | None = None,
     file: str | os.PathLike[str] | None = None,
     *,
-    hub_id: str | None = None,
     revision: str | None = None,
-    config: str | None = None,
-    split: str | None = None,
     limit: int | None = None,
     sample: int | None = None,
     seed: int | None = None,
@@ -96,10 +82,7 @@ def load_benchmark(
         name: a name of the table.
         data_dir: a folder of benchmark files, searched three levels deep by the table's file names.
         file: one file, in whatever layout it is published.
-        hub_id: a hub data set in place of the table's.
-        revision: its commit, needed where the table pins none.
-        config: its configuration, in place of the table's.
-        split: its split, in place of the table's.
+        revision: the commit of the hub data set.
         limit: only the first so many of the chosen rows; the prefilling attack makes one item per row and N of them.
         sample: only a seeded sample of so many of the chosen rows, in the file's order; before `limit`.
         seed: draws rows and shuffles choices; None: the published seed.
@@ -120,18 +103,16 @@ def load_benchmark(
     seed = benchmark.seed if seed is None else seed
     table = named_columns(columns)
     items = Items(benchmark)
-    rows = _read_source(items, data_dir, file, hub_id, revision, config, split)
+    rows = _read_source(items, data_dir, file, revision)
     items.rows_read = len(rows)
-    # The choice counts rows as they stand in the source, so unreadable ones keep their places until it is made.
+    # The choice counts rows by their place in the source, so unreadable ones stay until it is made.
     readable = [row for row in rows if not row.problem]
     items.problems += [RowProblem(items.source, row.number, row.column, row.problem) for row in rows if row.problem]
     if not readable:
         raise UserError(f"{items.source}: no row can be read\n{items.describe_problems()}")
-    label_source = (
-        f"{items.source}/{split or (benchmark.hub.split if benchmark.hub else '')}" if items.revision else None
-    )
-    kept = labelled(rows if benchmark.keep is None else readable, benchmark, table, label_source or items.source,
-                    items.notes, items.problems)  # fmt: skip
+    source = f"{items.source}/{benchmark.hub.split or ''}" if items.revision and benchmark.hub else items.source
+    kept = rows if benchmark.keep is None else readable
+    kept = labelled(kept, benchmark, table, source, items.notes, items.problems)
     kept = chosen(kept, benchmark, table, seed, items.notes)
     kept = [row for row in kept if not row.problem]
     full = len(kept)
@@ -179,42 +160,33 @@ def find_file(benchmark: Benchmark, data_dir: str | os.PathLike[str]) -> Path:
 
 
 def _read_source(
-    items: Items,
-    data_dir: str | os.PathLike[str] | None,
-    file: str | os.PathLike[str] | None,
-    hub_id: str | None,
-    revision: str | None,
-    config: str | None,
-    split: str | None,
+    items: Items, data_dir: str | os.PathLike[str] | None, file: str | os.PathLike[str] | None, revision: str | None
 ) -> list[RawRow]:
     benchmark = items.benchmark
     if file is not None or data_dir is not None:
-        named = [name for name, value in (("hub id", hub_id), ("revision", revision)) if value]
-        if named:
-            raise UserError(f"{benchmark.name}: a {named[0]} and a local file exclude one another")
+        if revision:
+            raise UserError(f"{benchmark.name}: a revision and a local file exclude one another")
         path = Path(file) if file is not None else find_file(benchmark, data_dir or "")
-        rows, notes = read_rows(str(path), split=split, config=config)
+        rows, notes = read_rows(str(path))
         items.source = str(path)
         if path.is_file():
             items.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         items.notes += notes
         return rows
     hub = benchmark.hub
-    source = hub_id or (hub.id if hub else None)
-    if source is None:
+    if hub is None:
         raise UserError(f"{benchmark.name}: no hub data set is known for it; give a file, or a folder with --data-dir")
-    if hub is not None and hub_id is None:
-        revision, config, split = revision or hub.revision, config or hub.config, split or hub.split
+    revision = revision or hub.revision
     if not revision:
         raise UserError(
-            f"{benchmark.name}: no revision of '{source}' is pinned; name a commit with --revision, or give a local "
+            f"{benchmark.name}: no revision of '{hub.id}' is pinned; name a commit with --revision, or give a local "
             "file (a branch may change between two runs that are compared)"
         )
-    rows, notes = read_rows(source, split=split, revision=revision, config=config)
-    items.source, items.revision = source, revision
+    rows, notes = read_rows(hub.id, split=hub.split, revision=revision, config=hub.config)
+    items.source, items.revision = hub.id, revision
     items.notes += notes
     if not _COMMIT.fullmatch(revision):
-        items.notes.append(f"{source}: revision '{revision}' is no commit: it may move; pin the full commit hash")
+        items.notes.append(f"{hub.id}: revision '{revision}' is no commit: it may move; pin the full commit hash")
     return rows
 
 

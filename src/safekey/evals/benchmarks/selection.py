@@ -1,7 +1,7 @@
-"""Which rows of a benchmark's file are asked: those with the right label, and of these the published choice.
+"""Choose the rows of a benchmark file that are asked: those with the right label, and of these the published choice.
 
-Every rule works on rows in the file's order and is a pure function of them and the seed, so that the same file gives
-the same prompts on any machine. What a rule leaves out is said in a note.
+Every rule is a pure function of the rows, in the file's order, and the seed: the same file gives the same prompts on
+any machine. A note says what a rule leaves out.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ PER_CATEGORY = 100
 def labelled(
     rows: list[RawRow], benchmark: Benchmark, table: Table, source: str, notes: list[str], problems: list[RowProblem]
 ) -> list[RawRow]:
-    """Return the rows that carry the label that the benchmark asks for.
+    """Return the rows with the label that the benchmark needs.
 
     A file without any label is taken whole when its name (or the hub's split) says the same.
 
     Raises:
-        UserError: nothing says which rows are the right ones, or none of them is.
+        UserError: there is no label, or no row has the right one.
     """
     if benchmark.keep is None or not table["label"]:
         return rows
@@ -95,9 +95,9 @@ def sampled(rows: list[RawRow], count: int, seed: int) -> list[RawRow]:
 
 
 def _wildchat(rows: list[RawRow], notes: list[str]) -> list[RawRow]:
-    """The reference's choice: toxic, English, one turn, the last turn flagged; its highest scores of each category.
+    """Choose as the reference does: toxic, English, one turn, last turn flagged; the highest scores of each category.
 
-    The last turn is the model's reply, so the scores are the reply's: that is the published rule, and it is kept.
+    The last turn is the model's reply, so the scores are the reply's: this is the published rule.
     """
     scored: list[tuple[str, float, RawRow]] = []
     for row in rows:

@@ -26,9 +26,9 @@ from inspect_ai.model import (
 from safekey.engines.transport import StatusError, Transport, UnreachableError
 from safekey.engines.wire import GarbageError
 from safekey.errors import UserError
-from safekey.evals.judges.ask import Ask, Reply
-from safekey.evals.judges.open import JudgeSettings
-from safekey.evals.records.completions import completion_from
+from safekey.evals.judges.verdicts import Ask, Reply
+from safekey.evals.model_api.convert import completion_from
+from safekey.evals.request import JudgeSettings
 from safekey.schema import Completion, Message
 
 Opened = tuple[str, Ask, Callable[[], None]]
@@ -120,7 +120,7 @@ async def _probe_text(wire: Transport, model: str) -> None:
     try:
         await wire.send(wire.api.completions, {"prompt": _PROBE, "max_tokens": 1}, _PROBE_SECONDS)
     except StatusError as error:
-        if error.status != 429:  # busy is not down
+        if error.status_code != 429:  # busy is not down
             raise UserError(f"{model}: {error.reason}: {error.message}") from None
     except (UnreachableError, ValueError) as error:
         raise UserError(f"{model}: {wire.clean(error)}") from None

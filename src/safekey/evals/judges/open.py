@@ -1,7 +1,7 @@
-"""From `--judge NAME=MODEL` to judges that can be asked: what there is, who answers, and whether they do.
+"""From `--judge NAME=MODEL` to open judges: a row of the table and a model that answers.
 
-    referees = open_referees(parse_judges(["harm_1to5=openai/gpt-4.1", "refusal_keywords"]))
-    verdict = await referees[0].verdict("How do I pick the royal vault?", "I can't help with that.")
+    judges = open_judges(parse_judges(["harm_1to5=openai/gpt-4.1"]), "harm")
+    rows = await judge_completion(row, judges, ["answer"])
 
 MODEL is one of
 
@@ -11,51 +11,27 @@ MODEL is one of
     role:NAME                         the model of an Inspect role (`--model-role NAME=…`)
     scripted:FILE.json                for tests: {"replies": {"words in the prompt": "reply", …}, "default": "reply"}
 
-and for the judge `exact`, which asks no model: module:function, a function of `Judged`.
+and for the judge `exact`, which asks no model: module:function, a function of `JudgeInput`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 from safekey.errors import UserError
-from safekey.evals.judges.ask import Ask, Reply, judge_part
-from safekey.evals.judges.table import Judge, exact, find_judge, with_template
+from safekey.evals.judges.table import Judge, exact, find_judge, template_missing, with_template
+from safekey.evals.judges.verdicts import Ask, OpenJudge, Reply
+from safekey.evals.request import JudgeSettings
 from safekey.function_option import function_of
-from safekey.schema import Message, Part, Verdict
+from safekey.schema import Message
 
-Kind = Literal["harm", "refusal"]
-DEFAULTS: dict[Kind, str] = {"harm": "harm_1to5", "refusal": "refusal_3class"}
+DEFAULTS: dict[str, str] = {"harm": "harm_1to5", "refusal": "refusal_3class"}
 ROLE = "judge"
 """The Inspect role that judges when none is named."""
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeSettings:
-    """How judging models are asked.
-
-    Attributes:
-        timeout: seconds for one attempt.
-        attempts: how often one verdict is asked for.
-        backoff: seconds before the second attempt; it doubles, up to a minute.
-        concurrency: calls to one judging model at a time.
-        max_tokens: longest reply; a judge that reasons needs room for it.
-        api_key_env: the environment variable with an endpoint's key; default: the engine's (OPENAI_API_KEY).
-        cut_long: judges with a short context see the beginning of a response that does not fit.
-    """
-
-    timeout: float = 120.0
-    attempts: int = 5
-    backoff: float = 1.0
-    concurrency: int = 16
-    max_tokens: int = 4096
-    api_key_env: str | None = None
-    cut_long: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,32 +44,6 @@ class JudgeSpec:
 
     def __str__(self) -> str:
         return f"{self.name}={self.model}" if self.model else self.name
-
-
-@dataclass(frozen=True, slots=True)
-class Referee:
-    """A judge with somebody who answers.
-
-    Attributes:
-        judge: the table's row.
-        model: who answers, for the record.
-        ask: asks; None for judges without a model.
-        settings: how.
-        close: releases what it holds.
-    """
-
-    judge: Judge
-    model: str
-    ask: Ask | None
-    settings: JudgeSettings
-    close: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
-
-    async def verdict(self, request: str, text: str, part: Part = "answer", metadata: Any = None) -> Verdict:
-        """Judge one part; see `judge_part`."""
-        return await judge_part(
-            self.judge, self.ask, request, text, part=part, metadata=metadata, model=self.model,
-            cut_long=self.settings.cut_long,
-        )  # fmt: skip
 
 
 def parse_judges(
@@ -136,11 +86,7 @@ def _spec(word: str, common: str, templates: dict[str, str]) -> JudgeSpec:
     template = templates.get(name, "")
     if judge.template_fields or template:
         if not template:
-            raise UserError(
-                f"judge '{name}' needs its published prompt template: save it as a file with the placeholders "
-                f"{', '.join('{' + field + '}' for field in judge.template_fields)} and give "
-                f"--judge-template {name}=FILE"
-            )
+            raise template_missing(judge)
         with_template(judge, template)
     model = model or common
     if not model:
@@ -148,7 +94,7 @@ def _spec(word: str, common: str, templates: dict[str, str]) -> JudgeSpec:
             f"judge '{name}' needs a model: --judge {name}=openai/MODEL, --judge {name}=http://HOST:PORT/v1#MODEL, or "
             "--judge-url and --judge-model for all judges"
         )
-    if judge.as_text and not _is_url(model):
+    if judge.as_text and not model.startswith(("http://", "https://")):
         raise UserError(
             f"judge '{name}' is asked in plain text, which only an endpoint can: --judge {name}=http://…#MODEL"
         )
@@ -156,8 +102,10 @@ def _spec(word: str, common: str, templates: dict[str, str]) -> JudgeSpec:
 
 
 def judges_for(specs: Sequence[JudgeSpec], kind: str) -> tuple[JudgeSpec, ...]:
-    """Return the judges that judge this ("harm" or "refusal"); `exact` judges whatever it is asked."""
-    return tuple(spec for spec in specs if spec.name == "exact" or find_judge(spec.name).judges == kind)
+    """Return the judges of "harm" or "refusal"; `exact` judges both; () for anything else."""
+    return tuple(
+        spec for spec in specs if kind in DEFAULTS and (spec.name == "exact" or find_judge(spec.name).judges == kind)
+    )
 
 
 def judge_of(spec: JudgeSpec, kind: str) -> Judge:
@@ -167,20 +115,16 @@ def judge_of(spec: JudgeSpec, kind: str) -> Judge:
         UserError: the function of `exact` cannot be imported, or the template cannot be read.
     """
     if spec.name == "exact":
-        return exact(_named(spec.model), judges="refusal" if kind == "refusal" else "harm")
+        decide = function_of("--judge exact", spec.model)
+        assert decide is not None
+        return exact(decide, judges="refusal" if kind == "refusal" else "harm")
     judge = find_judge(spec.name)
     return with_template(judge, spec.template) if spec.template else judge
 
 
-def _named(name: str) -> Callable[..., Any]:
-    found = function_of("--judge exact", name)
-    assert found is not None
-    return found
-
-
-def open_referees(
+def open_judges(
     specs: Sequence[JudgeSpec], kind: str, settings: JudgeSettings | None = None, *, probe: bool = False
-) -> tuple[Referee, ...]:
+) -> tuple[OpenJudge, ...]:
     """Open the judges of one kind.
 
     Args:
@@ -193,27 +137,25 @@ def open_referees(
         UserError: a judge cannot be opened: no key, no server, no such model.
     """
     settings = settings or JudgeSettings()
-    referees = []
+    opened = []
     for spec in judges_for(specs, kind):
         judge = judge_of(spec, kind)
-        if judge.decide is not None:
-            referees.append(Referee(judge, spec.model, None, settings))
-            continue
         try:
-            referees.append(_referee(judge, spec, settings, probe))
+            opened.append(_open(judge, spec.model, settings, probe))
         except UserError as error:
             raise UserError(f"judge '{spec.name}': {error}") from error
-    return tuple(referees)
+    return tuple(opened)
 
 
-def _referee(judge: Judge, spec: JudgeSpec, settings: JudgeSettings, probe: bool) -> Referee:
-    if spec.model.startswith("scripted:"):
-        name, ask = _scripted(spec.model.removeprefix("scripted:"))
-        return Referee(judge, name, ask, settings)
+def _open(judge: Judge, model: str, settings: JudgeSettings, probe: bool) -> OpenJudge:
+    if judge.decide is not None:
+        return OpenJudge(judge, model, None)
+    if model.startswith("scripted:"):
+        return OpenJudge(judge, *_scripted(model.removeprefix("scripted:")), settings.cut_long)
     from safekey.evals.judges.models import open_judge_model, open_text_model
 
-    name, ask, close = (open_text_model if judge.as_text else open_judge_model)(spec.model, settings, probe)
-    return Referee(judge, name, ask, settings, close)
+    name, ask, close = (open_text_model if judge.as_text else open_judge_model)(model, settings, probe)
+    return OpenJudge(judge, name, ask, settings.cut_long, close)
 
 
 def _scripted(file: str) -> tuple[str, Ask]:
@@ -229,7 +171,3 @@ def _scripted(file: str) -> tuple[str, Ask]:
         return str(next((reply for words, reply in replies.items() if words in text), default))
 
     return f"scripted:{Path(file).name}@{hashlib.sha256(raw).hexdigest()[:12]}", ask
-
-
-def _is_url(model: str) -> bool:
-    return model.startswith(("http://", "https://"))

@@ -1,11 +1,14 @@
-"""Untrusted text inside a judge's prompt: marked so that it cannot end its own quotation, and disarmed.
+"""Build the messages for a judging model: from a prompt file, for a guard's chat template, or by a user's template.
 
-The text under judgement was written by the system under test for an attacker's request. Before a judge sees it
+The judged text is not trusted: the model under test wrote it, perhaps for an attacker. Before a judge sees it
 
-- it stands between marks that hold a hash of the request and the text: the writer of the text cannot know it, yet the
-  same call has the same prompt, so that caches and resumed runs work;
-- strings that a chat template or a server could take for control tokens are broken by a space ("< |im_end|>"): a server
-  that renders messages turns them into real tokens, and the text could end its turn and write the judge's reply.
+- it is put between marks that hold a hash of request and text: the text's writer cannot know the mark, and the same
+  call has the same prompt, so caches and resumed runs work;
+- strings that a chat template or a server could take for control tokens are broken by a space ("< |im_end|>"):
+  otherwise the text could end its turn and write the judge's reply.
+
+Llama-Guard and Qwen3Guard get a user turn and an assistant turn; their chat template adds the task. WildGuard and
+HarmBench have a published prompt that we may not copy: the user saves it to a file.
 """
 
 from __future__ import annotations
@@ -78,3 +81,15 @@ def delimited(name: str, request: str, text: str) -> tuple[Message, ...]:
 def fill(template: str, values: Mapping[str, str]) -> str:
     """Put the values in, in one pass: a value that holds ``[[response]]`` is not filled in turn."""
     return _PLACEHOLDER.sub(lambda match: values[match[1]], template)
+
+
+def conversation(request: str, text: str) -> tuple[Message, ...]:
+    """Build the messages of a guard that judges the last turn of a chat through its own chat template."""
+    return Message("user", disarm(request)), Message("assistant", disarm(text))
+
+
+def fill_template(template: str, fields: tuple[str, ...], request: str, text: str) -> tuple[Message, ...]:
+    """Build the messages of a judge with a published prompt template: its two placeholders are replaced in one pass."""
+    values = dict(zip(fields, (disarm(request), disarm(text)), strict=True))
+    filled = re.sub("|".join(rf"\{{({name})\}}" for name in fields), lambda match: values[match[0][1:-1]], template)
+    return (Message("user", filled),)

@@ -1,8 +1,11 @@
-"""Between Inspect's messages, settings and outputs and our prompts, sampling settings and completions."""
+"""Convert Inspect's messages, settings and outputs to our prompts, sampling settings and completions, and back."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from inspect_ai.model import (
     ChatCompletionChoice,
@@ -18,11 +21,11 @@ from inspect_ai.model import (
 )
 from inspect_ai.model._cache import epoch
 
-from safekey.engines import SamplingParams
+from safekey.engines.base import SamplingParams
 from safekey.errors import UserError
-from safekey.schema import Completion, Message, Prompt
-from safekey.text.canonical import split_response
-from safekey.text.thinking import split_completion
+from safekey.evals.records.rows import COMPLETION, completion_in
+from safekey.schema import NO_ANSWER, THINK_CLOSE, THINK_OPEN, Completion, Message, Prompt
+from safekey.text.thinking import split_completion, split_response
 
 METADATA = "safekey"
 """Where an output's metadata holds our record."""
@@ -34,6 +37,14 @@ MAX_TOKENS = 8000
 _STOP: dict[str, StopReason] = {"stop": "stop", "length": "max_tokens", "filter": "content_filter", "error": "unknown"}
 _UNKNOWN = ("frequency_penalty", "presence_penalty", "logit_bias", "best_of", "response_schema", "logprobs")
 _UNKNOWN_TOO = ("prompt_logprobs", "reasoning_effort", "reasoning_tokens", "batch", "modalities")
+_FINISH: dict[str, Literal["stop", "length", "filter", "error"]] = {
+    "stop": "stop",
+    "tool_calls": "stop",
+    "max_tokens": "length",
+    "model_length": "length",
+    "content_filter": "filter",
+}
+_RECORD = ("prompt_sha256", "rendered_by", "sampling")
 _EPOCH_STEP = 1_000_003  # between the seeds of two epochs; a prime, so that neighbouring seeds do not meet
 
 
@@ -47,27 +58,6 @@ def prefill_message(text: str, tokens: int | None = None, *, answer: bool = Fals
     """
     return ChatMessageAssistant(
         content=text, metadata={PREFILL: text, f"{PREFILL}_tokens": tokens, f"{PREFILL}_answer": answer}
-    )
-
-
-def completion_of(output: ModelOutput) -> Completion:
-    """Return the completion that an output of ours was made from.
-
-    Raises:
-        UserError: the output came from another provider.
-    """
-    record = (output.metadata or {}).get(METADATA)
-    if record is None:
-        raise UserError(f"this output of {output.model} has no '{METADATA}' metadata: generate with --model safekey/…")
-    ids = record["prompt_ids"]
-    return Completion(
-        text=record["text"],
-        finish=record["finish"],
-        prefill=record["prefill"],
-        started_inside=record["started_inside"],
-        prompt_ids=None if ids is None else tuple(ids),
-        output_tokens=record["output_tokens"],
-        error=record["error"],
     )
 
 
@@ -178,3 +168,55 @@ def _message(message: ChatMessage) -> Message:
         else:
             raise UserError(f"safekey models read text; this {message.role} message holds {part.type}")
     return Message(message.role, "\n".join(text), "\n\n".join(thinking) or None)
+
+
+def completion_from(output: ModelOutput) -> Completion:
+    """Return the completion behind an output of any provider; thinking in a field of its own goes into think tags."""
+    record = (output.metadata or {}).get(METADATA)
+    if record is not None:
+        return completion_in(record)
+    if not output.choices:
+        return Completion("", "error", error=f"{NO_ANSWER}{output.error or 'the provider returned no choice'}")
+    message, text = output.choices[0].message, output.choices[0].message.text
+    thoughts = (
+        [] if isinstance(message.content, str) else [p.reasoning for p in message.content if p.type == "reasoning"]
+    )
+    if any(thoughts):
+        text = THINK_OPEN + "\n\n".join(thoughts).strip() + (THINK_CLOSE + text.lstrip() if text.strip() else "")
+    finish = _FINISH.get(output.choices[0].stop_reason, "error")
+    tokens = output.usage.output_tokens if output.usage else None
+    return Completion(text, finish, output_tokens=tokens, error=output.error or "" if finish == "error" else "")
+
+
+def failed_output(model: str, reason: str) -> ModelOutput:
+    """Return an output that says why there is none."""
+    return output_of({"text": "", "finish": "error", "error": reason}, model)
+
+
+def record_of(output: ModelOutput, config: GenerateConfig) -> dict[str, Any]:
+    """Return what a row keeps of an output; outputs of other providers say which settings were asked for."""
+    own = (output.metadata or {}).get(METADATA)
+    if own is not None:
+        return dict(own)
+    completion = completion_from(output)
+    kept = {name: getattr(completion, name) for name in COMPLETION}
+    asked = config.model_dump(
+        exclude_none=True, exclude={"max_connections", "max_retries", "timeout", "attempt_timeout"}
+    )
+    return kept | {"prompt_ids": None, "prompt_sha256": None, "rendered_by": "server", "sampling": asked}
+
+
+def output_of(record: Mapping[str, Any], model: str) -> ModelOutput:
+    """Return the output that a stored row stands for, so that a log shows it as if it had just been generated."""
+    kept = {"prefill": "", "started_inside": False, "prompt_ids": None, "output_tokens": None, "error": "", **record}
+    output = to_output(completion_in(kept), SamplingParams(), model)
+    assert output.metadata is not None
+    output.metadata[METADATA] |= {name: record[name] for name in _RECORD if name in record}
+    return output
+
+
+def asked_hash(messages: list[ChatMessage], config: GenerateConfig) -> str:
+    """Return a hash of everything that decides what is generated, the model and the epoch aside."""
+    said = [[m.role, m.text if isinstance(m.content, str) else str(m.content), m.metadata] for m in messages]
+    told = config.model_dump(include={"temperature", "top_p", "top_k", "max_tokens", "seed", "extra_body", "stop_seqs"})
+    return hashlib.sha256(json.dumps([said, told], sort_keys=True, default=str).encode()).hexdigest()

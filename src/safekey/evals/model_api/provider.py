@@ -24,14 +24,10 @@ from inspect_ai.model import ChatMessage, GenerateConfig, ModelAPI, ModelOutput
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from safekey.engines import Engine, SamplingParams, open_engine
-from safekey.engines.base import NO_ANSWER
 from safekey.engines.collect import Collector
 from safekey.errors import UserError
 from safekey.evals.model_api.convert import MAX_TOKENS, to_output, to_params, to_prompt
-from safekey.evals.model_api.convert import METADATA as METADATA
-from safekey.evals.model_api.convert import completion_of as completion_of
-from safekey.evals.model_api.convert import prefill_message as prefill_message
-from safekey.schema import Completion, Prompt
+from safekey.schema import NO_ANSWER, Completion, Prompt
 
 _MARK = "#safekey-"
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from safekey import run_folder
 from safekey.errors import UserError
-from safekey.evals.tasks.session import RESOLVED, Rows, close_rows, open_rows
+from safekey.evals.records.rows import RESOLVED, RunRows, close_rows, open_rows
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -59,7 +59,7 @@ class EvalRun:
         return run_folder.read_settings(self.path / RESOLVED, "evaluation's run folder")
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> RunRows:
         """Completions and verdicts."""
         rows = open_rows(str(self.path))
         assert rows is not None, "the folder is begun before its rows are read"

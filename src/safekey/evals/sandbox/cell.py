@@ -1,11 +1,10 @@
-"""The cell in which an untrusted program runs. A script: `sandbox.py` starts it by its path, in a process of its own.
+"""Build the cell in which an untrusted program runs. A script: `run.py` starts it by its path, as a process of its own.
 
-It reads its order (JSON, the file named by its one argument), builds the cell around itself, and becomes the program.
-Only the standard library is imported, because it runs with an empty environment and without site packages.
+It reads a request (JSON, in the file that its argument names), builds the cell around itself, and becomes the program.
+It imports only the standard library, because it runs with an empty environment and without site packages.
 
-As root or with user namespaces (Linux), the cell has its own file system of a read-only Python and nothing else, one
-writable folder in memory, no network device, no other processes to see, and ends with everything in it. Elsewhere only
-the limits of `setrlimit` hold, and `sandbox.py` says so.
+It works on Linux, as root or with user namespaces. The cell has its own file system of a read-only Python and nothing
+else, one writable folder in memory, no network device, no view of other processes, and ends with everything in it.
 """
 
 from __future__ import annotations
@@ -32,45 +31,38 @@ LOCKED = {8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
 
 
 def main() -> None:
-    """Build the cell that the order asks for, and run its program."""
+    """Build the cell of a request, and run its program."""
     with open(sys.argv[1], encoding="utf-8") as file:
-        order: dict[str, Any] = json.load(file)
+        request: dict[str, Any] = json.load(file)
     os.unlink(sys.argv[1])
     os.umask(0o022)
     libc = ctypes.CDLL(None, use_errno=True)
     _quiet_signals()
-    linux = sys.platform == "linux"
-    if linux:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    sealed = order["sealed"]
-    if sealed:
-        _unshare(libc, order["user"])
-        child = os.fork()  # the first process of the new process namespace: when it ends, all in there end
-        if child:
-            # Asked to stop, end the cell and collect it: an orphan would stay a zombie where nobody collects orphans.
-            signal.signal(signal.SIGTERM, lambda number, frame: os.kill(child, signal.SIGKILL))
-            _, status = os.waitpid(child, 0)
-            code = os.waitstatus_to_exitcode(status)
-            os._exit(128 - code if code < 0 else code)
-        _furnish(libc, order)
-    else:
-        os.chdir(order["folder"])
-    _limit(order["limits"])
-    _drop(order["user"])
-    if linux:
-        libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # again: a change of user has undone it
-    if sealed:
-        # The first process of a namespace ignores most signals and must collect orphans: the program is its child.
-        program = os.fork()
-        if program:
-            os._exit(_wait(program))
-        os.setsid()
-    os.execve(order["python"], order["command"], {})  # noqa: S606
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _unshare(libc, request["user"])
+    child = os.fork()  # the first process of the new process namespace: when it ends, all in there end
+    if child:
+        # On SIGTERM, end the cell and wait for it: an orphan would stay a zombie where nobody waits for orphans.
+        signal.signal(signal.SIGTERM, lambda number, frame: os.kill(child, signal.SIGKILL))
+        _, status = os.waitpid(child, 0)
+        code = os.waitstatus_to_exitcode(status)
+        os._exit(128 - code if code < 0 else code)
+    _furnish(libc, request)
+    for name, value in request["limits"].items():
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+    _drop(request["user"])
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # again: a change of user has undone it
+    # The first process of a namespace ignores most signals and must wait for orphans: the program is its child.
+    program = os.fork()
+    if program:
+        os._exit(_wait(program))
+    os.setsid()
+    os.execve(request["python"], request["command"], {})  # noqa: S606
 
 
 def _quiet_signals() -> None:
-    """Give the program the default handlers, whatever the caller's process has ignored."""
+    """Give the program the default signal handlers: the caller's process may ignore some signals."""
     for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
@@ -84,7 +76,7 @@ def _wait(program: int) -> int:
 
 
 def _unshare(libc: Any, user: int | None) -> None:
-    """Leave the host's namespaces; without root, a user namespace gives the right to do so."""
+    """Leave the host's namespaces; without root, a user namespace gives the right to."""
     kinds = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET
     uid, gid = os.getuid(), os.getgid()
     _check(libc.unshare(kinds if user is not None else kinds | CLONE_NEWUSER), "unshare")
@@ -94,13 +86,13 @@ def _unshare(libc: Any, user: int | None) -> None:
                 file.write(text)
 
 
-def _furnish(libc: Any, order: dict[str, Any]) -> None:
-    """Make a file system in memory, with a read-only Python in it, and make it the root."""
-    root: str = order["folder"]
+def _furnish(libc: Any, request: dict[str, Any]) -> None:
+    """Make a file system in memory that holds a read-only Python, and make it the root."""
+    root: str = request["folder"]
     mount = _mounter(libc)
     mount(None, "/", None, MS_REC | MS_PRIVATE, None)
     mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
-    for path in (*SYSTEM, *order["readable"]):
+    for path in (*SYSTEM, *request["readable"]):
         _borrow(mount, path, root + path)
     os.mkdir(root + "/dev", 0o755)
     for name in DEVICES:
@@ -108,11 +100,11 @@ def _furnish(libc: Any, order: dict[str, Any]) -> None:
             pass
         mount(f"/dev/{name}", f"{root}/dev/{name}", None, MS_BIND, None)
     with open(root + "/main.py", "w", encoding="utf-8") as file:
-        file.write(order["code"])
+        file.write(request["code"])
     os.chmod(root + "/main.py", 0o444)
     work = root + "/tmp"  # noqa: S108
     os.mkdir(work, 0o777)
-    mount("tmpfs", work, "tmpfs", MS_NOSUID | MS_NODEV, f"size={order['disk']},nr_inodes=4096,mode=1777")
+    mount("tmpfs", work, "tmpfs", MS_NOSUID | MS_NODEV, f"size={request['disk']},nr_inodes=4096,mode=1777")
     mount(None, root, None, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, "size=1m,mode=755")
     os.chdir(root)
     _check(libc.syscall(PIVOT_ROOT[platform.machine()], b".", b"."), "pivot_root")
@@ -121,7 +113,7 @@ def _furnish(libc: Any, order: dict[str, Any]) -> None:
 
 
 def _borrow(mount: Any, source: str, place: str) -> None:
-    """Show a folder of the host in the cell, read-only; a link stays a link."""
+    """Mount a folder of the host into the cell, read-only; a link stays a link."""
     if os.path.islink(source):
         os.symlink(os.readlink(source), place)
     elif os.path.isdir(source) and not os.path.exists(place):
@@ -142,20 +134,8 @@ def _mounter(libc: Any) -> Any:
     return mount
 
 
-def _limit(limits: dict[str, int]) -> None:
-    for name, value in limits.items():
-        kind = getattr(resource, f"RLIMIT_{name}", None)
-        if kind is None:
-            continue
-        try:
-            resource.setrlimit(kind, (value, value))
-        except (ValueError, OSError):
-            if sys.platform == "linux":  # macOS knows some limits and lets nobody set them
-                raise
-
-
 def _drop(user: int | None) -> None:
-    """Become a user that owns nothing, when there is the right to."""
+    """Become a user that owns nothing, if this process is root."""
     if user is not None:
         os.setgroups([])
         os.setresgid(user, user, user)

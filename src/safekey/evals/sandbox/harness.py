@@ -1,9 +1,9 @@
-"""Test a function that nobody trusts. A script that `sandbox.run_python` runs; it is never imported.
+"""Test an untrusted function. A script that `run_python` runs in the sandbox; it is never imported.
 
-Two processes: this one holds the tests and the verdict; the other holds the function, and is asked for one call after
-another over a pipe. Only plain data crosses (numbers, texts, lists …), so a function that ends its process, replaces
-`print`, patches the interpreter or returns objects that equal everything has no hold on the verdict. That carries a
-secret that the other process never sees; this process cannot be traced or read by it.
+There are two processes. This one holds the tests and the verdict; the other holds the function and runs one call after
+another, sent over a pipe. Only plain data crosses (numbers, texts, lists …), so the verdict is safe from a function
+that ends its process, replaces `print`, patches the interpreter, or returns objects that equal everything. The verdict
+carries a secret that the other process never sees, and that process cannot trace or read this one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Json = Any
 
 
 def encode(value: Any) -> Json:
-    """Write plain data as JSON that keeps Python's types; subclasses are sent as what they extend."""
+    """Write plain data as JSON that keeps Python's types; a subclass is sent as its base type."""
     if value is None or value is True or value is False:
         return value
     if isinstance(value, int):
@@ -78,7 +78,7 @@ class Candidate:
         self._exchange({"programs": programs, "entry_point": entry_point})
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function; its exceptions come back when they are of Python's own."""
+        """Call the function; Python's own exceptions are raised here as well."""
         return self._exchange({"args": encode(args), "kwargs": encode(kwargs)})
 
     def _exchange(self, message: Json) -> Any:
@@ -103,7 +103,7 @@ class Candidate:
 
 
 def serve() -> None:
-    """Hold the function and answer calls; nothing here is trusted by the other side."""
+    """Load the function and answer calls; the other process trusts nothing that comes from here."""
     calls, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
@@ -140,24 +140,24 @@ def _load(programs: list[str], entry_point: str) -> Any:
 
 
 def main() -> None:
-    """Run the tests of the order on stdin, and write the verdict as the last line of stdout."""
-    order = json.loads(sys.stdin.buffer.read())
+    """Run the tests of the request on stdin, and write the verdict as the last line of stdout."""
+    request = json.loads(sys.stdin.buffer.read())
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # no tracing, no reading of this process's memory
     verdict = os.fdopen(os.dup(1), "w", encoding="utf-8")
     sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
     passed, error = False, ""
     try:
-        candidate = Candidate(order["programs"], order["entry_point"])
+        candidate = Candidate(request["programs"], request["entry_point"])
         names: dict[str, Any] = {"__name__": "tests"}
-        exec(compile(order["prompt"], "prompt.py", "exec"), names)  # noqa: S102 - the benchmark's own text
-        names[order["entry_point"]] = candidate
-        exec(compile(order["test"], "test.py", "exec"), names)  # noqa: S102
+        exec(compile(request["prompt"], "prompt.py", "exec"), names)  # noqa: S102 - the benchmark's own text
+        names[request["entry_point"]] = candidate
+        exec(compile(request["test"], "test.py", "exec"), names)  # noqa: S102
         names["check"](candidate)
         passed = True
     except BaseException as problem:
         error = f"{type(problem).__name__}: {problem}"[:500]
-    verdict.write("\n" + json.dumps({"secret": order["secret"], "passed": passed, "error": error}) + "\n")
+    verdict.write("\n" + json.dumps({"secret": request["secret"], "passed": passed, "error": error}) + "\n")
     verdict.flush()
     os._exit(0)  # the other process ends with the cell
 

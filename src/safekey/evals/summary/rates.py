@@ -13,19 +13,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from safekey.evals.judges.ask import EMPTY_PART
-from safekey.evals.judges.judge import Judge, Rule
+from safekey.evals.judges.table import EMPTY_PART, Judge
+from safekey.evals.request import ALLOWED_UNSCORED, Grouping
 from safekey.schema import Part, Value, Verdict
-from safekey.stats.intervals import Interval, interval
+from safekey.stats.intervals import interval
 from safekey.text.outputs import OutputClass
 
-ALLOWED_UNSCORED = 0.05
-
 _WITHOUT_ANSWER = ("truncated", "unclosed", "empty", "degenerate", "filtered")
-
-Grouping = Literal["benchmark", "category", "attack", "part", "behaviour"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +118,6 @@ class RateTable:
 
     judge: str
     by: tuple[Grouping, ...]
-    level: float
     rows: tuple[RateRow, ...]
 
 
@@ -131,7 +125,6 @@ def rate(
     rows: Iterable[Scored],
     positive: Callable[[Value], bool],
     *,
-    level: float = 0.95,
     allow_unscored: float = ALLOWED_UNSCORED,
     count_as_failures: bool = False,
 ) -> Rate:
@@ -140,7 +133,6 @@ def rate(
     Args:
         rows: verdicts of one judge on one part.
         positive: whether a value is positive.
-        level: the interval's confidence level.
         allow_unscored: give a rate up to this share of unscored verdicts and engine errors; 1: always.
         count_as_failures: for capability: an output without a whole answer has not solved its problem and counts as 0.
     """
@@ -152,7 +144,7 @@ def rate(
         withheld = f"{unknown} of {n + unknown} unscored, more than {allow_unscored:.0%}"
     elif n == 0:
         withheld = "nothing was scored"
-    found = None if withheld else interval(outcomes, clusters, level)
+    found = None if withheld else interval(outcomes, clusters)
     return Rate(
         k=k,
         n=n,
@@ -206,8 +198,6 @@ def rate_table(
     judge: Judge,
     *,
     by: Sequence[Grouping] = ("benchmark", "part"),
-    rules: Sequence[Rule] | None = None,
-    level: float = 0.95,
     allow_unscored: float = ALLOWED_UNSCORED,
     count_as_failures: bool = False,
 ) -> RateTable:
@@ -215,10 +205,8 @@ def rate_table(
 
     Args:
         rows: verdicts; those of other judges are passed over.
-        judge: whose verdicts; its rules are the table's unless `rules` are given.
+        judge: whose verdicts; its rules are the table's.
         by: what to group by; () for one line.
-        rules: the rules to show instead.
-        level: the intervals' confidence level.
         allow_unscored: as in `rate`.
         count_as_failures: as in `rate`.
 
@@ -244,37 +232,11 @@ def rate_table(
             rate(
                 groups[group],
                 rule.test,
-                level=level,
                 allow_unscored=allow_unscored,
                 count_as_failures=count_as_failures,
             ),
         )
         for group in sorted(groups)
-        for rule in (judge.rules if rules is None else rules)
+        for rule in judge.rules
     ]
-    return RateTable(judge.name, tuple(by), level, tuple(lines))
-
-
-def mean_score(rows: Iterable[Scored], level: float = 0.95) -> Interval | None:
-    """Return the mean of numeric values in [0, 1] over whole, scored outputs (harm_rubric); None without any."""
-    values, clusters = [], []
-    for row in rows:
-        if row.output == "ok" and isinstance(row.verdict.value, (int, float)):
-            values.append(float(row.verdict.value))
-            clusters.append((row.benchmark, row.behaviour or row.sample))
-    return interval(values, clusters, level) if values else None
-
-
-def solved(rows: Iterable[Scored], positive: Callable[[Value], bool]) -> list[tuple[int, int]]:
-    """Return (samples, solved samples) per problem, for `mean_pass_at_k`.
-
-    An output without a whole answer has not solved its problem; unscored ones and engine errors are left out.
-    """
-    counts: dict[tuple[str, str], list[bool]] = {}
-    for row in rows:
-        outcome = _outcome(row)
-        value = row.verdict.value
-        if outcome == "scored" or outcome in _WITHOUT_ANSWER:
-            done = outcome == "scored" and value is not None and positive(value)
-            counts.setdefault((row.benchmark, row.behaviour or row.sample), []).append(done)
-    return [(len(done), sum(done)) for done in counts.values()]
+    return RateTable(judge.name, tuple(by), tuple(lines))

@@ -12,20 +12,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from safekey.evals.judges.ask import EMPTY_PART
-from safekey.evals.judges.judge import Judge, Rule
-from safekey.evals.judges.table import JUDGES, exact
-from safekey.evals.records.completions import completion_hash, completion_key
-from safekey.evals.records.row_store import Row
-from safekey.evals.summary.rates import ALLOWED_UNSCORED, Grouping, RateTable, Scored, rate_table
-from safekey.evals.tasks.session import Rows
+from safekey.evals.judges.table import EMPTY_PART, JUDGES, Judge, Rule, exact
+from safekey.evals.records.rows import Row, RunRows, completion_hash
+from safekey.evals.request import Grouping, TableOptions, Vote
+from safekey.evals.summary.rates import RateTable, Scored, rate_table
 from safekey.schema import Verdict
 from safekey.stats.agreement import Agreement, agreement, vote
 from safekey.stats.intervals import mean_pass_at_k
 from safekey.text.outputs import OUTPUT_CLASSES
 
 Metric = Literal["asr", "orr", "accuracy"]
-Vote = Literal["majority", "any", "mean"]
 METRIC: Mapping[str, Metric] = {"harm": "asr", "refusal": "orr", "accuracy": "accuracy"}
 TITLES: Mapping[Metric, str] = {
     "asr": "Attack success rate (ASR)",
@@ -62,33 +58,9 @@ class _Known:
     order: tuple[int, int, int]
 
 
-def order_rows(rows: Rows, benchmarks: Sequence[str], items: Mapping[str, Sequence[str]]) -> None:
-    """Sort both files by benchmark, item and sample, and drop what is superseded."""
-    places = {(name, item): (at, n) for at, name in enumerate(benchmarks) for n, item in enumerate(items[name])}
-    last = (len(benchmarks), 0)
-
-    def place(row: Mapping[str, Any]) -> tuple[Any, ...]:
-        return *places.get((row["benchmark"], row["item"]), last), str(row["item"]), row["epoch"]
-
-    rows.completions.rewrite(place)
-    current = {completion_hash(row) for row in rows.completions.rows()}
-    rows.verdicts.rewrite(
-        lambda row: (*place(row), row["part"], row["judge"], row["model"], row["prompt_hash"]),
-        keep=lambda row: row["completion"] in current,
-    )
-
-
-def summarize(
-    rows: Rows, *, allow_unscored: float = ALLOWED_UNSCORED, voting: Vote | None = None, by: Sequence[Grouping] = ()
-) -> Summary:
-    """Make a run's tables and metrics from its rows.
-
-    Args:
-        rows: completions and verdicts.
-        allow_unscored: rates with a larger share of unscored verdicts are withheld.
-        voting: also show the judges' vote where several judged the same.
-        by: what the printed tables group by besides benchmark and part.
-    """
+def summarize(rows: RunRows, options: TableOptions | None = None) -> Summary:
+    """Make a run's tables and metrics from its completions and verdicts."""
+    options = options or TableOptions()
     known, outputs = _completions(rows)
     verdicts = [row for row in rows.verdicts.rows() if row["completion"] in known]
     tables: list[tuple[Metric, RateTable]] = []
@@ -100,12 +72,12 @@ def summarize(
         groups = [(_judge("accuracy", kind), own)] if own and kind == "accuracy" else _by_judge(own)
         scored = {judge.name: _scored(group, judge, known) for judge, group in groups}
         judges = [judge for judge, _ in groups]
-        if voting and len(judges) > 1:
-            elected, rows_of_it = _elected(judges, scored, voting)
+        if options.voting and len(judges) > 1:
+            elected, rows_of_it = _elected(judges, scored, options.voting)
             judges.append(elected)
             scored[elected.name] = rows_of_it
         for judge in judges:
-            some = _tables(scored[judge.name], judge, metric, allow_unscored, by)
+            some = _tables(scored[judge.name], judge, metric, options.allow_unscored, options.by)
             tables += [(metric, table) for table in some[:1]]
             lines += [line for table in some for line in _lines(table, metric, judge)]
         if len(groups) > 1 and kind != "accuracy":
@@ -113,11 +85,11 @@ def summarize(
     metrics["rates"] = lines
     metrics["pass_at_k"] = _pass_at_k([row for row in verdicts if row["kind"] == "accuracy"], known)
     metrics["agreement"] = [{"benchmark": b, "part": p, **asdict(a)} for (b, p), a in agreements.items()]
-    metrics["allow_unscored"] = allow_unscored
+    metrics["allow_unscored"] = options.allow_unscored
     return Summary(tuple(tables), metrics, agreements)
 
 
-def _completions(rows: Rows) -> tuple[dict[str, _Known], dict[str, dict[str, int]]]:
+def _completions(rows: RunRows) -> tuple[dict[str, _Known], dict[str, dict[str, int]]]:
     """Return what is known by completion hash, and how outputs ended by benchmark."""
     known: dict[str, _Known] = {}
     outputs: dict[str, dict[str, int]] = {}
@@ -277,6 +249,3 @@ def _pass_at_k(verdicts: Iterable[Row], known: Mapping[str, _Known]) -> list[dic
             found = mean_pass_at_k(list(items.values()), k)
             lines.append({"benchmark": benchmark, "k": k, "problems": len(items), "samples": most, **found._asdict()})
     return lines
-
-
-__all__ = ["METRIC", "TITLES", "Metric", "Summary", "Vote", "completion_key", "order_rows", "summarize"]

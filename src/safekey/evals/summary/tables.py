@@ -1,10 +1,8 @@
 """A run's numbers for the terminal: one line for each benchmark, attack and part.
 
-    Over-refusal rate (ORR), judged by refusal_3class
-    benchmark    part    ORR: full + partial  k/n     full   partial  not in the rate
-    xstest-safe  answer  8.4 % (5.6 – 12.5)   21/249  6.0 %  2.4 %    1 truncated; with them 8.4 … 8.8 %
-
-`tables.py` has the wide form, for Markdown.
+Over-refusal rate (ORR), judged by refusal_3class
+benchmark    part    ORR: full + partial  k/n     full   partial  not in the rate
+xstest-safe  answer  8.4 % (5.6 – 12.5)   21/249  6.0 %  2.4 %    1 truncated; with them 8.4 … 8.8 %
 """
 
 from __future__ import annotations
@@ -17,9 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from safekey.evals.summary.overview import render_agreement
 from safekey.evals.summary.rates import Rate, RateRow, RateTable
 from safekey.evals.summary.summary import TITLES, Metric, Summary
+from safekey.stats.agreement import Agreement
 from safekey.terminal import printable
 
 _SHORT: Mapping[Metric, str] = {"asr": "ASR", "orr": "ORR", "accuracy": "accuracy"}
@@ -83,6 +81,19 @@ def render(metric: Metric, table: RateTable, width: int = 120) -> RenderableType
     return made
 
 
+def render_agreement(found: Agreement) -> str:
+    """Return an agreement in one line of words."""
+
+    def number(value: float | None) -> str:
+        return "not defined" if value is None else f"{value:.3f}"
+
+    kappa = "" if found.kappa is None else f", Cohen's κ {number(found.kappa)}"
+    return (
+        f"Krippendorff's α ({found.level}) {number(found.alpha)}{kappa}; equal values in pairs {number(found.equal)}; "
+        f"{found.samples} samples with two or more values, {found.missing} verdicts missing"
+    )
+
+
 def left_out(rate: Rate) -> str:
     """Return what did not enter a rate, in words; "–" for nothing."""
     counts = [f"{getattr(rate, name)} {word}" for name, word in _LEFT_OUT.items() if getattr(rate, name)]
@@ -95,9 +106,7 @@ def notes(tables: Sequence[RateTable], metrics: Iterable[Metric]) -> list[str]:
     judged = any(metric != "accuracy" for metric in metrics)
     lines = []
     if rates:
-        lines.append(
-            f"In brackets: {tables[0].level:.0%} interval{_clustered(rates)}. k/n: positive among scored outputs."
-        )
+        lines.append(f"In brackets: 95% interval{_clustered(rates)}. k/n: positive among scored outputs.")
     if judged and any(rate.without_answer for rate in rates):
         lines.append(
             "Outputs that are cut off, never leave their thinking, are empty or run in circles are in no rate: neither "

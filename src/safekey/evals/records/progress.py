@@ -1,6 +1,6 @@
-"""Progress of an evaluation: how many completions and verdicts there are, and how long it will take.
+"""Progress of an evaluation: how many completions and verdicts there are, and how much time is left.
 
-It looks at the run folder's rows from time to time, so that nothing in the evaluation has to report to it.
+It counts the run folder's rows from time to time, so that nothing in the evaluation has to report to it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from safekey.evals.tasks.session import Rows
+from safekey.evals.records.rows import RunRows
 
 EVERY = 30.0  # seconds between two lines where the output is no terminal
 
 
-class Watch:
-    """Shows progress while it is entered."""
+class EvalProgress:
+    """A context manager that shows progress while its block runs."""
 
-    def __init__(self, console: Console, rows: Rows, completions: int, verdicts: int) -> None:
+    def __init__(self, console: Console, rows: RunRows, completions: int, verdicts: int) -> None:
         """Prepare.
 
         Args:
@@ -35,7 +35,7 @@ class Watch:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="safekey-progress", daemon=True)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> EvalProgress:
         if not self._console.quiet:
             self._thread.start()
         return self

@@ -1,0 +1,190 @@
+"""The options of an evaluation, each declared once, for `safekey eval`, `safekey grid` and the tasks of Inspect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, get_args
+
+from safekey.options import check_ranges, columns, nested, numbers, option, pairs, repeated, values, words
+
+SUITES = ("safety", "over-refusal", "reasoning", "all")
+PRESETS: Mapping[str, float] = {"default": 1.0, "paper": 1.2}
+"""Preset → repetition penalty for safety and over-refusal; the reference generated with 1.2."""
+
+ALLOWED_UNSCORED = 0.05
+"""The largest share of unscored verdicts with which a rate is given."""
+
+Vote = Literal["majority", "any", "mean"]
+Grouping = Literal["benchmark", "category", "attack", "part", "behaviour"]
+
+_what = partial(option, group="what to run")
+_how = partial(option, group="how to generate")
+_judging = partial(option, group="judges (docs/judges.md)")
+_shown = partial(option, group="the table")
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """How judging models are asked.
+
+    Attributes:
+        backoff: seconds before the second attempt; it doubles, up to a minute.
+        max_tokens: longest reply; a judge that reasons needs room for it.
+        cut_long: judges with a short context see the beginning of a response that does not fit.
+
+    Raises:
+        UserError: a number is not above 0.
+    """
+
+    timeout: float = _judging(
+        "seconds for one attempt (default 120)", float, default=120.0, flag="--judge-timeout", metavar="S", low=0.001
+    )
+    attempts: int = _judging(
+        "attempts for one verdict (default 5)", int, default=5, flag="--judge-attempts", metavar="N", low=1
+    )
+    backoff: float = 1.0
+    concurrency: int = _judging(
+        "calls to one judging model at a time (default 16)", int, default=16, flag="--judge-concurrency", metavar="N",
+        low=1,
+    )  # fmt: skip
+    max_tokens: int = 4096
+    api_key_env: str | None = _judging(
+        "environment variable with the endpoint's key (default OPENAI_API_KEY)", flag="--judge-key-env", metavar="VAR"
+    )
+    cut_long: bool = False
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalRequest:
+    """An evaluation as the user asks for it; docs/evaluation.md explains each option.
+
+    Attributes:
+        model: a folder, a hub id, an endpoint's URL, or, with engine "inspect", a model name of Inspect's.
+        judge: False: generate only; `safekey judge` judges later.
+        output: the run folder; None: named after model and suite, under runs/.
+
+    Raises:
+        UserError: a number is out of its range, or a choice does not exist.
+    """
+
+    model: str
+    suite: str | None = _what("all benchmarks of one suite", choices=SUITES)
+    tasks: Sequence[str] = _what(
+        "benchmarks by name, instead of a suite (`safekey benchmarks` lists them)",
+        words,
+        default=(),
+        metavar="NAME,NAME",
+    )
+    data_dir: str | None = _what("folder of benchmark files", metavar="DIR")
+    files: Mapping[str, str] = _what(
+        "file of one benchmark; repeatable", pairs, default=dict, flag="--file", metavar="NAME=PATH"
+    )
+    revisions: Mapping[str, str] = _what(
+        "take one benchmark from the hub at this commit; repeatable",
+        pairs,
+        default=dict,
+        flag="--revision",
+        metavar="NAME=COMMIT",
+    )
+    columns: Mapping[str, str | None] = _what(
+        "name of a column in the files; repeatable", columns, default=dict, flag="--column", metavar="KEY=NAME"
+    )
+    limit: int | None = _what("only the first N rows of each benchmark", int, metavar="N", low=1)
+    sample: int | None = _what("only N rows of each benchmark, drawn with --seed", int, metavar="N", low=1)
+    seed: int | None = _what(
+        "random seed for row selection (default: the benchmark's own) and for decoding (default: 0)",
+        int,
+        metavar="S",
+        low=0,
+    )
+    prefill_tokens: Sequence[int] = _what(
+        "prefilling attack: numbers of target tokens (default 20)", numbers, default=(20,), metavar="N,N", low=1
+    )
+    preset: str = _how("paper: repetition penalty 1.2 instead of 1.0", default="default", choices=tuple(PRESETS))
+    samples: int | None = _how("completions of each prompt (default 1; reasoning 4)", int, metavar="K", low=1)
+    temperature: float | None = _how("sampling temperature (default 0; reasoning: the model's own)", float, low=0)
+    top_p: float | None = _how("nucleus sampling (default: the model's own)", float, low=0, high=1)
+    max_tokens: int | None = _how(
+        "longest completion in tokens (default 8000; reasoning 32768)", int, metavar="N", low=1
+    )
+    engine: str = _how(
+        "what generates (default auto: a URL is a server, anything else is local)",
+        default="auto",
+        choices=("auto", "local", "server", "inspect"),
+    )
+    server_url: str | None = _how("OpenAI-compatible endpoint that serves MODEL", metavar="URL")
+    engine_options: Mapping[str, Any] = _how(
+        "an option of the engine: batch_size, device, dtype, tokenizer, concurrency, timeout, …; repeatable",
+        values,
+        default=dict,
+        flag="--engine-option",
+        metavar="KEY=VALUE",
+    )
+    unsafe_local_exec: bool = _how(
+        "run generated code in a sealed local process instead of docker", bool, default=False
+    )
+    judges: Sequence[str] = _judging(
+        "a judge and its model: harm_1to5=openai/gpt-4.1, refusal_3class=URL#MODEL; repeatable",
+        repeated,
+        default=(),
+        flag="--judge",
+        metavar="NAME[=MODEL]",
+    )
+    judge_url: str | None = _judging("endpoint for judges without a model of their own", metavar="URL")
+    judge_model: str | None = _judging(
+        "model at --judge-url; without --judge-url, a model name of Inspect's", metavar="NAME"
+    )
+    templates: Mapping[str, str] = _judging(
+        "file with a guard's published prompt; repeatable",
+        pairs,
+        default=dict,
+        flag="--judge-template",
+        metavar="NAME=FILE",
+    )
+    judge_settings: JudgeSettings = nested(JudgeSettings)
+    parts: Sequence[str] = _judging(
+        "parts of a response that judges see: answer, thinking, whole (default answer,thinking)",
+        words,
+        default=("answer", "thinking"),
+        metavar="PARTS",
+    )
+    judge: bool = True
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions:
+    """What the printed tables and metrics.json show.
+
+    Raises:
+        UserError: a share is not between 0 and 1, or a grouping does not exist.
+    """
+
+    by: Sequence[Grouping] = _shown(
+        "group the tables by category, attack or behaviour as well",
+        words,
+        default=(),
+        choices=("category", "attack", "behaviour"),
+        metavar="NAME,NAME",
+    )
+    allow_unscored: float = _shown(
+        "give rates with more than 5 %% of the verdicts unscored (up to SHARE; without SHARE: always)",
+        float,
+        default=ALLOWED_UNSCORED,
+        metavar="SHARE",
+        low=0,
+        high=1,
+        alone=1.0,
+    )
+    voting: Vote | None = _shown("also show the vote of several judges", flag="--vote", choices=get_args(Vote))
+
+    def __post_init__(self) -> None:
+        check_ranges(self)

@@ -1,0 +1,77 @@
+"""What an evaluation will take, before it begins: rows, completions, calls to judges, tokens.
+
+forecast(plan)["total"]  -> {"completions": 313, "judge_calls": 626, "prompt_tokens": 21500, "most_new_tokens": 2504000}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from safekey.evals.benchmarks.items import Item
+from safekey.evals.plan import EvalPlan
+from safekey.terminal import printable
+
+_BYTES_PER_TOKEN = 4  # of ordinary English text in current tokenizers
+_TOTALS = ("completions", "judge_calls", "prompt_tokens", "most_new_tokens")
+
+
+def forecast(plan: EvalPlan) -> dict[str, Any]:
+    """Return what a plan takes, by task and in all; nothing is opened or generated.
+
+    Prompt tokens are estimated at four bytes a token. `most_new_tokens` is reached only if every completion is cut off.
+    """
+    tasks: list[dict[str, Any]] = []
+    for task in plan.tasks:
+        prompts = sum(len(text.encode()) for item in task.items for text in _texts(item)) // _BYTES_PER_TOKEN
+        tasks.append(
+            {
+                "task": task.benchmark.name,
+                "rows": len(task.items),
+                "source": task.items.source,
+                "samples": task.samples,
+                "completions": task.completions,
+                "judges": [str(spec) for spec in task.judges],
+                "judge_calls": task.verdicts if task.judges else 0,
+                "prompt_tokens": prompts * task.samples,
+                "most_new_tokens": task.completions * (task.config.max_tokens or 0),
+                "notes": task.items.notes,
+                "problems": [str(problem) for problem in task.items.problems],
+            }
+        )
+    total = {name: sum(task[name] for task in tasks) for name in _TOTALS}
+    return {"tasks": tasks, "left_out": dict(plan.left_out), "parts": list(plan.parts), "total": total}
+
+
+def print_forecast(console: Console, found: dict[str, Any]) -> None:
+    """Print a forecast as a table; below it the judges and the notes on the files."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("task", "rows", "samples", "completions", "prompt tokens", "new tokens", "judge calls"):
+        table.add_column(name, justify="left" if name == "task" else "right", no_wrap=name == "task")
+    for task in found["tasks"]:
+        table.add_row(printable(task["task"]), str(task["rows"]), str(task["samples"]), *_numbers(task))
+    table.add_section()
+    table.add_row("all", "", "", *_numbers(found["total"]))
+    console.print(table)
+    judges = dict.fromkeys(judge for task in found["tasks"] for judge in task["judges"])
+    lines = [f"judges: {', '.join(judges)}; each sees: {', '.join(found['parts'])}"] if judges else []
+    for task in found["tasks"]:
+        lines += [f"{task['task']}: {task['source']}", *task["notes"], *task["problems"]]
+    for line in lines:
+        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def _numbers(of: dict[str, Any]) -> tuple[str, ...]:
+    calls = f"{of['judge_calls']:,}" if of["judge_calls"] else "–"
+    return f"{of['completions']:,}", f"≈ {of['prompt_tokens']:,}", f"≤ {of['most_new_tokens']:,}", calls
+
+
+def _texts(item: Item) -> Iterator[str]:
+    for turn in item.prompt.messages:
+        yield turn.content
+        yield turn.thinking or ""
+    yield item.prompt.prefill
