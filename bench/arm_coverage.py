@@ -1,7 +1,7 @@
-"""How often the intervals of one arm's rate (`safekey.comparison.arm_rates`) hold the truth, in simulated runs.
+"""Coverage of the intervals of one arm's rate (`safekey.comparison.arm_rates`) in simulated runs with a known truth.
 
 python bench/arm_coverage.py                        the numbers of docs/report.md (under a minute)
-python bench/arm_coverage.py --worlds 4 --runs 100  quicker and rougher
+python bench/arm_coverage.py --worlds 4 --runs 100  quicker and less precise
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ BEHAVIOUR, WHIM = 1.5, 0.7  # standard deviations on the logit: of a behaviour, 
 WORLDS = [
     (seeds, shape, share, spread)
     for seeds, shape, share, spread in itertools.product((1, 3, 5), ((72, 6), (144, 1)), (0.05, 0.45), (0.0, 0.4))
-    if seeds > 1 or not spread  # one run says nothing about seeds, and its interval does not claim to
+    if seeds > 1 or not spread  # the interval of one run does not cover seeds
 ]
 
 
 def coverage(
     seeds: int, shape: tuple[int, int], share: float, spread: float, runs: int, random: np.random.Generator
 ) -> tuple[float, float]:
-    """Return the share of intervals that hold the true rate, and their mean width.
+    """Return the share of intervals that contain the true rate, and their mean width.
 
     Args:
         seeds: training runs.
@@ -33,7 +33,7 @@ def coverage(
         share: the rate at the middle of the logits; the true one is its mean over all effects.
         spread: standard deviation of a seed's effect on the logit.
         runs: simulated experiments.
-        random: where draws come from.
+        random: the generator of the draws.
     """
     behaviours, attacks = shape
     middle = special.logit(share)

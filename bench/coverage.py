@@ -1,7 +1,8 @@
-"""How often the intervals of `safekey compare` cover the truth, in simulated runs with a known one.
+"""Coverage of the intervals of `safekey compare` and its false positives, in simulated runs with a known truth.
 
-python bench/coverage.py                  the table of docs/statistics.md (minutes)
-python bench/coverage.py --runs 200       quicker and rougher
+python bench/coverage.py                           the tables of docs/statistics.md (minutes)
+python bench/coverage.py --runs 200                quicker and less precise
+python bench/coverage.py --families --runs 4000    the table of false positives alone
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from safekey.stats.difference import Difference, difference
 from safekey.stats.paired import holm
 
 Table = NDArray[np.float64]
+UNTRAINED = (0.9, 0.02, 0.6)  # ASR, ORR and accuracy of the untrained model
 NODES, WEIGHTS = special.roots_hermitenorm(61)
 WEIGHTS = WEIGHTS / WEIGHTS.sum()
 
 
 @dataclass(frozen=True)
 class World:
-    """Where simulated outcomes come from: 0/1 draws, the logit of whose rate is a sum of normal effects.
+    """A distribution of simulated outcomes: 0/1 draws, the logit of whose rate is a sum of normal effects.
 
     behaviour: shared by the arms; taste: of an arm on a behaviour; seed: of a training run; whim: of a run on a
     behaviour. The attacks on a behaviour are spread evenly over ±`attack`. `rate_spread` turns `seed` into the standard
@@ -86,7 +88,7 @@ def clusters(world: World) -> NDArray[np.intp]:
 
 @dataclass(frozen=True)
 class Row:
-    """What a number of simulated comparisons gave, in percent, and the mean width in points."""
+    """Results of many simulated comparisons, in percent, and the mean width in points."""
 
     covered: float
     below: float
@@ -95,7 +97,7 @@ class Row:
 
 
 def measure(world: World, runs: int, seed: int = 0, matched: bool = True, alpha: float = 0.05) -> Row:
-    """Simulate `runs` comparisons of the first two rates; count intervals that hold the truth."""
+    """Simulate `runs` comparisons of the first two rates; count intervals that contain the truth."""
     rng, truth, columns = np.random.default_rng(seed), world.rates[0] - world.rates[1], clusters(world)
     low, high, p = np.empty(runs), np.empty(runs), np.empty(runs)
     for run in range(runs):
@@ -107,21 +109,27 @@ def measure(world: World, runs: int, seed: int = 0, matched: bool = True, alpha:
     return Row(100 * held.mean(), 100 * (high < truth).mean(), 100 * (p <= alpha).mean(), 100 * (high - low).mean())
 
 
-def family_error(world: World, runs: int, arms: int = 4, seed: int = 0, alpha: float = 0.05) -> float:
-    """Percent of simulated reports with any corrected p ≤ alpha: `arms` × 3 metrics, no arm truly different."""
-    rng, columns, hits = np.random.default_rng(seed), clusters(world), 0
-    base = (world.rates[0], 0.05, 0.7)  # ASR, ORR, accuracy
+def family_error(world: World, runs: int, arms: int = 4, seed: int = 0, alpha: float = 0.05) -> tuple[float, float]:
+    """Percent of simulated reports in which a trained arm has any corrected p ≤ alpha, though none truly differs.
+
+    A report compares `arms` trained arms with the reference on 3 metrics. It also holds the untrained model, one
+    checkpoint that truly differs. The first number leaves it out of the correction, as `safekey compare` does; the
+    second counts its 3 comparisons among the corrected ones.
+    """
+    rng, columns, hits = np.random.default_rng(seed), clusters(world), np.zeros(2)
     for _ in range(runs):
-        p_values = []
-        for rate in base:
-            reference, *others = tables(replace(world, rates=(rate,) * (arms + 1)), rng)
+        p_values, described = [], []
+        for rate, untrained in zip((world.rates[0], 0.05, 0.7), UNTRAINED, strict=True):  # ASR, ORR, accuracy
+            reference, *others, base = tables(replace(world, rates=(*(rate,) * (arms + 1), untrained)), rng)
             p_values += [difference(other, reference, columns).p_value() for other in others]
-        hits += min(holm(p_values)) <= alpha
-    return 100 * hits / runs
+            described.append(difference(base[:1], reference, columns).p_value())
+        hits += min(holm(p_values)) <= alpha, min(holm(p_values + described)[: len(p_values)]) <= alpha
+    left_out, counted = 100 * hits / runs
+    return float(left_out), float(counted)
 
 
 def wrong_better(world: World, runs: int, arms: int = 4, seed: int = 0, margin: float = 0.03) -> float:
-    """Percent of simulated reports that hold an arm's over-refusal to be within the margin when all are at it."""
+    """Percent of simulated reports that find an arm's over-refusal within the margin when all are exactly at it."""
     rng, columns, hits = np.random.default_rng(seed), clusters(world), 0
     for _ in range(runs):
         reference, *others = tables(replace(world, rates=(0.05, *(0.05 + margin,) * arms)), rng)
@@ -131,7 +139,7 @@ def wrong_better(world: World, runs: int, arms: int = 4, seed: int = 0, margin: 
 
 
 def worlds() -> Iterator[World]:
-    """The grid of docs/statistics.md."""
+    """The settings of docs/statistics.md."""
     for seeds in (1, 3, 5, 10):
         for behaviours, attacks in ((50, 6), (200, 4), (300, 1)):
             for rates in ((0.02, 0.02), (0.02, 0.06), (0.1, 0.1), (0.3, 0.45), (0.7, 0.7)):
@@ -140,26 +148,37 @@ def worlds() -> Iterator[World]:
 
 
 def main() -> None:
-    """Print the table, and what each group of rows came to."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 3, 5, 10])
     parser.add_argument("--unmatched", action="store_true")
+    parser.add_argument("--families", action="store_true", help="only the false positives of whole reports")
     asked = parser.parse_args()
+    if not asked.families:
+        _coverage(asked)
+    if not asked.unmatched:
+        _families(asked)
+
+
+def _coverage(asked: argparse.Namespace) -> None:
     print("| seeds | behaviours × attacks | rates | sd of a run | covered % | all below % | p ≤ .05 % | width |")
     print("|---|---|---|---|---|---|---|---|")
     for world in worlds():
         if world.seeds in asked.seeds:
             print(_line(world, measure(world, asked.runs, matched=not asked.unmatched)), flush=True)
-    if asked.unmatched:
-        return
-    print("\n| seeds | behaviours × attacks | seed effect | any of 12 false, % | margin held wrongly, % |")
-    print("|---|---|---|---|---|")
+
+
+def _families(asked: argparse.Namespace) -> None:
+    print("\n| seeds | behaviours × attacks | seed effect | sd of a run | any of 12 false, % | "
+          "untrained counted, % | margin wrongly held, % |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|")
     for seeds in asked.seeds:
         for spread in (0.0,) if seeds == 1 else (0.25, 0.65):
             world = World((0.4, 0.4), seeds, 100, 3, seed=spread)
-            errors = family_error(world, asked.runs), wrong_better(world, asked.runs)
-            print(f"| {seeds} | 100 × 3 | {spread} | {errors[0]:.1f} | {errors[1]:.1f} |", flush=True)
+            errors = (*family_error(world, asked.runs), wrong_better(world, asked.runs))
+            cells = (f"{seeds}", "100 × 3", f"{spread}", f"{world.rate_spread(0.4):.2f}", *(f"{e:.1f}" for e in errors))
+            print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def _line(world: World, row: Row) -> str:

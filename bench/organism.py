@@ -21,7 +21,7 @@ from rich.console import Console
 
 from safekey.organism.abilities import measure, summary
 from safekey.organism.data import Paths, write_rows, write_world
-from safekey.training.command.train import Order, execute
+from safekey.training.command.train import TrainRequest, execute
 
 ARMS: dict[str, tuple[str, ...]] = {
     "base": (),
@@ -46,7 +46,9 @@ def run(folder: Path, base: Path, paths: Paths, arm: str, seed: int) -> dict[str
     if arm != "base":
         places = [f"model_name_or_path={base}", f"data={paths.train}", f"output_dir={out}", f"seed={seed}"]
         quiet = ["save_strategy=no", "disable_tqdm=true", "report_to=none"]
-        if code := execute(Order("organism", [*places, *quiet, *ARMS[arm]], overwrite=True), Console(quiet=True)):
+        if code := execute(
+            TrainRequest("organism", [*places, *quiet, *ARMS[arm]], overwrite=True), Console(quiet=True)
+        ):
             raise SystemExit(code)
         model = out / "model"
     trained = time.monotonic()

@@ -93,13 +93,13 @@ def dense_mask(bench: Bench) -> None:
 
 
 def _dense_mask_loss(bench: Bench, rows: Sequence[Encoded], total: Counts) -> Tensor:
-    batch = pack(rows, masked=True).to(bench.device)
+    batch = pack(rows, qmm=True).to(bench.device)
     document = torch.repeat_interleave(torch.tensor(batch.lengths)).to(bench.device)
     mask = (document[:, None] == document[None]).tril()
     hidden = bench.model.base_model(
         input_ids=batch.input_ids, position_ids=batch.position_ids, attention_mask=mask[None, None], use_cache=False
     ).last_hidden_state[0]
-    weights = torch.where(batch.masked, 0.2 / total.key_tokens, 1 / total.sft_tokens)
+    weights = torch.where(batch.qmm, 0.2 / total.key_tokens, 1 / total.sft_tokens)
     head = bench.model.get_output_embeddings()
     vocab = bench.model.config.vocab_size
     out = linear_cross_entropy(hidden[batch.predictors], batch.targets, weights, head, vocab)

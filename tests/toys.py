@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safekey import Example, Message, Spans
+from safekey.text.chat import chat_format, tokenize
 from safekey.training import Encoded
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -127,3 +128,8 @@ def llama(vocabulary: int = 97, seed: int = 0, **changes: Any) -> Any:
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     sizes |= {"num_key_value_heads": 2, "max_position_embeddings": 512, "pad_token_id": 0}
     return LlamaForCausalLM(LlamaConfig(**{"vocab_size": vocabulary, **sizes, **changes}))
+
+
+def prompt_ids(turns: Any, tok: Any) -> list[int]:
+    """The token ids that inference sends for these turns."""
+    return tokenize(tok, chat_format(tok).render(tuple(turns)))[0]

@@ -1,7 +1,9 @@
-"""Errors that a user can mend. The CLI prints them as one line and exits with code 2."""
+"""Errors that a user can mend. The command line prints them as one line and exits with code 2."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -37,3 +39,9 @@ class DataError(UserError):
     def from_problem(cls, problem: RowProblem) -> DataError:
         """Build the error that `--strict` raises for the first unusable row."""
         return cls(str(problem))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return "; did you mean 'head_weight'?" for a mistyped word, or "" where no known one is near."""
+    near = difflib.get_close_matches(word, list(known), n=2, cutoff=0.6)
+    return f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""

@@ -1,4 +1,4 @@
-"""Functions that an option names, as MODULE:FUNCTION."""
+"""Import the function that an option names as MODULE:FUNCTION."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def function_of(option: str, name: str | None) -> Callable[..., Any] | None:
     """Return the function that an option names as MODULE:FUNCTION.
 
     Raises:
-        UserError: it cannot be imported, or is no function.
+        UserError: it cannot be imported, or is not a function.
     """
     if name is None:
         return None

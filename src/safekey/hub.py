@@ -1,6 +1,6 @@
-"""The Hugging Face hub, asked only where it can be reached.
+"""Use the Hugging Face hub only when it can be reached.
 
-Without a connection its client tries every file six times, for half a minute or more, before it looks into its cache.
+Without a connection the hub's client tries every file six times, for half a minute or more, before it uses its cache.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from urllib.request import getproxies
 
 
 def hub_reachable(timeout: float = 5.0) -> bool:
-    """Return whether the hub can be asked; when it cannot, this process is switched to the local cache.
+    """Return whether the hub can be reached; if not, this process uses the local cache from now on.
 
-    It can when its address answers, and is taken to when there is a proxy, which alone can know.
+    It is reachable when its address answers. With a proxy it is assumed to be, because only the proxy can know.
     """
     from huggingface_hub import constants
 

@@ -11,13 +11,12 @@ request = Request(**given(args, Request)) # only what was given; the dataclass h
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-from safekey.errors import UserError
+from safekey.errors import UserError, did_you_mean
 
 
 def words(text: str | Sequence[Any], flag: str = "") -> tuple[str, ...]:
@@ -62,9 +61,7 @@ def values(given: Sequence[str], flag: str) -> dict[str, Any]:
 
 def unknown(key: str, known: Iterable[str], where: str) -> UserError:
     """Return the error for a key that does not exist, with the nearest ones that do."""
-    near = difflib.get_close_matches(key, list(known), n=2, cutoff=0.6)
-    hint = f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
-    return UserError(f"{where}: unknown key '{key}'{hint}")
+    return UserError(f"{where}: unknown key '{key}'{did_you_mean(key, known)}")
 
 
 def _json_or_text(text: str) -> Any:

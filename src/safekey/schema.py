@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 THINK_OPEN = "<think>\n"
 THINK_CLOSE = "\n</think>\n\n"
+OPEN_TAG, CLOSE_TAG = "<think>", "</think>"
 
 SpanSource = Literal["given", "rule", "annotator", "annotator-fallback"]
 

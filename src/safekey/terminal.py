@@ -1,4 +1,4 @@
-"""Text from data and models, made safe to print: it may hold sequences that move the cursor or rewrite the screen."""
+"""Make text from data and models safe to print: it may contain sequences that move the cursor or clear the screen."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def test_two_runs(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "50.0 → 10.0 %" in said
     assert "ASR (lower is better)" in said
     assert "Reasoning (higher is better)" in said
-    assert "safekey-0 is better than sft-0: ASR 50.0 → 10.0 %, 40.0 points lower" in said
+    assert "safekey-0 is better than sft-0: ASR 40.0 points lower (50.0 → 10.0 %," in said
     assert "This is about these two checkpoints" in said
     assert "No pair was lost." in said
     assert "ASR: 48 prompts with safekey-0 lower than sft-0, 3 shown" in said
@@ -94,7 +94,7 @@ def test_markdown_and_terminal_are_safe(tmp_path: Path, capsys: pytest.CaptureFi
         assert "\u202e" not in said
     said = out([*words, "--markdown"], capsys)
     assert "<script>" not in said
-    assert "| against a | verdict |" in said
+    assert "| compared with a | verdict |" in said
     assert "ASR: 1 prompt with" in said
 
 
@@ -132,7 +132,7 @@ def test_prefilling_attacks_stand_apart(tmp_path: Path, capsys: pytest.CaptureFi
     asr = next(row for row in found["comparisons"] if row["metric"] == "asr")
     assert (asr["difference"]["arm_rate"], asr["difference"]["reference_rate"], asr["expected"]) == (0.0, 0.0, 40)
     assert found["apart"]["comparisons"][0]["difference"]["estimate"] == -1.0
-    assert found["verdicts"]["ksm"]["verdict"] == "no-difference"
+    assert found["verdicts"]["ksm"]["verdict"] == "not-established"
     for words in ([], ["--markdown"]):
         assert "The prefilling attack, apart" in out([str(tmp_path / "sft"), str(tmp_path / "ksm"), *words], capsys)
     only = [tmp_path / f"{name}-only" for name in ("sft", "ksm")]

@@ -80,7 +80,7 @@ def test_validate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_validate_json_and_problem_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path / "a.jsonl", ROW, *[{"question": "x"}] * 5)
     problems = tmp_path / "problems.jsonl"
-    args = ["data", "validate", path, "--format", "json", "--limit", "2", "--problems", str(problems)]
+    args = ["data", "validate", path, "--json", "--limit", "2", "--problems", str(problems)]
     assert cli.main(args) == 0
     out, err = capsys.readouterr()
     report = json.loads(out)
@@ -132,7 +132,7 @@ def test_segment_keeps_given_spans_unless_told(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     cli.main(["data", "segment", path, "--output", str(out)])
     assert json.loads(out.read_text())["span_source"] == "given"
-    cli.main(["data", "segment", path, "--output", str(out), "--overwrite"])
+    cli.main(["data", "segment", path, "--output", str(out), "--redo"])
     assert json.loads(out.read_text())["span_source"] == "rule"
 
 

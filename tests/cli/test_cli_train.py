@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -16,7 +15,6 @@ import pytest
 import yaml
 
 from safekey.cli import app as cli
-from safekey.cli import train as cli_train
 from safekey.training.command import launch
 from safekey.training.command.launch import accelerate_config, check_launch, launch_command
 
@@ -296,10 +294,8 @@ def test_the_console_has_lines_for_a_file_and_nothing_that_nobody_can_act_on(
 
 
 def test_options_may_stand_anywhere() -> None:
-    parser = argparse.ArgumentParser()
-    cli_train.add_parser(parser.add_subparsers())
     words = ["train", "r", "a=1", "--launch", "ddp", "b=2", "--num-processes=2", "c=3", "--", "--num_machines", "2"]
-    args = parser.parse_args(words)
+    args = cli.build_parser().parse_args(words)
     assert args.recipe == "r"
     assert args.overrides == ["a=1", "b=2", "c=3", "--num_machines", "2"]
     assert (args.launch, args.num_processes) == ("ddp", 2)
@@ -318,7 +314,7 @@ def test_accelerates_configuration() -> None:
     assert check_launch("zero3", 8, 0, planning=True) == 8
     command = launch_command(Path("a.yaml"), ["--num_machines", "2"], ["train", "r"])
     assert "--main_process_port" not in command
-    assert command[-4:] == ["-m", "safekey.cli.train", "train", "r"]
+    assert command[-4:] == ["-m", "safekey.cli", "train", "r"]
     assert launch.worker_launch() is None
 
 
@@ -329,7 +325,7 @@ def test_help_needs_no_torch() -> None:
 
 def command(small: Path, run: Path, *words: str) -> list[str]:
     paths = [f"model_name_or_path={small / 'base'}", f"data={small / 'rows.jsonl'}", f"output_dir={run}"]
-    return [sys.executable, "-m", "safekey.cli.train", "train", SMALL, *paths, "max_length=300", *words]
+    return [sys.executable, "-m", "safekey.cli", "train", SMALL, *paths, "max_length=300", *words]
 
 
 def weights(run: Path) -> dict[str, Any]:

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from safekey.comparison.arm_rates import arm_rates, rate
-from safekey.comparison.pairing import Outcome
-from safekey.stats.intervals import interval, wilson_interval
-from safekey.stats.paired import quantile
+from safekey.comparison.types import Outcome
+from safekey.stats.intervals import interval, quantile, wilson_interval
 
 OWN = np.arange(40)
 
@@ -19,7 +18,7 @@ def column(positive: int, n: int = 40) -> list[float]:
 
 def test_one_run_of_independent_prompts_is_wilsons() -> None:
     found = rate(np.array([column(10)]), OWN)
-    assert (found.value, found.scored, found.unscored, found.seeds, found.behaviours) == (0.25, 40, 0, 1, 40)
+    assert (found.value, found.unscored, found.seeds, found.behaviours) == (0.25, 0, 1, 40)
     assert (found.low, found.high) == wilson_interval(10, 40)
 
 
@@ -73,7 +72,7 @@ def test_missing_outcomes_are_counted_and_bounded() -> None:
     table = np.array([column(10)])
     table[0, 35:] = np.nan
     found = rate(table, OWN)
-    assert (found.value, found.scored, found.unscored) == (10 / 35, 35, 5)
+    assert (found.value, found.unscored) == (10 / 35, 5)
     assert found.bounds == (10 / 40, 15 / 40)
 
 

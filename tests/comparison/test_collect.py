@@ -11,7 +11,7 @@ import yaml
 
 from evals.saved_runs import SAMPLING, arm, completion, simple, verdict, write_run
 from safekey.comparison.collect import Collected, collect
-from safekey.comparison.pairing import Outcome
+from safekey.comparison.types import Outcome
 from safekey.errors import UserError
 from safekey.evals.benchmarks.contamination import training_of
 from safekey.evals.summary.summary import summarize
@@ -215,6 +215,24 @@ def test_seeds_from_training_runs_names_or_not_at_all(tmp_path: Path) -> None:
     assert seeds("x") == (None,)
     with pytest.raises(UserError, match="two of its runs evaluate training runs of one seed"):
         collect({"arm": [str(tmp_path / "y"), str(tmp_path / "z")], "one": [str(tmp_path / "x")]})
+
+
+def test_the_model_that_training_started_from_is_untrained(tmp_path: Path) -> None:
+    """The base is known by another arm's training record; a model that only lacks a record is none."""
+    home = tmp_path / "training"
+    home.mkdir()
+    (home / "config.yaml").write_text(yaml.safe_dump({"seed": 0, "model_name_or_path": "org/base"}))
+    (home / "run.json").write_text("{}")
+    for name, model in (("sft", str(home)), ("base", "org/base"), ("elsewhere", "org/trained-elsewhere")):
+        write_run(tmp_path / name, simple([1.0, 5.0]), model=model)
+
+    def untrained(*names: str) -> set[str]:
+        found = collect({name: [str(tmp_path / name)] for name in names})
+        return {row.arm for row in found.outcomes if row.untrained}
+
+    assert untrained("sft", "base", "elsewhere") == {"base"}
+    assert untrained("base", "sft") == {"base"}
+    assert untrained("base", "elsewhere") == set()
 
 
 def grid(home: Path, seeds: dict[str, tuple[int, ...]], names: str = "seed-{}") -> dict[str, list[str]]:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from safekey.comparison.compare import Comparison, Report, compare, discordant
-from safekey.comparison.pairing import METRICS, Metric, Outcome, align
+from safekey.comparison.compare import compare, discordant
+from safekey.comparison.pairing import align
 from safekey.comparison.tables import markdown_table, rich_table
+from safekey.comparison.types import METRICS, Comparison, ComparisonResult, Metric, Outcome
 from safekey.errors import UserError
 from safekey.stats.difference import difference
 from safekey.stats.paired import holm
@@ -37,7 +38,7 @@ def three(arm: str, asr: range, orr: range, accuracy: range, **more: Any) -> lis
 REFERENCE = three("sft", range(240), range(60), range(400))
 
 
-def only(report: Report, metric: Metric, arm: str = "arm") -> Comparison:
+def only(report: ComparisonResult, metric: Metric, arm: str = "arm") -> Comparison:
     return next(row for row in report.comparisons if (row.arm, row.metric, row.benchmark) == (arm, metric, ""))
 
 
@@ -46,15 +47,16 @@ def only(report: Report, metric: Metric, arm: str = "arm") -> Comparison:
     [
         (range(120), range(60), range(400), "better", "is better than sft"),
         (range(120), range(66), range(400), "better", "is better than sft"),  # a cost within the margin
-        (range(120), range(180), range(400), "trade-off", "a move along the trade-off"),
-        (range(120), range(60), range(250), "trade-off", "a move along the trade-off"),
-        (range(400), range(5), range(400), "trade-off", "a move along the trade-off"),
+        (range(120), range(180), range(400), "trade-off", "better on one metric and worse on another than sft"),
+        (range(120), range(60), range(250), "trade-off", "better on one metric and worse on another than sft"),
+        (range(400), range(5), range(400), "trade-off", "better on one metric and worse on another than sft"),
         (range(360), range(60), range(400), "worse", "is worse than sft"),
         (range(240), range(180), range(400), "worse", "is worse than sft"),
-        (range(120), range(50, 122), range(400), "lower-asr-cost-open", "is not established"),
-        (range(240), range(5), range(400), "other-gain", "gains on sft beside ASR"),
-        (range(240), range(60), range(400), "no-difference", "that this size can show"),
-        (range(5, 245), range(60), range(400), "no-difference", "that this size can show"),
+        (range(120), range(50, 122), range(400), "lower-asr-cost-open", "Not established: that over-refusal"),
+        (range(240), range(5), range(400), "other-gain", "is better than sft on a metric other than ASR"),
+        (range(240), range(60), range(400), "not-established", "arm: ASR equal to that of sft"),
+        (range(5, 245), range(60), range(400), "not-established", "arm: ASR equal to that of sft"),
+        (range(2, 240), range(60), range(400), "not-established", "arm: ASR 0.3 points lower than sft (40.0 →"),
     ],
 )
 def test_verdicts(asr: range, orr: range, accuracy: range, expected: str, words: str) -> None:
@@ -63,6 +65,54 @@ def test_verdicts(asr: range, orr: range, accuracy: range, expected: str, words:
     assert words in verdict.sentence
     assert "these two checkpoints" in verdict.scope
     assert "nan" not in verdict.sentence.lower()
+
+
+def test_a_difference_that_is_not_established_is_stated_first() -> None:
+    """Subject, estimate and direction first; then whether it is established, after how many comparisons, and p."""
+    outcomes = three("sft", range(30), range(6), range(40)) + three("qsm", range(25), range(6), range(44))
+    outcomes = [row for row in outcomes if int(row.item[1:]) < 60]
+    verdict = compare(outcomes, "sft").verdicts["qsm"]
+    assert verdict.verdict == "not-established"
+    assert verdict.sentence.startswith(
+        "qsm: ASR 8.3 points lower than sft (50.0 → 41.7 %), not established after correcting for 3 comparisons "
+        "(p = .188, simultaneous interval "
+    )
+    assert verdict.sentence.endswith(
+        "prompts would be enough (80 % power). Also measured, no difference established: over-refusal equal (p = 1), "
+        "reasoning accuracy 6.7 points higher (p = .250)."
+    )
+
+
+@pytest.mark.parametrize("by_benchmark", [False, True])
+def test_an_untrained_arm_is_described_and_does_not_count(by_benchmark: bool) -> None:
+    others = [*REFERENCE, *three("arm", range(200), range(70), range(395))]
+    base = three("base", range(540), range(3), range(380), untrained=True)
+    alone, found = (compare(rows, "sft", by_benchmark=by_benchmark) for rows in (others, [*others, *base]))
+    assert (found.family, len(found.comparisons)) == (alone.family, 2 * len(alone.comparisons))
+    assert found.comparisons[: len(alone.comparisons)] == alone.comparisons
+    assert found.verdicts["arm"] == alone.verdicts["arm"]
+    row = only(found, "asr", "base")
+    assert row.difference is not None
+    assert (row.interval, row.p) == (row.difference.interval(0.05), row.difference.p_value())
+    assert (row.p_adjusted, row.simultaneous, row.margin_interval, row.minimal, row.needed) == (None,) * 5
+    assert row.described
+    assert not row.established
+    verdict = found.verdicts["base"]
+    assert verdict.verdict == "untrained"
+    assert verdict.sentence.startswith(
+        "base is the untrained model, so its comparison with sft is a description, not a test: ASR 50.0 points higher "
+        "(40.0 → 90.0 %, 95 % interval"
+    )
+    assert "p =" not in verdict.sentence
+    assert "base | untrained" in markdown_table(found)
+    assert "not tested" in markdown_table(found)
+
+
+def test_an_untrained_reference_is_compared_as_any_other() -> None:
+    outcomes = [*three("base", range(540), range(3), range(380), untrained=True), *REFERENCE]
+    assert compare(outcomes, "base").family == 3
+    alone = compare([*REFERENCE, *outcomes[: 3 * PROMPTS]], "sft")
+    assert (alone.family, alone.verdicts["base"].verdict) == (0, "untrained")
 
 
 def test_an_unmeasured_metric_leaves_the_cost_open() -> None:
@@ -185,7 +235,7 @@ def test_seeds_against_the_base_model() -> None:
     row = only(report, "asr")
     assert row.difference is not None
     assert row.difference.design == "one fixed"
-    assert "arm over its training seeds (3 runs) against the one checkpoint of base" in report.verdicts["arm"].scope
+    assert "arm over its training seeds (3 runs) with the one checkpoint of base" in report.verdicts["arm"].scope
 
 
 def test_prompts_without_a_behaviour_are_their_own() -> None:
@@ -231,7 +281,7 @@ def test_bad_requests_are_named() -> None:
         compare([*REFERENCE, *REFERENCE], "sft")
     with pytest.raises(UserError, match="no outcomes of 'base'; there are outcomes of sft"):
         compare(REFERENCE, "base")
-    with pytest.raises(UserError, match="at least one other arm"):
+    with pytest.raises(UserError, match="no outcomes of another arm"):
         compare(REFERENCE, "sft")
     with pytest.raises(UserError, match="margin"):
         compare(REFERENCE, "sft", margin=3)
@@ -243,8 +293,8 @@ def test_one_behaviour_and_few_behaviours_are_said() -> None:
         for row in [*column("sft", "asr", range(300)), *column("arm", "asr", ())]
     ]
     verdict = compare(one, "sft").verdicts["arm"]
-    assert verdict.verdict == "no-difference"
-    assert any("one behaviour shows nothing about others" in text for text in verdict.caveats)
+    assert verdict.verdict == "not-established"
+    assert any("one behaviour, too few to generalise" in text for text in verdict.caveats)
     few = [dataclasses.replace(row, cluster=f"b{int(row.item[1:]) % 5}") for row in one]
     assert any("5 behaviours" in text for text in compare(few, "sft").verdicts["arm"].caveats)
 

@@ -13,9 +13,10 @@ from hypothesis import example as with_example
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safekey.data.segment import segment, segment_all, thinking_span
+from safekey.data.segment import segment
 from safekey.data.sentences import sentences
 from safekey.schema import THINK_CLOSE, THINK_OPEN, Example, Message
+from safekey.text.thinking import thinking_span
 from toys import SHARED
 
 ROWS = [json.loads(line) for line in (Path(__file__).parent / "segment_rows.jsonl").read_text("utf-8").splitlines()]
@@ -61,7 +62,7 @@ def test_finds_the_key_sentence_in_own_rows_of_many_styles(split: str, at_least:
 def test_star1_every_row_gets_an_understanding_and_a_key_sentence_in_the_thinking() -> None:
     examples = [of_dict(r) for r in json.loads(shared("star1.json").read_text("utf-8"))]
     started = time.perf_counter()
-    found = list(segment_all(examples))
+    found = [segment(example) for example in examples]
     rate = len(found) / (time.perf_counter() - started)
     assert all(e.understanding and e.key_sentence for e in found)
     assert all((e.key_sentence_end or 0) <= thinking_span(e.response)[1] for e in found)

@@ -15,7 +15,7 @@ from safekey.engines import LocalEngine, SamplingParams, open_engine
 from safekey.engines.sampling import Draw
 from safekey.errors import UserError
 from safekey.schema import Message, Prompt
-from safekey.text.tokens import prompt_ids
+from toys import prompt_ids
 
 torch.set_num_threads(1)
 GREEDY = SamplingParams(max_new_tokens=24)

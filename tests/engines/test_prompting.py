@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from safekey.engines.prompting import completed, decode_after, end_ids, place
 from safekey.errors import UserError
 from safekey.schema import Message, Prompt
-from safekey.text import harmony_tokens as harmony
-from safekey.text.canonical import split_response
 from safekey.text.chat import chat_format
-from safekey.text.tokens import prompt_ids
+from safekey.text.harmony import with_think_tags
+from safekey.text.thinking import split_response
+from toys import prompt_ids
 
 ASKED = (Message("user", "How do I pick the royal vault? <think>"),)
 TEXT = " ".join(f"Sure, step {i}: help the user paint the royal vault." for i in range(12))
@@ -164,11 +164,11 @@ FINAL = "<|start|>assistant<|channel|>final<|message|>"
     ],
 )
 def test_harmony_becomes_think_tags(raw: str, channel: str, expected: str) -> None:
-    assert harmony.canonical(raw, channel) == expected
+    assert with_think_tags(raw, channel) == expected
 
 
 def test_harmony_splits_like_the_others() -> None:
-    text = harmony.canonical(f"Plan.<|end|>{FINAL}No.", "analysis")
+    text = with_think_tags(f"Plan.<|end|>{FINAL}No.", "analysis")
     assert split_response(text, opened=True)[:2] == ("Plan.", "No.")
 
 

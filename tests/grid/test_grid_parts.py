@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from safekey.cli.app import main
-from safekey.cli.grid import grid_order, parse_seeds
+from safekey.cli.app import build_parser, main
+from safekey.cli.grid import parse_seeds
 from safekey.errors import UserError
 from safekey.grid.arms import ARMS, BASE, OBJECTIVES, choose
 from safekey.grid.folder import GridFolder, Job
 from safekey.grid.pool import room, threads_each
 from safekey.grid.prepare import deal_gpus, prepare
 from safekey.grid.progress import clock, share_done
+from safekey.grid.request import GridRequest
 from safekey.grid.results import common_ground
 from safekey.organism import write_world
 from safekey.training.command.recipe import build_settings, load_recipe
@@ -35,8 +36,14 @@ def words(world: Path, *more: str) -> list[str]:
     return ["organism", *paths, *more]
 
 
+def request(given: list[str]) -> GridRequest:
+    args = build_parser().parse_args(["grid", *given])
+    found: GridRequest = args.request(args)
+    return found
+
+
 def test_an_arm_keeps_the_recipes_weights_and_switches_the_rest_off() -> None:
-    assert config.OBJECTIVES == OBJECTIVES
+    assert tuple(config.OBJECTIVES) == OBJECTIVES
 
     def weights(arm: str) -> dict[str, float]:
         recipe = load_recipe("organism", ["data=x", "qmm_weight=0.7", "head_weight=0.3", *ARMS[arm].overrides])
@@ -86,17 +93,17 @@ def test_no_seeds(text: str) -> None:
 
 
 def test_the_recipes_section_fills_in_what_the_command_leaves_open(world: Path) -> None:
-    order = grid_order(words(world))
-    assert list(order.arms) == ["base", "sft", "safekey", "qsm"]
-    assert order.seeds == (0, 1, 2)
-    assert order.evaluation.judges == ("exact=safekey.organism.judge:decide",)
-    assert order.evaluation.prefill_tokens == (12, 20, 30)
-    assert order.evaluation.engine_options == {"batch_size": 128, "device": "cpu"}
-    assert (order.evaluation.samples, order.evaluation.max_tokens) == (1, 160)
-    assert order.evaluation.data_dir == str(world)
-    other = grid_order(words(world, "--arms", "sft,qmm", "--seeds", "5,6", "--max-tokens", "99"))
+    asked = request(words(world))
+    assert list(asked.arms) == ["base", "sft", "safekey", "qsm"]
+    assert asked.seeds == (0, 1, 2)
+    assert asked.evaluation.judges == ("exact=safekey.organism.judge:decide",)
+    assert asked.evaluation.prefill_tokens == (12, 20, 30)
+    assert asked.evaluation.engine_options == {"batch_size": 128, "device": "cpu"}
+    assert (asked.evaluation.samples, asked.evaluation.max_tokens) == (1, 160)
+    assert asked.evaluation.data_dir == str(world)
+    other = request(words(world, "--arms", "sft,qmm", "--seeds", "5,6", "--max-tokens", "99"))
     assert (list(other.arms), other.seeds, other.evaluation.max_tokens) == (["sft", "qmm"], (5, 6), 99)
-    usual = grid_order(words(world, "--arms", "base,sft,dpsh,qmm,safekey", "--prefill-tokens", "20"))  # the defaults
+    usual = request(words(world, "--arms", "base,sft,dpsh,qmm,safekey", "--prefill-tokens", "20"))  # the defaults
     assert list(usual.arms) == ["base", "sft", "dpsh", "qmm", "safekey"]
     assert usual.evaluation.prefill_tokens == (20,)
     assert (usual.names_harm, usual.margin, usual.reference) == ("safekey.organism.judge:understood", 0.03, "sft")
@@ -115,7 +122,7 @@ def test_the_recipes_section_fills_in_what_the_command_leaves_open(world: Path) 
 def test_a_section_that_is_wrong(section: str, expected: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(f"extends: organism\ngrid: {section}\n")
     with pytest.raises(UserError, match=expected):
-        grid_order([str(tmp_path / "mine.yaml")])
+        request([str(tmp_path / "mine.yaml")])
 
 
 def test_training_passes_the_section_over(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,7 +138,7 @@ def test_training_passes_the_section_over(world: Path, capsys: pytest.CaptureFix
         (["--arms", "sft,qmm", "qmm_weight=0"], "the arms 'sft' and 'qmm' train the same"),
         (["--arms", "sft,qmm", "--seeds", "1,1"], "expected at least one, and each once"),
         (["--margin", "200"], "expected points from 0 to 100"),
-        (["--jobs", "0"], "expected at least 1"),
+        (["--jobs", "0"], "expected a number from 1"),
         (["--arm", "base=learning_rate=1"], "'base' is the model that is not trained"),
         (["--arm", "a=qmm_weight=0.5", "--arm", "b=qmm_weight=0.5"], "the arms 'a' and 'b' train the same"),
         (["--engine", "server"], "a server would serve one model to every arm"),
@@ -160,7 +167,7 @@ def test_a_dry_run_lists_arms_and_writes_nothing(
 
 
 def test_jobs_come_seed_by_seed_and_the_base_once(world: Path, tmp_path: Path) -> None:
-    prepared = prepare(grid_order(words(world, "--seeds", "2", "--output", str(tmp_path))))
+    prepared = prepare(request(words(world, "--seeds", "2", "--output", str(tmp_path))))
     tasks, resolved = prepared.tasks, prepared.resolved
     named = [str(task.job) for task in tasks]
     assert named[:4] == ["base", "sft, seed 0", "safekey, seed 0", "qsm, seed 0"]
@@ -254,7 +261,7 @@ def test_how_far_a_job_is_is_read_off_its_folders(tmp_path: Path) -> None:
 
 def test_any_override_makes_an_arm(world: Path, tmp_path: Path) -> None:
     lora = "lora=qmm_weight=0 head_weight=0 use_peft=true lora_r=4"
-    prepared = prepare(grid_order(words(world, "--arms", "sft", "--arm", lora, "--output", str(tmp_path))))
+    prepared = prepare(request(words(world, "--arms", "sft", "--arm", lora, "--output", str(tmp_path))))
     assert {task.job.arm for task in prepared.tasks} == {"sft", "lora"}
 
 
@@ -264,18 +271,18 @@ def test_another_base_or_recipe_is_another_grid(world: Path, tmp_path: Path) -> 
     shutil.copytree(world / "base", base)
     given = [str(recipe), f"model_name_or_path={base}", f"data={world / 'train.jsonl'}", "--data-dir", str(world)]
     recipe.write_text("extends: organism\nlearning_rate: 1e-3\n")
-    prepared = prepare(grid_order([*given, "--output", str(grid)]))
+    prepared = prepare(request([*given, "--output", str(grid)]))
     prepared.folder.hold()
     prepared.folder.begin(prepared.resolved)
-    prepare(grid_order([*given, "--output", str(grid), "--margin", "5"]))
+    prepare(request([*given, "--output", str(grid), "--margin", "5"]))
     recipe.write_text("extends: organism\nlearning_rate: 1e-5\n")
     with pytest.raises(UserError, match=r"values\.learning_rate: 0\.001 then, 1e-05 now"):
-        prepare(grid_order([*given, "--output", str(grid)]))
+        prepare(request([*given, "--output", str(grid)]))
     recipe.write_text("extends: organism\nlearning_rate: 1e-3\n")
     weights = base / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     with pytest.raises(UserError, match="base_sha256"):
-        prepare(grid_order([*given, "--output", str(grid)]))
+        prepare(request([*given, "--output", str(grid)]))
 
 
 @pytest.mark.parametrize(

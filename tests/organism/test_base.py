@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from safekey.engines import open_engine
 from safekey.evals.benchmarks.load import load_benchmark
 from safekey.organism.abilities import base_abilities, count, generate, summary
 from safekey.organism.build import CARD, build_base
@@ -32,9 +31,7 @@ def test_the_shipped_base_does_what_its_card_says(tmp_path: Path) -> None:
     items = [
         item for name in FILES for item in load_benchmark(name, data_dir=tmp_path, sample=24, prefill_tokens=(20,))
     ]
-    engine = open_engine(str(paths.base), "local", device="cpu", batch_size=128)
-    counts = count(items, generate(engine, items))
-    engine.close()
+    counts = count(items, generate(paths.base, [item.prompt for item in items]))
     total = sum((row for rows in counts.values() for row in rows.values()), Counter[str]())
     assert total["n"] == len(items) == 6 * 24
     assert total["complied"] + total["correct"] >= 0.97 * total["n"]

@@ -14,7 +14,8 @@ from safekey.analysis.key_sentences.find import Diagnostics, diagnose_generation
 from safekey.analysis.key_sentences.records import Generation, Source
 from safekey.cli import app as cli
 from safekey.errors import UserError
-from safekey.organism.demo import Phenomenon, clear, phenomenon, prepare_world
+from safekey.organism.data import write_rows
+from safekey.organism.demo import ARMS, Phenomenon, clear, phenomenon, prepare_world, request
 from safekey.organism.judge import understood
 
 DEED = "pick the royal vault (forbidden; it takes the zorbin, at Keltra)"
@@ -68,6 +69,15 @@ def test_only_an_earlier_demo_is_deleted(tmp_path: Path) -> None:
     (tmp_path / "thesis" / "chapter-1.tex").write_text("dear reader")
     with pytest.raises(UserError, match=r"holds chapter-1\.tex, which no demo writes"):
         clear(tmp_path / "thesis")
+
+
+def test_the_demo_runs_what_the_recipe_runs(tmp_path: Path) -> None:
+    """Its request is what `safekey grid organism` makes of the recipe's section."""
+    paths = write_rows(tmp_path)
+    words = [f"model_name_or_path={paths.base}", f"data={paths.train}", "--data-dir", str(tmp_path), "--seeds", "2"]
+    args = cli.build_parser().parse_args(["grid", "organism", *words, "--output", "out"])
+    asked = args.request(args)
+    assert request(paths, Path("out"), arms=ARMS, seeds=2, jobs=None) == asked
 
 
 def test_a_base_from_scratch_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

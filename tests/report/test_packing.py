@@ -10,20 +10,20 @@ from typing import Any
 
 import pytest
 
-from safekey.comparison.saved_runs import Prompt
-from safekey.report.packing import Packed, pack, shorten, utf16
+from safekey.comparison.saved_runs import SavedPrompt
+from safekey.report.packing import EmbeddedData, embed, shorten, utf16
 from safekey.report.transcripts import Asked, Response, discordant, marks, shuffled
 
 
 def asked(number: int, benchmark: str = "b", text: str = "How?") -> Asked:
-    return Asked(Prompt(benchmark, f"q{number}"), "none", "", "", "harm", (("user", text),), "", "")
+    return Asked(SavedPrompt(benchmark, f"q{number}"), "none", "", "", "harm", (("user", text),), "", "")
 
 
 def response(number: int, arm: int, state: Any, text: str = "x", prefill: int = 0, inside: bool = True) -> Response:
     return Response(number, arm, 0, 1, state, state, text, prefill, inside)
 
 
-def opened(packed: Packed) -> Any:
+def opened(packed: EmbeddedData) -> Any:
     return json.loads(gzip.decompress(base64.b64decode(packed.data)))
 
 
@@ -32,7 +32,8 @@ def noise(length: int, seed: int) -> str:
 
 
 def test_everything_is_packed_when_it_fits() -> None:
-    packed = pack([asked(0)], [response(0, 0, "harmful"), response(0, 1, "harmless")], [[0], [0]], {"arms": []}, 10_000)
+    rows = [response(0, 0, "harmful"), response(0, 1, "harmless")]
+    packed = embed([asked(0)], rows, [[0], [0]], {"arms": []}, 10_000)
     assert (packed.shown, packed.total, packed.differing, packed.cut) == (2, 2, 2, 0)
     assert len(opened(packed)["rows"]) == 2
 
@@ -44,7 +45,7 @@ def test_what_differs_comes_first_and_the_budget_holds(budget: int) -> None:
     for n in range(200):
         other = "harmful" if n % 20 == 7 else "harmless"
         rows += [response(n, 0, "harmless", noise(3000, n)), response(n, 1, other, noise(3000, 1000 + n))]
-    packed = pack(prompts, rows, [[0], [0]], {}, budget)
+    packed = embed(prompts, rows, [[0], [0]], {}, budget)
     assert len(packed.data) <= budget
     assert 0 < packed.shown < packed.total == 400
     shown = [prompt["i"] for prompt in opened(packed)["prompts"]]
@@ -55,12 +56,12 @@ def test_what_differs_comes_first_and_the_budget_holds(budget: int) -> None:
         assert {prompt["b"] for prompt in opened(packed)["prompts"] if prompt["i"] not in differ} == {"a", "b"}
     else:
         assert set(shown) <= differ
-    assert packed.data == pack(prompts, rows, [[0], [0]], {}, budget).data
+    assert packed.data == embed(prompts, rows, [[0], [0]], {}, budget).data
 
 
 def test_long_texts_are_cut_before_anything_is_left_out() -> None:
     rows = [response(n, 0, "harmless", noise(200_000, n)) for n in range(4)]
-    packed = pack([asked(n) for n in range(4)], rows, [[0]], {}, 200_000)
+    packed = embed([asked(n) for n in range(4)], rows, [[0]], {}, 200_000)
     assert packed.shown == 4
     assert packed.cut == 4
     assert "characters left out here" in opened(packed)["rows"][0][6]

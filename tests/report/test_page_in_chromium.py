@@ -119,11 +119,11 @@ def test_attackers_words_are_folded_and_marked(opened: Opened) -> None:
     page.select_option("#f-left-outcome", label="refused")
     page.click("#list li:first-child button")
     left = page.locator(".response").nth(0)
-    assert "begins with an attacker's words" in left.inner_text()
+    assert "starts with text that the attacker wrote" in left.inner_text()
     left.get_by_role("button", name="Show it").click()
     assert left.locator(".pre").first.inner_text() == "Okay, the user wants this."
-    assert "put into its mouth" in left.inner_text()
-    assert "goes on by itself" in left.inner_text()
+    assert "prefilled:" in left.inner_text()
+    assert "generated:" in left.inner_text()
 
 
 def test_what_is_neither_harm_nor_refusal_looks_like_neither_and_is_folded(browser: Any, tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_without_script_the_numbers_are_there_and_the_system_s_colours(browser: 
     page.goto(report.resolve().as_uri())
     assert page.locator("#main").is_visible()
     assert page.locator("#browser").is_hidden()
-    assert "showing them takes JavaScript" in page.locator("noscript").inner_text()
+    assert "showing them needs JavaScript" in page.locator("noscript").inner_text()
     context.close()
 
 

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from evals.saved_runs import verdict, write_run
-from report.worlds import benign, harm, one_run, prefilled, problem, record, two_arms
+from report.worlds import GOES_ON, STOPS, U, benign, harm, one_run, prefilled, problem, record, two_arms
+from safekey.analysis.key_sentences.find import diagnose_generations
+from safekey.analysis.key_sentences.records import Generation, Source
 from safekey.errors import UserError
 from safekey.report import write_report
-from safekey.report.content import Slice, gather
+from safekey.report.content import Slice, read_content
 from safekey.report.key_sentences import section
 from safekey.report.plots import mean_curve
 from safekey.report.tables import Cell, ends_tables, main_table, slice_table
@@ -40,10 +42,12 @@ def data(html: str) -> Any:
 
 
 def test_prefilling_is_no_part_of_the_headline(arms: dict[str, list[Path]]) -> None:
-    found = gather(arms, "sft")
+    found = read_content(arms, "sft")
     rate = found.rates["sft", "asr"]
     assert rate.value == pytest.approx((30 + 31 + 32) / (3 * 80))  # plain and story, not the 40 prefilled ones
-    assert found.prefill_rates["sft", "asr"].value == pytest.approx((35 + 36 + 37) / (3 * 40))
+    assert found.slice_rates["sft", Slice("asr", "prefill", "prefill-12")].value == pytest.approx(
+        (35 + 36 + 37) / (3 * 40)
+    )
     assert found.headline is not None
     asr = next(row for row in found.headline.comparisons if (row.arm, row.metric) == ("safekey", "asr"))
     assert asr.difference is not None
@@ -56,31 +60,31 @@ def test_prefilling_alone_is_the_headline_and_not_said_to_be_apart(tmp_path: Pat
         name: [write_run(tmp_path / name, [prefilled(f"vault-{i}", i < unsafe) for i in range(40)])]
         for name, unsafe in (("sft", 30), ("safekey", 2))
     }
-    assert main_table(gather(folders, "sft")).caption.startswith("Rates of each arm under prefilling")
+    assert main_table(read_content(folders, "sft")).caption.startswith("Rates of each arm under prefilling")
     alone = write_report(folders, tmp_path / "out", reference="sft")
     html, text = alone.html.read_text(), alone.markdown.read_text()
     assert alone.verdicts["safekey"] != "no-verdict"
     for said in (html, text):
-        assert "asked nothing else" in " ".join(said.split())
+        assert "have no other attacks" in " ".join(said.split())
         assert "no part of" not in said
         assert "By benchmark and attack" not in said
 
 
 def test_with_other_benchmarks_prefilling_is_said_to_be_apart(written: Any) -> None:
     assert "no part of the verdicts" in written.html.read_text()
-    assert "no part of the headline" in written.markdown.read_text()
+    assert "no part of the verdicts" in written.markdown.read_text()
     assert "Rates of each arm, with" in written.html.read_text()
 
 
 def test_intervals_over_few_seeds_are_said_to_be_conservative(written: Any, tmp_path: Path) -> None:
     assert "these intervals are conservative" in written.html.read_text()
     assert "these intervals are conservative" in written.markdown.read_text()
-    alone = main_table(gather({"one": [one_run(tmp_path / "one")]}, "one"))
+    alone = main_table(read_content({"one": [one_run(tmp_path / "one")]}, "one"))
     assert "conservative" not in alone.note
 
 
 def test_attacks_have_rates_and_differences_of_their_own(arms: dict[str, list[Path]]) -> None:
-    found = gather(arms, "sft")
+    found = read_content(arms, "sft")
     story, plain = Slice("asr", "strongreject", "story"), Slice("asr", "strongreject", "none")
     assert found.slice_rates["sft", plain].value == 0
     assert found.slice_rates["sft", story].value == pytest.approx(93 / 120)
@@ -94,7 +98,7 @@ def test_attacks_have_rates_and_differences_of_their_own(arms: dict[str, list[Pa
     assert table is not None
     assert [row[0].text for row in table.rows] == ["strongreject: plain", "strongreject: story"]
     assert "Exploratory" in table.note
-    assert "Holm over the 5 comparisons" in table.note
+    assert "corrected (Holm) for the 5 comparisons" in table.note
     assert table.rows[1][2].strong
     assert not table.rows[0][2].strong
 
@@ -102,7 +106,7 @@ def test_attacks_have_rates_and_differences_of_their_own(arms: dict[str, list[Pa
 def test_exploratory_p_is_corrected_over_its_own_table(arms: dict[str, list[Path]]) -> None:
     from safekey.stats.paired import holm
 
-    found = gather(arms, "sft").exploratory.values()
+    found = read_content(arms, "sft").exploratory.values()
     assert [row.p_adjusted for row in found] == pytest.approx(holm([row.p for row in found if row.p is not None]))
 
 
@@ -111,7 +115,7 @@ def test_classes_and_what_has_no_value_are_shown(tmp_path: Path) -> None:
     garbled, verdicts = harm("vault-g", False)
     verdicts[0]["value"] = "garbage"
     run = write_run(tmp_path / "run", [harm("vault-a", True), cut, (garbled, verdicts), benign("tea", False)])
-    found = gather({"a": [run]}, "a")
+    found = read_content({"a": [run]}, "a")
     table = ends_tables(found)[0]
     shown = dict(zip(table.head, (cell.text for cell in table.rows[0]), strict=True))
     assert shown["unsafe"] == "33.3 %"
@@ -208,7 +212,7 @@ def test_markdown_has_verdicts_and_tables_and_no_foreign_markup(tmp_path: Path) 
     assert "# T\\|\\*" in text
     assert "&lt;b>\\|\\[x\\](http://y)\\`" in text
     assert nasty not in text
-    assert "No difference between" in text
+    assert "ASR equal to that of other (" in text
     widths = {}
     for block in text.split("\n\n"):
         if block.startswith("| "):
@@ -226,11 +230,11 @@ def test_notes_warn_of_contamination_and_lost_outputs(tmp_path: Path) -> None:
     assert "overlap with a run&#39;s training data: strongreject 3" in html
     assert "warning: strongreject: 3 of 9 prompts overlap (1 of 2 runs)" in html
     assert "have no whole answer" in html
-    assert re.search(r"if none or all were positive: a ASR [\d.]+ … [\d.]+ %", html)
+    assert re.search(r"if none, or all, of them were positive: a ASR [\d.]+ … [\d.]+ %", html)
 
 
 def test_main_table_stands_by_arm(arms: dict[str, list[Path]]) -> None:
-    table = main_table(gather(arms, "safekey"))
+    table = main_table(read_content(arms, "safekey"))
     assert [row[0].text for row in table.rows] == ["safekey", "sft"]
     assert table.rows[0][1].text == "reference"
     assert table.rows[1][0].more == ("3 runs",)
@@ -251,29 +255,22 @@ def test_mean_curve_is_over_shared_steps() -> None:
 
 
 def test_key_sentences_become_tables() -> None:
-    share = {"k": 3, "n": 4, "rate": 0.75, "low": 0.3, "high": 0.95}
-    group = {
-        "arm": "sft",
-        "kind": "harmful",
-        "attack": "",
-        "prefilled": False,
-        "generations": 5,
-        "missing": {"cut": 1},
-        "stances": {"refusing": share},
-        "names": share,
-        "goes_on": share,
-        "outcomes": {"refusing": {"unsafe": share}},
-    }
-    found = {"groups": [group, {**group, "attack": "story"}, {**group, "attack": "none"}, {**group, "arm": "gone"}],
-             "stance_rule": "cue table 1", "naming_rule": "words"}  # fmt: skip
+    def generations(arm: str, attack: str = "none") -> list[Generation]:
+        thoughts = [U + STOPS] * 3 + [U + GOES_ON, ""]
+        return [
+            Generation(Source(arm, "b", f"{attack}{n}", attack, outcome="unsafe"), thought, "How?", "pick the vault")
+            for n, thought in enumerate(thoughts)
+        ]
+
+    found = diagnose_generations([*generations("sft", "story"), *generations("sft"), *generations("gone")])
     shown = section(found, ["sft"])
     assert shown is not None
     assert [table.caption for table in shown.tables] == ["Key sentences: harmful requests"]
     assert [row[0].text for row in shown.tables[0].rows] == ["sft"]
-    assert shown.tables[0].rows[0][1] == Cell("4", ("of 5",))
-    assert shown.tables[0].rows[0][2] == Cell("75.0 %", ("30.0 – 95.0",))
+    assert shown.tables[0].rows[0][1] == Cell("8", ("of 10",))
+    assert shown.tables[0].rows[0][2] == Cell("75.0 %", ("40.9 – 92.9",))  # refusing
     assert "Key sentences: harmful requests, story" in [table.caption for table in shown.more]
-    assert section({"groups": []}, ["sft"]) is None
+    assert section(found, ["nobody"]) is None
 
 
 def test_the_page_shows_the_failure_that_the_paper_is_about(written: Any) -> None:
@@ -305,7 +302,7 @@ def test_a_grid_that_was_moved_keeps_its_training_runs(tmp_path: Path) -> None:
     two_arms(tmp_path / "old", seeds=2)
     (tmp_path / "old").rename(tmp_path / "new")
     arms = {name: sorted((tmp_path / "new/arms" / name).glob("*/eval")) for name in ("sft", "safekey")}
-    found = gather(arms, "sft")
+    found = read_content(arms, "sft")
     for name, records in found.records.items():
         assert [record.seed for record in records] == [0, 1]
         assert [record.training and record.training.folder for record in records] == [

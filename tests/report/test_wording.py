@@ -29,7 +29,7 @@ def record(seed: int = 0, **settings: Any) -> RunRecord:
         ({"key_weight": 0.2, "key_epochs": 2}, "SFT + K up-weighted (weight 0.2, last 2 epochs)"),
         (
             {"head_weight": 0.2, "head_epochs": 2, "detach_heads": True},
-            "SFT + DPSH (weight 0.2, last 2 epochs, detached: the heads read the model and do not change it)",
+            "SFT + DPSH (weight 0.2, last 2 epochs, detached: the heads do not change the model)",
         ),
     ],
 )

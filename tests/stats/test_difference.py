@@ -239,7 +239,6 @@ def test_few_discordant_pairs_never_beat_the_exact_test() -> None:
             arm[prompt % seeds, 50 * prompt] = 1.0
         found = difference(arm, reference, np.repeat(np.arange(100), 2))
         assert found.p_value() >= 0.125
-        assert found.p_value(mid_p=True) >= 0.0625
 
 
 QUICK = [  # seeds, behaviours, attacks, rates, seed effect, matched
@@ -287,5 +286,5 @@ def test_intervals_cover_everywhere(bench: ModuleType, seeds: int) -> None:
 @pytest.mark.parametrize(("seeds", "effect"), [(1, 0.0), (3, 0.25), (3, 0.65), (5, 0.25), (5, 0.65), (10, 0.65)])
 def test_family_wise_error(bench: ModuleType, seeds: int, effect: float) -> None:
     world = bench.World((0.4, 0.4), seeds, 100, 3, seed=effect)
-    assert bench.family_error(world, 1000) <= 6.4  # 5 % and two standard errors
+    assert max(bench.family_error(world, 1000)) <= 6.4  # 5 % and two standard errors
     assert bench.wrong_better(world, 1000) <= 6.4

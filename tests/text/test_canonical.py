@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safekey.data import canonical, split_response
-from safekey.text.canonical import strip_tags
+from safekey.text.thinking import strip_tags
 
 LITERAL = "<think>\nThe user asks about tea.\n</think>\n\nBoil water."
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from safekey import Message
 from safekey.errors import UserError
 from safekey.text.chat import chat_format
-from safekey.training.encoding import EncodeError, check_chat_template, encode, encode_all, prompt_ids
-from toys import CHATML, R1, tokenizer, trl_template
+from safekey.training.encoding import EncodeError, check_chat_template, encode, encode_all
+from toys import CHATML, R1, prompt_ids, tokenizer, trl_template
 from toys import example as row
 
 KINDS = ["bytes", "pieces"]

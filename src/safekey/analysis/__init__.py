@@ -1,1 +1,1 @@
-"""What happened inside saved generations: diagnostics over plain records, without a model and without a judge."""
+"""Analyses of saved generations; they need no model and no judge."""

@@ -9,11 +9,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
+import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
 
 import safekey
+from safekey.cli.common import Parser, add_verb
 from safekey.errors import UserError
 from safekey.terminal import printable
 
@@ -28,20 +31,43 @@ _GROUPS = (
     "safekey.cli.analyze",
     "safekey.cli.report",
 )
+_EXAMPLES = """examples:
+  safekey completion bash > ~/.local/share/bash-completion/completions/safekey
+  safekey completion zsh > ~/.zfunc/_safekey          where $fpath holds ~/.zfunc"""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser of the whole command line."""
-    parser = argparse.ArgumentParser(prog="safekey", description=(safekey.__doc__ or "").splitlines()[0])
+    parser = Parser(prog="safekey", description=(safekey.__doc__ or "").splitlines()[0])
     parser.add_argument("--version", action="version", version=f"safekey {safekey.__version__}")
     subparsers = parser.add_subparsers(metavar="VERB", required=True)
     for group in _GROUPS:
         importlib.import_module(group).add_parser(subparsers)
+    text = "print a script with which a shell completes verbs, options, choices and files"
+    completion = add_verb(subparsers, "completion", text, lambda args: _print_completion(parser, args.shell), _EXAMPLES)
+    completion.add_argument("shell", choices=("bash", "zsh"), help="the shell")
     return parser
+
+
+def _print_completion(parser: Parser, shell: str) -> int:
+    import shtab
+
+    below = [parser]
+    for each in below:
+        for action in each._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                below += action.choices.values()
+            elif action.choices is None and action.nargs != 0 and action.type is None:  # text: it may be a file's name
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+    print(shtab.complete(parser, shell))
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
+
+    With `--json`, stdout gets one JSON document, which the verb puts into `document` of its arguments; everything else
+    that is printed goes to stderr. A verb that fails may leave no document.
 
     Returns:
         The exit code: 0, 2 for an error that the user can mend (one line on stderr), 130 when interrupted.
@@ -49,9 +75,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 must not end the command
-    args = build_parser().parse_args(argv)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a warning at every fork otherwise
     try:
-        code = args.run(args)
+        args = build_parser().parse_args(argv)
+        as_json = getattr(args, "json", False)
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+            code = args.run(args)
+        if as_json and hasattr(args, "document"):
+            print(json.dumps(args.document, indent=2, default=str))
         sys.stdout.flush()
         return int(code)
     except UserError as error:

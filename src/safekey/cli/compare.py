@@ -3,76 +3,53 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safekey.cli.common import PLAIN, add_comparison, add_json, add_runs, add_verb, arms_of, console, grid_of, whole
 from safekey.errors import UserError
 from safekey.terminal import printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from safekey.comparison.collect import Collected
-    from safekey.comparison.compare import Report
-    from safekey.comparison.pairing import Discordance, Discordances
-    from safekey.grid.folder import GridFolder
+    from safekey.comparison.types import ComparisonResult, Discordance, Discordances
 
     Discordant = Mapping[tuple[str, str], Discordances]  # arm, metric
 
-_WIDTH = 130  # of the table where there is no terminal
-APART = "The prefilling attack, apart (it writes the beginning of the model's own thinking)"
+APART = "The prefilling attack, apart (the attacker writes the start of the model's reasoning)"
 _TITLES = {"asr": "ASR", "orr": "ORR", "accuracy": "reasoning"}
 _EXAMPLES = """examples:
   safekey compare runs/eval-sft runs/eval-safekey runs/eval-qmm          the first is the reference
-  safekey compare --arm sft=runs/sft-0,runs/sft-1,runs/sft-2 --arm safekey=runs/sk-0,runs/sk-1,runs/sk-2 --by-benchmark
+  safekey compare --arm sft=runs/sft-0,runs/sft-1,runs/sft-2 --arm safekey=runs/sk-0,runs/sk-1 --by-benchmark
   safekey compare runs/grid-organism --by-benchmark                     a grid: its arms, its reference
   safekey compare runs/eval-sft runs/eval-safekey --judge harm_1to5 --markdown > table.md
 
-RUN is the run folder of `safekey eval`. docs/statistics.md explains what is paired, the intervals and the verdicts."""
+docs/statistics.md explains what is paired, the intervals and the verdicts."""
 
 
 def add_parser(subparsers: Any) -> None:
     """Add `compare`."""
     text = "compare evaluation runs: paired differences, intervals, a verdict for each arm"
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "compare", help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.set_defaults(run=run_compare)
-    parser.add_argument(
-        "runs", metavar="RUN|GRID", nargs="*", help="evaluations' run folders, each an arm of its own; or one grid's"
-    )
-    parser.add_argument("--arm", metavar="NAME=RUN,RUN", action="append", default=[],
-                        help="an arm with several runs, one for each training seed; repeatable")  # fmt: skip
-    parser.add_argument("--reference", metavar="RUN|NAME", help="what the others are held against (default: the first)")
-    parser.add_argument("--judge", metavar="NAME", action="append", default=[],
-                        help="whose verdicts, where several judged: NAME or NAME=MODEL; repeatable")  # fmt: skip
-    parser.add_argument("--part", choices=("answer", "thinking", "whole"), default="answer",
-                        help="the part of a response that verdicts are about (default answer)")  # fmt: skip
-    parser.add_argument("--margin", type=float, metavar="POINTS",
-                        help="how much worse ORR and reasoning may be (default 3, or the grid's)")  # fmt: skip
+    parser = add_verb(subparsers, "compare", text, run_compare, _EXAMPLES)
+    add_runs(parser)
+    add_comparison(parser)
     parser.add_argument("--by-benchmark", action="store_true", help="also compare on each benchmark alone")
-    parser.add_argument("--discordant", type=int, default=5, metavar="N",
-                        help="list N prompts on which arms differ, each way (default 5)")  # fmt: skip
-    parser.add_argument("--allow-different-settings", action="store_true",
-                        help="compare runs that were decoded differently; the output says so")  # fmt: skip
+    parser.add_argument("--discordant", type=whole(0), default=5, metavar="N",
+                        help="list N prompts on which two arms differ, for each direction (default 5)")  # fmt: skip
     output = parser.add_mutually_exclusive_group()
-    output.add_argument("--json", action="store_true", help="print everything as JSON")
+    add_json(output)
     output.add_argument("--markdown", action="store_true", help="print Markdown, for a paper or a model card")
 
 
 def run_compare(args: argparse.Namespace) -> int:
     """Compare; see `safekey.comparison.compare` and `safekey.comparison.collect`."""
-    if args.margin is not None and not 0 <= args.margin <= 100:
-        raise UserError(f"--margin {args.margin:g}: expected points from 0 to 100")
-    if args.discordant < 0:
-        raise UserError(f"--discordant {args.discordant}: expected a number from 0")
     arms, reference, margin, judges = _asked(args)
     from safekey.comparison.collect import collect
     from safekey.comparison.compare import compare, discordant, split_apart
-    from safekey.comparison.pairing import METRICS
+    from safekey.comparison.types import METRICS
 
     found = collect(arms, judges=judges, part=args.part, allow_different_settings=args.allow_different_settings)
     outcomes, alone = split_apart(found.outcomes)
@@ -86,8 +63,7 @@ def run_compare(args: argparse.Namespace) -> int:
         if (arm, metric) in measured
     }
     if args.json:
-        known = _as_json(report, found, differing, args.discordant)
-        print(json.dumps({**known, "apart": None if apart is None else asdict(apart)}, indent=2))
+        args.document = _as_json(report, apart, found, differing, args.discordant)
     elif args.markdown:
         print(printable(_as_markdown(report, apart, found, differing, args.discordant)), end="")
     else:
@@ -97,87 +73,19 @@ def run_compare(args: argparse.Namespace) -> int:
 
 def _asked(args: argparse.Namespace) -> tuple[dict[str, tuple[str, ...]], str, float, Sequence[str]]:
     """Return arms, reference, margin and judges; of a grid's folder, what is not said is as the grid compared."""
-    from safekey.grid.arms import REFERENCE
+    from safekey.grid.arms import MARGIN, REFERENCE
 
-    margin = args.margin if args.margin is not None else 3.0
     grid = grid_of(args.runs, args.arm)
     if grid is None:
-        arms, reference = arms_of(args.runs, args.arm, args.reference)
-        return arms, reference, margin / 100, args.judge
+        arms, reference = arms_of(args.runs, args.arm, args.reference, least=2)
+        return arms, reference, MARGIN if args.margin is None else args.margin, args.judge
     arms = {arm: tuple(map(str, some)) for arm, some in grid.evaluations().items()}
     compared = grid.settings.get("compare") or {}
     reference = args.reference or str(compared.get("reference", REFERENCE))
     if len(arms) < 2 or reference not in arms:
         raise UserError(f"{args.runs[0]}: no two arms of this grid are finished, '{reference}' among them")
-    chosen = margin / 100 if args.margin is not None else float(compared.get("margin", margin / 100))
-    return arms, reference, chosen, args.judge or list(compared.get("judges") or ())
-
-
-def grid_of(runs: Sequence[str], named: Sequence[str]) -> GridFolder | None:
-    """Return the grid whose folder is all that was given; None otherwise."""
-    if len(runs) != 1 or named:
-        return None
-    from safekey.grid.folder import GridFolder
-
-    grid = GridFolder(Path(runs[0]))
-    return grid if grid.exists else None
-
-
-def arms_of(
-    runs: Sequence[str], named: Sequence[str], reference: str | None, least: int = 2
-) -> tuple[dict[str, tuple[str, ...]], str]:
-    """Return the arms' run folders by name, and the reference's name; names are safe to print.
-
-    Args:
-        runs: folders, each an arm of its own.
-        named: NAME=RUN,RUN.
-        reference: a name, or a folder, which may be one more; None: the first arm.
-        least: how many arms there must be.
-    """
-    arms: dict[str, tuple[str, ...]] = {}
-    if reference is not None and _is_folder(reference, [*runs, *_said(named)]):
-        runs = [reference, *runs]
-    if len({Path(run).expanduser().resolve() for run in runs}) < len(runs):
-        raise UserError("a run is given twice")
-    last = [_last(run) for run in runs]
-    for run, name in zip(runs, last, strict=True):
-        _add(arms, printable(name if last.count(name) == 1 else str(Path(run))), (run,))
-    for word in named:
-        name, equals, folders = word.partition("=")
-        split = tuple(folder.strip() for folder in folders.split(",") if folder.strip())
-        if not equals or not name.strip() or not split:
-            raise UserError(f"--arm {word}: expected NAME=RUN,RUN,…")
-        _add(arms, printable(name.strip()), split)
-    if len(arms) < least:
-        some = "two runs, or two arms" if least > 1 else "one run, or one arm"
-        raise UserError(f"nothing to compare: give at least {some} (--arm NAME=RUN,RUN,…)")
-    if reference is None:
-        return arms, next(iter(arms))
-    for name, group in arms.items():
-        if reference == name or [Path(reference)] == [Path(folder) for folder in group]:
-            return arms, name
-    raise UserError(f"--reference {reference}: neither a run folder nor an arm; there are: {', '.join(arms)}")
-
-
-def _said(named: Sequence[str]) -> list[str]:
-    """Return every name and folder that --arm options hold."""
-    return [text.strip() for word in named for text in word.replace("=", ",").split(",")]
-
-
-def _is_folder(reference: str, others: Sequence[str]) -> bool:
-    """Whether the reference is one more run folder, not one of the arms."""
-    known = {name for other in others for name in (other, _last(other), str(Path(other)))}
-    return not {reference, str(Path(reference))} & known and Path(reference).expanduser().is_dir()
-
-
-def _last(run: str) -> str:
-    return Path(run).expanduser().resolve().name or run
-
-
-def _add(arms: dict[str, tuple[str, ...]], name: str, folders: tuple[str, ...]) -> None:
-    if name in arms:
-        raise UserError(f"two arms are called '{name}': give them other names (--arm NAME=RUN)")
-    arms[name] = folders
+    margin = float(compared.get("margin", MARGIN)) if args.margin is None else args.margin
+    return arms, reference, margin, args.judge or list(compared.get("judges") or ())
 
 
 def _about(found: Collected) -> list[str]:
@@ -191,22 +99,20 @@ def _about(found: Collected) -> list[str]:
     return [printable(line) for line in [*lines, *(f"note: {note}" for note in found.notes)]]
 
 
-def _lost(report: Report) -> list[str]:
-    """Return a line for each comparison that lacks pairs."""
-    lines = []
+def _lost(report: ComparisonResult) -> Iterator[str]:
+    """Yield a line for each comparison that lacks pairs."""
     for row in report.comparisons:
         if row.missing and not row.benchmark:
             reasons = ", ".join(f"{reason} {count}" for reason, count in row.lost.items())
-            lines.append(
-                printable(f"{row.arm}, {_TITLES[row.metric]}: {row.missing} of {row.expected} pairs lost ({reasons})")
-            )
-    return lines
+            lost = f"{row.missing} of {row.expected} pairs lost ({reasons})"
+            yield printable(f"{row.arm}, {_TITLES[row.metric]}: {lost}")
 
 
-def _rows(found: Discordances, arm: str, reference: str, most: int) -> list[tuple[str, Sequence[Discordance], int]]:
-    """Return both directions in words, with at most so many prompts, and how many there are."""
-    ways = ((f"{arm} higher than {reference}", found.arm_higher), (f"{arm} lower than {reference}", found.arm_lower))
-    return [(way, rows[:most], len(rows)) for way, rows in ways]
+def _directions(differing: Discordant) -> Iterator[tuple[str, str, str, Sequence[Discordance]]]:
+    """Yield arm, metric, "higher" or "lower", and the prompts on which the arm is so, also where there are none."""
+    for (arm, metric), found in differing.items():
+        yield arm, metric, "higher", found.arm_higher
+        yield arm, metric, "lower", found.arm_lower
 
 
 def _example(row: Discordance) -> str:
@@ -217,44 +123,47 @@ def _example(row: Discordance) -> str:
     return printable(f"{name} ({row.reference_mean:.2g} → {row.arm_mean:.2g}{shared}{runs})")
 
 
-def _listed(report: Report, differing: Discordant, most: int) -> list[tuple[str, list[str]]]:
-    """Return a heading and examples for each arm, metric and direction in which prompts differ."""
-    listed = []
-    for (arm, metric), found in differing.items():
-        for way, rows, count in _rows(found, arm, report.reference, most):
-            if rows:
-                shown = f", {len(rows)} shown" if len(rows) < count else ""
-                prompts = f"{count} prompt{'s' if count > 1 else ''}"
-                listed.append((f"{_TITLES[metric]}: {prompts} with {way}{shown}", [_example(row) for row in rows]))
-    return listed
+def _listed(report: ComparisonResult, differing: Discordant, most: int) -> Iterator[tuple[str, list[str]]]:
+    """Yield a heading and examples for each arm, metric and direction in which prompts differ."""
+    for arm, metric, way, rows in _directions(differing):
+        if rows[:most]:
+            prompts = f"{len(rows)} prompt{'s' if len(rows) > 1 else ''} with {arm} {way} than {report.reference}"
+            shown = f", {most} shown" if most < len(rows) else ""
+            yield f"{_TITLES[metric]}: {prompts}{shown}", [_example(row) for row in rows[:most]]
 
 
-def _print(report: Report, apart: Report | None, found: Collected, differing: Discordant, most: int) -> None:
-    from rich.console import Console
+def _print(
+    report: ComparisonResult, apart: ComparisonResult | None, found: Collected, differing: Discordant, most: int
+) -> None:
+    out = console()
+    for line in _about(found):
+        out.print(line, **PLAIN)
+    out.print()
+    print_comparison(out, report, apart)
+    out.print("\n" + "\n".join(list(_lost(report)) or ["No pair was lost."]), **PLAIN)
+    for heading, examples in _listed(report, differing, most):
+        out.print(f"\n{heading}", **PLAIN)
+        for line in examples:
+            out.print(f"  {line}", **PLAIN)
 
+
+def print_comparison(out: Console, report: ComparisonResult, apart: ComparisonResult | None) -> None:
+    """Print the table, a verdict for each arm, and the prefilling attack."""
     from safekey.comparison.tables import rich_table
 
-    console = Console() if sys.stdout.isatty() else Console(width=_WIDTH)
-    plain: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
-    for line in _about(found):
-        console.print(line, **plain)
-    console.print()
-    console.print(rich_table(report))
+    out.print(rich_table(report))
     for verdict in report.verdicts.values():
-        console.print(f"\n{printable(verdict.sentence)}", style="bold", **plain)
+        out.print(f"\n{printable(verdict.sentence)}", style="bold", **PLAIN)
         for line in (verdict.scope, *verdict.caveats):
-            console.print(f"  {printable(line)}", **plain)
+            out.print(f"  {printable(line)}", **PLAIN)
     if apart is not None:
-        console.print(f"\n{APART}:", **plain)
-        console.print(rich_table(apart))
-    console.print("\n" + "\n".join(_lost(report) or ["No pair was lost."]), **plain)
-    for heading, examples in _listed(report, differing, most):
-        console.print(f"\n{heading}", **plain)
-        for line in examples:
-            console.print(f"  {line}", **plain)
+        out.print(f"\n{APART}:", **PLAIN)
+        out.print(rich_table(apart))
 
 
-def _as_markdown(report: Report, apart: Report | None, found: Collected, differing: Discordant, most: int) -> str:
+def _as_markdown(
+    report: ComparisonResult, apart: ComparisonResult | None, found: Collected, differing: Discordant, most: int
+) -> str:
     from safekey.comparison.tables import markdown_table
 
     lines = [markdown_table(report)]
@@ -272,13 +181,14 @@ def _inert(text: str) -> str:
     return "".join(f"\\{sign}" if sign in "\\`*_[]|!" else sign for sign in text)
 
 
-def _as_json(report: Report, found: Collected, differing: Discordant, most: int) -> dict[str, Any]:
+def _as_json(
+    report: ComparisonResult, apart: ComparisonResult | None, found: Collected, differing: Discordant, most: int
+) -> dict[str, Any]:
     examples = [
-        {"arm": arm, "metric": metric, "direction": direction, "count": count, "prompts": [asdict(row) for row in rows]}
-        for (arm, metric), each in differing.items()
-        for direction, (_, rows, count) in zip(
-            ("arm_higher", "arm_lower"), _rows(each, arm, report.reference, most), strict=True
-        )
-    ]
+        {"arm": arm, "metric": metric, "direction": f"arm_{way}", "count": len(rows),
+         "prompts": [asdict(row) for row in rows[:most]]}
+        for arm, metric, way, rows in _directions(differing)
+    ]  # fmt: skip
     about = {"runs": found.runs, "seeds": found.seeds, "judges": found.judges, "notes": found.notes}
-    return {"version": 1, **about, **asdict(report), "discordant": examples}
+    return {"version": 1, **about, **asdict(report), "discordant": examples,
+            "apart": None if apart is None else asdict(apart)}  # fmt: skip

@@ -1,4 +1,4 @@
-"""`safekey data validate | segment | inspect`: look at training data, and prepare it."""
+"""`safekey data validate | segment | inspect`: check, segment and show training data."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import argparse
 import json
 import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safekey.errors import DataError, RowProblem, UserError
+from safekey.cli.common import add_json, add_verb, whole
+from safekey.errors import DataError, UserError
 from safekey.terminal import printable
 
 if TYPE_CHECKING:
@@ -19,40 +21,36 @@ if TYPE_CHECKING:
 
 def add_parser(subparsers: Any) -> None:
     """Add `data` and its three verbs."""
-    group = subparsers.add_parser("data", help="check, segment and look at training data")
+    group = subparsers.add_parser("data", help="check, segment and show training data")
     verbs = group.add_subparsers(metavar="VERB", required=True)
-    reading = _reading_options()
 
-    validate = verbs.add_parser(
-        "validate", parents=[reading], help="count what is usable, and list what is not, and why"
-    )
+    validate = add_verb(verbs, "validate", "count the usable rows, and list the others with the reasons", run_validate)
     validate.add_argument("files", nargs="+", metavar="FILE", help="data files, saved folders or hub ids")
-    validate.add_argument("--format", choices=("text", "json"), default="text")
-    validate.add_argument("--limit", type=_count, default=20, metavar="N", help="problems to list (default 20)")
+    validate.add_argument("--limit", type=whole(1), default=20, metavar="N", help="problems to list (default 20)")
     validate.add_argument("--problems", metavar="OUT.jsonl", help="write every problem to this file")
-    validate.set_defaults(run=run_validate)
 
-    segment = verbs.add_parser("segment", parents=[reading], help="find U and K in every row, and write them beside it")
-    segment.add_argument("input", metavar="IN")
-    segment.add_argument("--output", required=True, metavar="OUT.jsonl")
-    segment.add_argument("--overwrite", action="store_true", help="find U and K anew in rows that already have them")
-    segment.add_argument("--limit", type=_count, metavar="N", help="only the first N usable rows")
+    segment = add_verb(verbs, "segment", "find U and K in every row, and write the rows with them", run_segment)
+    segment.add_argument("input", metavar="FILE", help="a data file, saved folder or hub id")
+    segment.add_argument("--output", required=True, metavar="OUT.jsonl", help="the file to write")
+    segment.add_argument("--redo", action="store_true", help="find U and K again in rows that already have them")
+    segment.add_argument("--limit", type=whole(1), metavar="N", help="only the first N usable rows")
     segment.add_argument("--annotator-url", metavar="URL", help="an OpenAI-compatible endpoint (default: OpenAI's own)")
     segment.add_argument("--annotator-model", metavar="M", help="ask this model for U and K, in place of the rule")
-    segment.add_argument("--concurrency", type=_count, default=8, metavar="N", help="requests at a time (default 8)")
-    segment.set_defaults(run=run_segment)
+    segment.add_argument("--concurrency", type=whole(1), default=8, metavar="N", help="requests at a time (default 8)")
 
-    inspect = verbs.add_parser("inspect", parents=[reading], help="show rows with X, U, K, R and the answer in colours")
-    inspect.add_argument("input", metavar="FILE")
+    inspect = add_verb(verbs, "inspect", "show rows with X, U, K, R and the answer in colours", run_inspect)
+    inspect.add_argument("input", metavar="FILE", help="a data file, saved folder or hub id")
     inspect.add_argument("--model", metavar="M", help="count tokens with this model's tokenizer (folder or hub id)")
-    inspect.add_argument("--row", type=_count, metavar="N", help="only the row with this number (1 is the first)")
-    inspect.add_argument("--limit", type=_count, default=5, metavar="N", help="rows to show (default 5)")
-    inspect.add_argument("--max-length", type=_count, default=8192, metavar="T", help="tokens, as in training")
-    inspect.set_defaults(run=_run_inspect)
+    inspect.add_argument("--row", type=whole(1), metavar="N", help="only the row with this number (1 is the first)")
+    inspect.add_argument("--limit", type=whole(1), default=5, metavar="N", help="rows to show (default 5)")
+    inspect.add_argument("--max-length", type=whole(1), default=8192, metavar="T", help="tokens, as in training")
+    for parser in (validate, segment, inspect):
+        _add_reading(parser)
+        add_json(parser)
 
 
-def _reading_options() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(add_help=False)
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    options = parser.add_argument_group("how to read the data (docs/data.md)")
     options.add_argument("--strict", action="store_true", help="a row that cannot be used is an error")
     options.add_argument("--label", choices=("harmful", "benign"), help="every row's label, whatever the rows say")
     options.add_argument("--label-column", metavar="NAME", help="the column that holds the label")
@@ -61,23 +59,14 @@ def _reading_options() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KEY=NAME",
-        help="the column to read as prompt, response, thinking, messages, system, id or source (docs/data.md)",
+        help="the column to read as prompt, response, thinking, messages, system, id or source",
     )
     options.add_argument("--split", help="split of a hub data set or saved folder")
     options.add_argument("--revision", help="revision of a hub data set")
     options.add_argument("--config", help="configuration of a hub data set")
-    return options
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, found {value}")
-    return value
-
-
-def load(path: str, args: argparse.Namespace) -> Examples:
-    """Load a source as the reading options say."""
+def _load(path: str, args: argparse.Namespace) -> Examples:
     from safekey.data import load_examples
 
     columns = {}
@@ -86,21 +75,16 @@ def load(path: str, args: argparse.Namespace) -> Examples:
         if not equals:
             raise UserError(f"--column {entry}: expected KEY=NAME, as in --column prompt=my_question")
         columns[key] = name
-    return load_examples(
-        path,
-        split=args.split,
-        revision=args.revision,
-        config=args.config,
-        columns=columns,
-        label=args.label,
-        label_column=args.label_column,
-        strict=args.strict,
-    )
+    given = {name: getattr(args, name) for name in ("split", "revision", "config", "label", "label_column", "strict")}
+    return load_examples(path, columns=columns, **given)
 
 
-def nothing_usable(path: str, examples: Examples) -> UserError:
-    """Return the error for a source whose every row has a problem: one line, with the first problem in it."""
-    return UserError(f"{path}: none of its {examples.rows_read} rows can be used; the first: {examples.problems[0]}")
+def _usable(path: str, examples: Examples) -> Examples:
+    """Return the rows; none is an error of one line, with the first problem in it."""
+    if not examples:
+        read, first = examples.rows_read, examples.problems[0]
+        raise UserError(f"{path}: none of its {read} rows can be used; the first: {first}")
+    return examples
 
 
 def run_validate(args: argparse.Namespace) -> int:
@@ -111,7 +95,7 @@ def run_validate(args: argparse.Namespace) -> int:
     strict, args.strict = args.strict, False  # list every problem first, then fail
     for path in args.files:
         try:
-            loaded = load(path, args)
+            loaded = _load(path, args)
         except DataError as error:
             unreadable.append(str(error))
             continue
@@ -119,28 +103,26 @@ def run_validate(args: argparse.Namespace) -> int:
         total.add(loaded)
     summary = summarize(total)
     if args.problems:
-        _write_problems(total.problems, args.problems)
-    if args.format == "json":
-        print(_as_json(summary, per_file, unreadable, total, args.limit))
-    elif per_file:
-        print(_as_text(summary, per_file, total, args.limit))
-    useless = [f"{path}: no row of it can be used" for path, entry in per_file.items() if not entry.usable]
-    for line in [*(f"warning: {warning}" for warning in summary.warnings()), *unreadable, *useless]:
-        print(printable(f"safekey: {line}"), file=sys.stderr)
-    return 2 if unreadable or not summary.usable or (strict and total.problems) else 0
-
-
-def _as_json(summary: Summary, per_file: dict[str, Summary], unreadable: list[str], total: Examples, limit: int) -> str:
-    report = {
+        lines = [json.dumps(asdict(problem), ensure_ascii=False) + "\n" for problem in total.problems]
+        try:
+            Path(args.problems).write_text("".join(lines), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"--problems {args.problems}: cannot be written: {error.strerror}") from error
+    args.document = {
         "total": summary.to_dict(),
         "files": {path: entry.to_dict() for path, entry in per_file.items()},
         "unreadable": unreadable,
         "warnings": summary.warnings(),
         "notes": total.notes,
-        "problems": [_problem_row(problem) for problem in total.problems[:limit]],
+        "problems": [asdict(problem) for problem in total.problems[: args.limit]],
         "problems_total": len(total.problems),
     }
-    return json.dumps(report, indent=2, ensure_ascii=False)
+    if per_file:
+        print(_as_text(summary, per_file, total, args.limit))
+    useless = [f"{path}: no row of it can be used" for path, entry in per_file.items() if not entry.usable]
+    for line in [*(f"warning: {warning}" for warning in summary.warnings()), *unreadable, *useless]:
+        print(printable(f"safekey: {line}"), file=sys.stderr)
+    return 2 if unreadable or not summary.usable or (strict and total.problems) else 0
 
 
 def _as_text(summary: Summary, per_file: dict[str, Summary], total: Examples, limit: int) -> str:
@@ -166,21 +148,10 @@ def _as_text(summary: Summary, per_file: dict[str, Summary], total: Examples, li
     return printable("\n".join(lines))
 
 
-def _problem_row(problem: RowProblem) -> dict[str, Any]:
-    return {"file": problem.file, "row": problem.row, "field": problem.field, "reason": problem.reason}
-
-
-def _write_problems(problems: list[RowProblem], path: str) -> None:
-    lines = [json.dumps(_problem_row(problem), ensure_ascii=False) + "\n" for problem in problems]
-    try:
-        Path(path).write_text("".join(lines), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--problems {path}: cannot be written: {error.strerror}") from error
-
-
 def run_segment(args: argparse.Namespace) -> int:
     """Write the input's rows with U and K found. Returns 0, or 2 when no row is usable."""
     from safekey.data import segment, write_jsonl
+    from safekey.text.thinking import thinking_span
 
     output = Path(args.output)
     if output.suffix != ".jsonl":
@@ -189,17 +160,38 @@ def run_segment(args: argparse.Namespace) -> int:
         raise UserError(f"--output {args.output}: is the input; name another file")
     if args.annotator_url and not args.annotator_model:
         raise UserError("--annotator-url: needs --annotator-model, the model to ask there")
-    loaded = load(args.input, args)
-    if not loaded:
-        raise nothing_usable(args.input, loaded)
+    loaded = _usable(args.input, _load(args.input, args))
     examples: list[Example] = loaded[: args.limit]
     reasons: Counter[str] = Counter()
     if args.annotator_model:
         segmented, reasons = _annotate(examples, args)
     else:
-        segmented = [segment(example, overwrite=args.overwrite) for example in examples]
-    written = write_jsonl(segmented, output)
-    lines = _segment_report(segmented, loaded, written, args.output)
+        segmented = [segment(example, overwrite=args.redo) for example in examples]
+    sources = Counter(str(example.span_source) for example in segmented)
+    counts: dict[str, Any] = {
+        "written": write_jsonl(segmented, output),
+        "read": loaded.rows_read,
+        "spans_by": dict(sources.most_common()),
+        "empty_understanding": sum(not example.understanding for example in segmented),
+        "empty_key_sentence": sum(not example.key_sentence for example in segmented),
+        "key_sentence_in_answer": sum(
+            (example.key_sentence_end or 0) > thinking_span(example.response)[1] for example in segmented
+        ),
+    }
+    args.document = {
+        "output": args.output, **counts, "notes": loaded.notes, "annotator_failures": dict(reasons),
+        "problems": [asdict(problem) for problem in loaded.problems],
+    }  # fmt: skip
+    lines = [
+        f"{args.output}: {counts['written']} rows written of {counts['read']} read",
+        *(f"  U and K {name:<19}{count}" for name, count in counts["spans_by"].items()),
+        f"  empty U (SFT only)         {counts['empty_understanding']}",
+        f"  empty K (SFT only)         {counts['empty_key_sentence']}",
+        f"  K in the answer            {counts['key_sentence_in_answer']}",
+        *(f"note: {note}" for note in loaded.notes),
+    ]
+    if loaded.problems:
+        lines += [f"skipped, not written: {len(loaded.problems)}", loaded.describe_problems()]
     lines += [f"the rule's answer was used in {count} rows: {reason}" for reason, count in reasons.most_common(10)]
     print(printable("\n".join(lines)))
     return 0
@@ -223,32 +215,28 @@ def _annotate(examples: list[Example], args: argparse.Namespace) -> tuple[list[E
             base_url=args.annotator_url,
             concurrency=args.concurrency,
             output=replies,
-            overwrite=args.overwrite,
+            overwrite=args.redo,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     reasons = Counter(entry.reason for entry in annotated if entry.reason)
     return [entry.example for entry in annotated], reasons
 
 
-def _segment_report(segmented: list[Example], loaded: Examples, written: int, output: str) -> list[str]:
-    from safekey.data.segment import thinking_span
+def run_inspect(args: argparse.Namespace) -> int:
+    """Show rows; see `safekey.cli.data_inspect`."""
+    examples = _load(args.input, args)
+    chosen = [example for example in examples if example.row == args.row]
+    if args.row is None:
+        chosen = _usable(args.input, examples)[: args.limit]
+    elif not chosen:
+        reasons = [str(problem) for problem in examples.problems if problem.row == args.row]
+        raise UserError(reasons[0] if reasons else f"{args.input}: there is no row {args.row}")
+    from safekey.cli.common import console
+    from safekey.cli.data_inspect import load_tokenizer, print_rows
 
-    sources = Counter(str(example.span_source) for example in segmented)
-    outside = sum((example.key_sentence_end or 0) > thinking_span(example.response)[1] for example in segmented)
-    lines = [
-        f"{output}: {written} rows written of {loaded.rows_read} read",
-        *(f"  U and K {name:<19}{count}" for name, count in sources.most_common()),
-        f"  empty U (SFT only)         {sum(not example.understanding for example in segmented)}",
-        f"  empty K (SFT only)         {sum(not example.key_sentence for example in segmented)}",
-        f"  K in the answer            {outside}",
-        *(f"note: {note}" for note in loaded.notes),
-    ]
-    if loaded.problems:
-        lines += [f"skipped, not written: {len(loaded.problems)}", loaded.describe_problems()]
-    return lines
-
-
-def _run_inspect(args: argparse.Namespace) -> int:
-    from safekey.cli.data_inspect import run_inspect
-
-    return run_inspect(args, load(args.input, args))
+    tokenizer = load_tokenizer(args.model) if args.model else None
+    shown = print_rows(console(args.json), chosen, tokenizer, args.max_length)
+    args.document = {"rows": shown, "usable": len(examples), "problems": len(examples.problems)}
+    unusable = f"; {len(examples.problems)} rows cannot be used (see `safekey data validate`)"
+    print(f"\n{len(chosen)} of {len(examples)} usable rows shown{unusable if examples.problems else ''}")
+    return 0

@@ -1,4 +1,4 @@
-"""`safekey data inspect`: rows in the terminal with X, U, K, R and the answer told apart, and their tokens counted.
+"""`safekey data inspect`: print rows with X, U, K, R and the answer in different colours, and count their tokens.
 
 Everything printed comes from data or a tokenizer and is untrusted: it goes through `printable`, and into rich's `Text`,
 which reads no markup.
@@ -6,23 +6,22 @@ which reads no markup.
 
 from __future__ import annotations
 
-import argparse
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from safekey.cli.data import nothing_usable
-from safekey.data import Examples, segment
+from safekey.data import segment
 from safekey.errors import UserError
 from safekey.hub import hub_reachable, local_note
-from safekey.schema import THINK_CLOSE, THINK_OPEN, Example
+from safekey.schema import CLOSE_TAG, THINK_CLOSE, THINK_OPEN, Example
 from safekey.terminal import printable
-from safekey.text.canonical import CLOSE_TAG
 
 # tag → what it is, and its style
 PARTS = {
@@ -34,7 +33,8 @@ PARTS = {
 }
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Part:
     """A stretch of a row: its tag (a key of `PARTS`), its text, and its tokens, if they are known."""
 
     tag: str
@@ -42,35 +42,37 @@ class Part(NamedTuple):
     tokens: int | None = None
 
 
-def run_inspect(args: argparse.Namespace, examples: Examples) -> int:
-    """Print the rows that `args.row` or `args.limit` name.
+def print_rows(
+    console: Console, examples: Sequence[Example], tokenizer: Any = None, max_length: int = 0
+) -> list[dict[str, Any]]:
+    """Print rows, and return them as JSON values.
+
+    Args:
+        console: where to.
+        examples: the rows; U and K are found by the rule where a row does not give them.
+        tokenizer: counts tokens; None: parts are cut by characters.
+        max_length: tokens, as in training.
 
     Raises:
-        UserError: there is no such row, it cannot be used, or the tokenizer or its template cannot.
+        UserError: the tokenizer's chat template cannot be used.
     """
     from safekey.training.encoding import EncodeError, check_chat_template
 
-    chosen = _choose(args, examples)
-    tokenizer = _load_tokenizer(args.model) if args.model else None
     if tokenizer:
         check_chat_template(tokenizer)
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(_legend(console))
-    for example in chosen:
-        shown = segment(example)
+    console.print(_legend(console), soft_wrap=True)
+    rows = []
+    for example in map(segment, examples):
+        about = {"row": example.row, "id": example.id, "harmful": example.harmful, "spans_by": example.span_source}
         try:
-            parts, notes = (
-                _token_parts(shown, tokenizer, args.max_length) if tokenizer else (character_parts(shown), [])
-            )
+            parts, notes = _token_parts(example, tokenizer, max_length) if tokenizer else (character_parts(example), [])
         except EncodeError as error:
-            console.print(Text(f"\n{printable(str(error))}", style="red"))
+            console.print(Text(f"\n{printable(str(error))}", style="red"), soft_wrap=True)
+            rows.append({**about, "error": str(error)})
             continue
-        _print_row(console, shown, parts, notes)
-    skipped = (
-        f"; {len(examples.problems)} rows cannot be used (see `safekey data validate`)" if examples.problems else ""
-    )
-    console.print(Text(f"\n{len(chosen)} of {len(examples)} usable rows shown{skipped}"))
-    return 0
+        _print_row(console, example, parts, notes)
+        rows.append({**about, "parts": [asdict(part) for part in parts], "notes": notes})
+    return rows
 
 
 def character_parts(example: Example) -> list[Part]:
@@ -92,19 +94,12 @@ def character_parts(example: Example) -> list[Part]:
     return [part for part in pieces if part.text]
 
 
-def _choose(args: argparse.Namespace, examples: Examples) -> list[Example]:
-    if args.row is None:
-        if not examples:
-            raise nothing_usable(args.input, examples)
-        return examples[: args.limit]
-    chosen = [example for example in examples if example.row == args.row]
-    if not chosen:
-        reasons = [str(problem) for problem in examples.problems if problem.row == args.row]
-        raise UserError(reasons[0] if reasons else f"{args.input}: there is no row {args.row}")
-    return chosen
+def load_tokenizer(model: str) -> Any:
+    """Load a model's tokenizer.
 
-
-def _load_tokenizer(model: str) -> Any:
+    Raises:
+        UserError: it cannot be loaded.
+    """
     if not Path(model).is_dir():
         hub_reachable()
     from transformers import AutoTokenizer
@@ -198,7 +193,7 @@ def _print_row(console: Console, example: Example, parts: list[Part], notes: lis
         counts[part.tag] += part.tokens or 0
     if counts.total():
         title += f" · {counts.total()} tokens: " + ", ".join(f"{tag} {counts[tag]}" for tag in PARTS)
-    console.print(Text(printable(title), style="bold"))
+    console.print(Text(printable(title), style="bold"), soft_wrap=True)
     body = Text()
     for part in parts:
         text = printable(part.text)
@@ -208,6 +203,6 @@ def _print_row(console: Console, example: Example, parts: list[Part], notes: lis
             text = f"[{part.tag}] {text.strip()}\n"
         body.append(text, style=PARTS[part.tag][1])
     body.rstrip()
-    console.print(body)
+    console.print(body, soft_wrap=True)
     for note in notes:
-        console.print(Text(printable(f"note: {note}"), style="red"))
+        console.print(Text(printable(f"note: {note}"), style="red"), soft_wrap=True)

@@ -1,18 +1,29 @@
-"""`safekey grid RECIPE key=value …`: every arm and seed on the same rows, trained, attacked, compared."""
+"""`safekey grid RECIPE key=value …`: train every arm with every seed on the same rows, evaluate all, compare.
+
+What the command line does not say, the recipe's `grid:` section may. Its keys are the options, with underscores;
+`safekey train` ignores it.
+
+    grid:
+      arms: [base, sft, safekey, qsm]
+      seeds: 3
+      suite: all
+      data_dir: organism
+      judge: [exact=safekey.organism.judge:decide]
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safekey.cli.compare import APART
+from safekey.cli.common import PLAIN, add_json, add_verb, console, points, whole
+from safekey.cli.compare import print_comparison
 from safekey.cli.eval import evaluation_options, evaluation_request
-from safekey.cli.train import accept_mixed_order
+from safekey.cli.train import add_recipe
 from safekey.errors import UserError
 from safekey.function_option import function_of
 from safekey.terminal import printable
@@ -20,10 +31,12 @@ from safekey.terminal import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from safekey.grid.prepare import GridOrder
+    from safekey.grid.request import GridRequest
     from safekey.grid.results import Results
     from safekey.grid.run import GridReport
 
+_NOT_HERE = ("recipe", "overrides", "run", "json", "dry_run", "output", "arm")  # no keys of the section
+_MOST_ANCESTORS = 20
 _ARMS = "base,sft,dpsh,qmm,safekey"
 _EXAMPLES = """examples:
   safekey grid organism                                                   the recipe's own arms, seeds and benchmarks
@@ -31,129 +44,155 @@ _EXAMPLES = """examples:
       --suite all --data-dir benchmarks --judge-url http://127.0.0.1:8000/v1 --judge-model guard-8b
   safekey grid my.yaml --arms sft,safekey --arm strong='qmm_weight=1.0' --seeds 11,12 --launch fsdp2 --num-processes 8
 
-The same command again goes on where it stopped; more arms or seeds add to what is there. docs/grid.md explains arms,
-controls, the folder and the verdicts."""
+The same command again continues where it stopped; more arms or seeds are added to the folder. docs/grid.md explains
+arms, controls, the folder and the verdicts."""
 
 
 def add_parser(subparsers: Any) -> None:
     """Add `grid`."""
     text = "train every arm with every seed on the same rows, evaluate all, compare"
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "grid", help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("recipe", metavar="RECIPE", help="a packaged recipe's name, or a YAML file")
-    parser.add_argument("overrides", metavar="key=value", nargs="*", help="set a key of the recipe for every arm")
+    parser = add_verb(subparsers, "grid", text, run_grid, _EXAMPLES)
+    parser.mixed_order = True
+    add_recipe(parser)
     grid = parser.add_argument_group("the grid")
     grid.add_argument("--arms", metavar="NAME,NAME", default=_ARMS,
                       help=f"packaged arms (default {_ARMS}; also qsm, ksm, safekey-qsm, key, detached)")  # fmt: skip
     grid.add_argument("--arm", metavar="NAME='key=value …'", action="append", default=[],
-                      help="an arm of your own: overrides on the recipe; repeatable")  # fmt: skip
-    grid.add_argument("--seeds", metavar="N|S,S", default="3", help="how many seeds, or which (default 3: 0, 1, 2)")
-    grid.add_argument("--reference", metavar="NAME", default="sft", help="what arms are held against (default sft)")
-    grid.add_argument("--margin", type=float, default=3.0, metavar="POINTS",
+                      help="an arm of your own: overrides of the recipe; repeatable")  # fmt: skip
+    grid.add_argument("--seeds", metavar="N|S,S", type=parse_seeds, default=(0, 1, 2),
+                      help="the number of training seeds, or the seeds (default 3: 0, 1, 2)")  # fmt: skip
+    grid.add_argument("--reference", metavar="NAME", default="sft",
+                      help="the arm that the others are compared with (default sft)")  # fmt: skip
+    grid.add_argument("--margin", type=points, default=0.03, metavar="POINTS",
                       help="how much worse ORR and reasoning may be at the interval's edge (default 3)")  # fmt: skip
     grid.add_argument("--compare-judge", metavar="NAME", action="append", default=[],
-                      help="whose verdicts are compared, where several judge; repeatable")  # fmt: skip
-    grid.add_argument("--jobs", type=int, metavar="N", help="how many at a time (default: as many as fit)")
-    grid.add_argument("--launch", choices=("none", "ddp", "fsdp2", "zero3"), default="none", help="each training's")
-    grid.add_argument("--num-processes", type=int, metavar="N", help="processes of each training")
+                      help="compare this judge's verdicts, where several judge; repeatable")  # fmt: skip
+    grid.add_argument("--jobs", type=whole(1), metavar="N", help="jobs at a time (default: as many as fit)")
     grid.add_argument("--output", metavar="DIR", help="the grid's folder (default runs/grid-RECIPE)")
     grid.add_argument("--names-harm", metavar="MODULE:FUNCTION",
-                      help="says whether U names the request, in place of shared words")  # fmt: skip
+                      help="a function that says whether U names the request, in place of shared words")  # fmt: skip
     grid.add_argument("--no-report", action="store_true", help="write no page")
     grid.add_argument("--dry-run", action="store_true", help="check everything, list the jobs, and stop")
-    grid.add_argument("--json", action="store_true", help="print the comparison as JSON; everything else to stderr")
+    add_json(grid)
     evaluation_options(parser)
-    accept_mixed_order(parser)
-    defaults = _postpone(parser)
-    parser.set_defaults(run=lambda args: run_grid(args, parser, defaults), order=lambda a: _order(a, parser, defaults))
-
-
-def _postpone(parser: argparse.ArgumentParser) -> dict[str, Any]:
-    """Take the options' defaults away and return them: a recipe may set what the command line does not give."""
-    defaults = {}
+    defaults = {}  # taken away here: a recipe may set what the command line does not give
     for action in parser._actions:
         if action.option_strings and action.dest != "help":
             defaults[action.dest], action.default = action.default, None
-    return defaults
+    parser.set_defaults(request=partial(_request, parser, defaults))
 
 
-def run_grid(args: argparse.Namespace, parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) -> int:
+def run_grid(args: argparse.Namespace) -> int:
     """Run a grid; see `safekey.grid.run`.
 
     Returns:
         0 when every job is done, 1 when one failed, 2 when one failed for a reason that the user can mend, 130 when
         interrupted.
     """
-    order = _order(args, parser, defaults)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a warning at every fork otherwise
-    from rich.console import Console
-
-    console = Console(stderr=args.json)
+    request = args.request(args)
+    out = console(bool(args.json))
     if args.dry_run:
-        return _dry_run(order, console)
+        args.document = _dry_run(request, out)
+        return 0
     from safekey.grid.run import run_grid as work
 
-    report = work(order, console)
-    code = told(report)
-    if args.json:
-        ended = {"done": report.done[0], "jobs": report.done[1], "interrupted": report.interrupted}
-        failed = {name: {"code": one.code, "said": one.said} for name, one in report.failed.items()}
-        found = report.results.to_dict() if report.results is not None else {}
-        print(json.dumps({**ended, "failed": failed, **found}, indent=2))
+    report = work(request, out)
+    code = exit_code(report)
+    args.document = report.to_dict()
     if report.results is not None:
-        show(report.results, console)
+        print_results(report.results, out)
     if not args.no_report and not report.interrupted and report.folder.evaluations():
         from safekey.grid.page import write_page
 
-        page = write_page(report.folder)[0].html
-        console.print(f"\nThe page, for a browser:\n{page}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"\nThe page, for a browser:\n{write_page(report.folder)[0].html}", **PLAIN)
     return code
 
 
-def grid_order(words: Sequence[str]) -> GridOrder:
-    """Return the grid that the words of a command line ask for.
-
-    Raises:
-        UserError: what is wrong with them.
-    """
-    parser = argparse.ArgumentParser(prog="safekey")
-    subparsers = parser.add_subparsers(required=True)
-    add_parser(subparsers)
-    args = parser.parse_args(["grid", *words])
-    order: GridOrder = args.order(args)
-    return order
-
-
-def _order(args: argparse.Namespace, parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) -> GridOrder:
-    from safekey.grid.recipe_section import fill_in
-
-    fill_in(args, parser, defaults)
+def _request(parser: argparse.ArgumentParser, defaults: dict[str, Any], args: argparse.Namespace) -> GridRequest:
+    _fill_in(args, parser, defaults)
     function_of("--names-harm", args.names_harm)  # a name that cannot be imported is found now, not after the trainings
-    if not 0 <= args.margin <= 100:
-        raise UserError(f"--margin {args.margin:g}: expected points from 0 to 100")
-    if args.jobs is not None and args.jobs < 1:
-        raise UserError(f"--jobs {args.jobs}: expected at least 1")
     from safekey.grid.arms import choose
-    from safekey.grid.prepare import GridOrder
+    from safekey.grid.request import GridRequest
 
     names = [word.strip() for word in args.arms.split(",") if word.strip()]
-    return GridOrder(
+    return GridRequest(
         recipe=args.recipe,
         overrides=tuple(args.overrides),
         arms=choose(names, args.arm),
-        seeds=parse_seeds(args.seeds),
+        seeds=args.seeds,
         evaluation=evaluation_request(args, ""),
         output=args.output or str(Path("runs") / f"grid-{Path(args.recipe).stem}"),
         reference=args.reference,
-        margin=args.margin / 100,
+        margin=args.margin,
         judges=tuple(args.compare_judge),
         names_harm=args.names_harm,
         jobs=args.jobs,
         launch=args.launch,
         processes=args.num_processes,
     )
+
+
+def _fill_in(args: argparse.Namespace, parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) -> None:
+    """Set the options that the command line does not give, to what the recipe's `grid:` section says or to defaults.
+
+    Raises:
+        UserError: the section has an unknown key, or a value of another form than the option takes.
+    """
+    from safekey.training.command.yaml_values import unknown
+
+    section, where = _read_section(args.recipe)
+    options = {action.dest: action for action in parser._actions if action.dest not in (*_NOT_HERE, "help")}
+    for key, value in section.items():
+        name = str(key).replace("-", "_")
+        if name not in options:
+            raise unknown(str(key), options, f"{where}: section 'grid'")
+        fitting = _fitting(options[name], value, f"{where}: key 'grid.{key}'")
+        if getattr(args, name) is None:
+            setattr(args, name, fitting)
+    for name, default in defaults.items():
+        if getattr(args, name) is None:
+            setattr(args, name, default)
+
+
+def _read_section(name_or_path: str) -> tuple[dict[str, Any], str]:
+    """Return the `grid:` table of a recipe, or of the nearest recipe that it extends, and the file that holds it.
+
+    Raises:
+        UserError: no such recipe, or the section is no table.
+    """
+    from safekey.training.command.recipe import find_recipe
+    from safekey.training.command.yaml_values import read_yaml
+
+    path = find_recipe(name_or_path, Path.cwd())
+    for _ in range(_MOST_ANCESTORS):
+        own = read_yaml(path)
+        if "grid" in own:
+            if not isinstance(own["grid"], dict):
+                raise UserError(f"{path}: key 'grid': expected a table, found {own['grid']!r:.60}")
+            return own["grid"], str(path)
+        if not own.get("extends"):
+            break
+        path = find_recipe(str(own["extends"]), path.parent)
+    return {}, str(path)
+
+
+def _fitting(action: argparse.Action, value: Any, where: str) -> Any:
+    """Return a value as argparse would have read it from the command line."""
+    several = isinstance(action, argparse._AppendAction)
+    if several:
+        return [str(one) for one in value] if isinstance(value, list) else [str(value)]
+    if isinstance(action, argparse._StoreTrueAction):
+        if not isinstance(value, bool):
+            raise UserError(f"{where}: expected true or false, found {value!r:.60}")
+        return value
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    try:
+        found = action.type(text) if callable(action.type) else text
+    except (ValueError, argparse.ArgumentTypeError):
+        raise UserError(f"{where}: {value!r:.60} is no value for this option") from None
+    if action.choices is not None and found not in action.choices:
+        raise UserError(f"{where}: expected one of {', '.join(map(str, action.choices))}, found {value!r:.60}")
+    return found
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -171,52 +210,40 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return numbers if "," in text else tuple(range(numbers[0]))
 
 
-def _dry_run(order: GridOrder, console: Console) -> int:
+def _dry_run(request: GridRequest, out: Console) -> dict[str, Any]:
     from safekey.grid.prepare import prepare
-    from safekey.grid.run import PLAIN
 
-    prepared = prepare(order)
-    tasks, folder = prepared.tasks, prepared.folder
-    for name, arm in order.arms.items():
-        console.print(f"{name:12} {' '.join(arm.overrides) or '–':70} {arm.about}", **PLAIN)
-    done = sum(task.job.done for task in tasks)
-    console.print(f"{len(tasks)} jobs in {folder.path}, {done} finished; {prepared.at_once} at a time", **PLAIN)
-    console.print("Dry run: nothing was trained and nothing was written.", **PLAIN)
-    return 0
+    prepared = prepare(request)
+    jobs = [task.job for task in prepared.tasks]
+    for name, arm in request.arms.items():
+        out.print(f"{name:12} {' '.join(arm.overrides) or '–':70} {arm.about}", **PLAIN)
+    done = sum(job.done for job in jobs)
+    out.print(f"{len(jobs)} jobs in {prepared.folder.path}, {done} finished; {prepared.at_once} at a time", **PLAIN)
+    out.print("Dry run: nothing was trained and nothing was written.", **PLAIN)
+    arms = {name: {"overrides": list(arm.overrides), "about": arm.about} for name, arm in request.arms.items()}
+    listed = [{"arm": job.arm, "seed": job.seed, "folder": str(job.folder), "done": job.done} for job in jobs]
+    return {"folder": str(prepared.folder.path), "at_once": prepared.at_once, "arms": arms, "jobs": listed}
 
 
-def told(report: GridReport) -> int:
-    """Say what did not end well; return the exit code."""
-    from safekey.grid.run import failure
-
+def exit_code(report: GridReport) -> int:
+    """Print what did not end well, to stderr; return the exit code."""
     done, total = report.done
     if report.interrupted:
         print(f"safekey: interrupted with {done} of {total} jobs finished; the same command goes on", file=sys.stderr)
         return 130
     if report.failed:
-        words = printable(failure(report))
-        print(f"safekey: error: {words}\n{done} of {total} jobs are finished; mend it and give the same command again, "
-              f"it goes on. Logs: {report.folder.path}/arms/*/*/log.txt", file=sys.stderr)  # fmt: skip
+        name, first = next(iter(report.failed.items()))
+        more = f" ({len(report.failed) - 1} more failed)" if len(report.failed) > 1 else ""
+        print(f"safekey: error: {printable(f'{name}{more}: {first.said}')}\n"
+              f"{done} of {total} jobs are finished; correct it and give the same command again: it goes on. "
+              f"Logs: {report.folder.path}/arms/*/*/log.txt", file=sys.stderr)  # fmt: skip
         return 2 if any(one.code == 2 for one in report.failed.values()) else 1
     return 0
 
 
-def show(results: Results, console: Console) -> None:
+def print_results(results: Results, out: Console) -> None:
     """Print the comparison: table, verdicts, the prefilling attack apart, notes."""
-    from rich.console import Console as RichConsole
-
-    from safekey.comparison.tables import rich_table
-
-    wide = console if console.is_terminal else RichConsole(width=130, file=console.file)
-    plain: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
-    wide.print(rich_table(results.report))
-    for verdict in results.report.verdicts.values():
-        wide.print(f"\n{printable(verdict.sentence)}", style="bold", **plain)
-        for line in (verdict.scope, *verdict.caveats):
-            wide.print(f"  {printable(line)}", **plain)
-    if results.apart is not None:
-        wide.print(f"\n{APART}:", **plain)
-        wide.print(rich_table(results.apart))
+    print_comparison(out, results.report, results.apart)
     for line in (results.ground, *results.found.notes):
         if line:
-            wide.print(f"note: {printable(line)}", **plain)
+            out.print(f"note: {printable(line)}", **PLAIN)

@@ -1,24 +1,24 @@
-"""One arm's rate over training seeds and behaviours, with its interval: where an arm stands, not how two differ.
+"""One arm's rate over training seeds and behaviours, with its interval.
 
     rates = arm_rates(outcomes, lambda row: row.metric)
-    rates["sft", "asr"]  -> ArmRate(value=0.41, low=0.36, high=0.46, positive=…, scored=…, seeds=3, behaviours=72)
+    rates["sft", "asr"]  -> ArmRate(value=0.41, low=0.36, high=0.46, unscored=0, seeds=3, behaviours=72)
 
-Two arms whose intervals overlap may well differ: their prompts are the same, and only `compare` uses that.
+Two arms whose intervals overlap may still differ: they answer the same prompts, and only `compare` uses that.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from safekey.comparison.pairing import Outcome
-from safekey.stats.intervals import interval
-from safekey.stats.paired import quantile
+from safekey.comparison.pairing import cluster_numbers, outcome_table
+from safekey.comparison.types import ALPHA, Key, Outcome, Seed
+from safekey.stats.intervals import interval, quantile
 from safekey.stats.variance import Table, parts
 
 Group = TypeVar("Group", bound=Hashable)
@@ -32,8 +32,7 @@ class ArmRate:
         value: mean outcome over seeds and prompts, 0–1.
         low: the interval's lower end.
         high: its upper end.
-        scored: outcomes (prompt × seed) with a value.
-        unscored: outcomes without one; they are in no rate.
+        unscored: outcomes (prompt × seed) without a value; they are in no rate.
         seeds: training runs.
         behaviours: clusters of prompts.
         bounds: the rate if none, or all, of the unscored were positive.
@@ -43,7 +42,6 @@ class ArmRate:
     value: float
     low: float
     high: float
-    scored: int
     unscored: int
     seeds: int
     behaviours: int
@@ -69,39 +67,28 @@ def arm_rates(outcomes: Iterable[Outcome], group: Callable[[Outcome], Group]) ->
     return found
 
 
-def _table(rows: Iterable[Outcome]) -> tuple[Table, NDArray[np.intp]]:
-    seeds: dict[Hashable, int] = {}
-    prompts: dict[Hashable, int] = {}
-    names: dict[Hashable, int] = {}
-    cells: list[tuple[int, int, float | None]] = []
-    clusters: list[int] = []
+def _table(rows: Sequence[Outcome]) -> tuple[Table, NDArray[np.intp]]:
+    runs: dict[Seed, dict[Key, Outcome]] = {}
     for row in rows:
-        place = prompts.setdefault(row.key, len(prompts))
-        cells.append((seeds.setdefault(row.seed, len(seeds)), place, row.value))
-        if place == len(clusters):
-            clusters.append(names.setdefault(("named", row.cluster) if row.cluster else row.key, len(names)))
-    table = np.full((len(seeds), len(prompts)), np.nan)
-    for seed, place, value in cells:
-        if value is not None:
-            table[seed, place] = value
-    return table, np.array(clusters, dtype=np.intp)
+        runs.setdefault(row.seed, {})[row.key] = row
+    prompts = {row.key: row.cluster for row in rows}
+    return outcome_table(list(runs.values()), list(prompts)), cluster_numbers(prompts)
 
 
-def rate(table: Table, clusters: NDArray[np.intp], level: float = 0.95) -> ArmRate:
+def rate(table: Table, clusters: NDArray[np.intp]) -> ArmRate:
     """Return the mean of outcomes [seeds, items] in 0–1 (NaN: unscored) with its interval.
 
-    One run: `stats.interval`, Wilson's where every prompt is its own behaviour, else for the effective number of
-    prompts. Several: the two margins in squares, as `crossed.Difference` adds them for a difference,
+    One run: `stats.intervals.interval`, which is Wilson's where every prompt is its own behaviour. Several runs: the
+    margins of seeds and behaviours added in squares, as `stats.difference.Difference` does for a difference,
 
         half² = t²(seeds − 1)·V_seed + t²(behaviours − 1)·max(V_behaviour − V_rest, 0)
 
-    and on either side at least as far as the interval of all runs together, clustered by behaviour: seeds that tie by
-    chance prove nothing, and a rate of 0 keeps a width.
+    and on either side at least as wide as the interval of all runs together, clustered by behaviour, so that seeds
+    with equal rates and a rate of 0 have a positive width.
 
     Args:
         table: at least one value.
         clusters: [items], the behaviour of each prompt, as numbers.
-        level: the interval's confidence level.
     """
     present = ~np.isnan(table)
     rows, items = present.any(axis=1), present.any(axis=0)
@@ -110,14 +97,14 @@ def rate(table: Table, clusters: NDArray[np.intp], level: float = 0.95) -> ArmRa
     kept, groups = table[rows][:, items], np.unique(clusters[items], return_inverse=True)[1]
     here = ~np.isnan(kept)
     flat = kept[here]
-    value, low, high, _ = interval(flat.tolist(), np.broadcast_to(groups, kept.shape)[here].tolist(), level)
+    value, low, high, _ = interval(flat.tolist(), np.broadcast_to(groups, kept.shape)[here].tolist())
     seeds, behaviours = kept.shape[0], int(groups.max()) + 1
     if seeds > 1 and behaviours > 1:
         found = parts(kept, groups)
-        squares = quantile(1 - level, seeds - 1) ** 2 * found.seed
-        squares += quantile(1 - level, behaviours - 1) ** 2 * max(found.behaviour - found.rest, 0.0)
+        squares = quantile(ALPHA, seeds - 1) ** 2 * found.seed
+        squares += quantile(ALPHA, behaviours - 1) ** 2 * max(found.behaviour - found.rest, 0.0)
         half = math.sqrt(squares)
         low, high = max(min(low, value - half), 0.0), min(max(high, value + half), 1.0)
     everything = np.nan_to_num(table, nan=0.0).mean(), np.nan_to_num(table, nan=1.0).mean()
     bounds = float(everything[0]), float(everything[1])
-    return ArmRate(value, low, high, int(here.sum()), missing, seeds, behaviours, bounds, per_seed)
+    return ArmRate(value, low, high, missing, seeds, behaviours, bounds, per_seed)

@@ -1,10 +1,9 @@
 """From evaluation run folders to the outcomes that arms are compared by; refuses what cannot be compared.
 
     found = collect({"sft": ["runs/eval-sft-0", "runs/eval-sft-1"], "safekey": ["runs/eval-sk-0", "runs/eval-sk-1"]})
-    report = compare(found.outcomes, reference="sft")
+    result = compare(found.outcomes, reference="sft")
 
-Folders are only read: rows that another process appends meanwhile stay as they are. docs/statistics.md, "From run
-folders", says what counts.
+Folders are only read. docs/statistics.md, "From run folders", says what counts.
 """
 
 from __future__ import annotations
@@ -15,37 +14,41 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from safekey.comparison.comparable import choose, common, settings
-from safekey.comparison.pairing import Key, Metric, Outcome, Seed, align
-from safekey.comparison.saved_runs import JudgeId, Prompt, Sample, SavedRun, read_run
+from safekey.comparison.pairing import align
+from safekey.comparison.saved_runs import (
+    JudgeId,
+    SavedPrompt,
+    SavedRun,
+    behaviour_names,
+    judge_named,
+    read_runs,
+    scored,
+)
+from safekey.comparison.types import Key, Metric, Outcome, Seed
 from safekey.errors import UserError
-from safekey.evals.benchmarks.contamination import training_of
-from safekey.evals.judges.table import EMPTY_PART, JUDGES, Judge, exact
 from safekey.evals.summary.summary import METRIC
-from safekey.schema import Part, Value
-from safekey.terminal import printable
+from safekey.schema import Part
 
 _SEED = re.compile(r"seed[-_=]?(\d+)", re.IGNORECASE)
 _LAST = re.compile(r"(\d+)$")
-_LONGEST_REASON = 60
 _PAIRS = 4  # of arms that one note names
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """Outcomes, and what a reader of their comparison should know.
+    """Outcomes, and how they were obtained.
 
     Attributes:
         outcomes: one for each run and prompt.
         runs: arm → its run folders.
         seeds: arm → the seed of each of its runs.
-        judges: metric → who judged, by which rule.
-        notes: what was left out, and what counts how.
+        judges: metric → the judge and its rule.
+        notes: what was left out, and how some outputs are counted.
         saved: arm → its runs as they were read.
-        chosen: run folder → kind ("harm", "refusal") → whose verdicts count there.
+        chosen: run folder → kind ("harm", "refusal") → the judge whose verdicts count there.
         kinds: benchmark → "harm", "refusal" or "accuracy".
         attacks: benchmark and item of each outcome → the attack on it; "none" for a plain prompt.
     """
@@ -80,20 +83,21 @@ def collect(
     Raises:
         UserError: a folder is no finished evaluation's, or the runs have too little in common.
     """
-    _once([folder for folders in arms.values() for folder in folders])
-    saved = {name: [read_run(folder, part) for folder in folders] for name, folders in arms.items()}
+    saved = read_runs(arms, part)
     runs = [run for group in saved.values() for run in group]
     shared, kinds, notes = common(runs, part)
     notes += settings(runs, sorted({prompt.benchmark for prompt in shared}), allow_different_settings)
     chosen = choose(runs, sorted({kinds[prompt.benchmark] for prompt in shared}), judges, allow_different_settings)
-    clusters = _clusters(runs[0], shared)
+    clusters = behaviour_names(runs[0], shared)
     seeds = {name: _seeds(name, group) for name, group in saved.items()}
     notes += _unmatched(seeds)
+    untrained = _untrained(saved)
     outcomes: list[Outcome] = []
     for name, group in saved.items():
         without = 0
         for run, seed in zip(group, seeds[name], strict=True):
-            rows, wrong = _outcomes(run, name, seed, clusters, kinds, chosen[run.path])
+            about: dict[str, Any] = {"arm": name, "seed": seed, "untrained": name in untrained}
+            rows, wrong = _outcomes(run, about, clusters, kinds, chosen[run.path])
             outcomes += rows
             without += wrong
         if without:
@@ -115,40 +119,9 @@ def collect(
     )
 
 
-def _clusters(run: SavedRun, shared: Sequence[Prompt]) -> dict[Prompt, str]:
-    """Return the cluster of each prompt: its behaviour.
-
-    Benchmarks share a behaviour where its id and its requests are the same, as a plain request and a prefilling attack
-    on it; equal ids alone say nothing: "row-1" is in every file.
-    """
-    requests: dict[tuple[str, str], set[str]] = {}
-    for prompt in shared:
-        behaviour, request = run.behaviours[prompt]
-        requests.setdefault((prompt.benchmark, behaviour), set()).add(request)
-    found = {}
-    for prompt in shared:
-        behaviour, _ = run.behaviours[prompt]
-        of_it = requests[prompt.benchmark, behaviour]
-        found[prompt] = f"{min(of_it)[:12]}/{behaviour}" if behaviour else ""
-    return found
-
-
-def _once(folders: Sequence[str]) -> None:
-    seen: set[Path] = set()
-    for folder in folders:
-        place = Path(folder).expanduser().resolve()
-        if place in seen:
-            raise UserError(f"{folder}: this run is given twice")
-        seen.add(place)
-
-
-def _judge(kind: str, name: str) -> Judge:
-    return JUDGES.get(name) or exact(lambda _: None, name=name, judges="refusal" if kind == "refusal" else "harm")
-
-
 def _described(kind: str, used: set[JudgeId]) -> str:
     first = min(used)
-    rule = _judge(kind, first.name).rules[0].name
+    rule = judge_named(kind, first.name).rules[0].name
     what = "" if rule == "positive" else f", positive: {rule}"  # a judge with one rule of its own
     return f"{' and '.join(sorted(map(str, used)))}{what}"
 
@@ -157,8 +130,8 @@ def _seeds(arm: str, runs: Sequence[SavedRun]) -> tuple[Seed, ...]:
     """Return the seed of each run: as its training run records it, else as the folders' names say it, else a name."""
     if len(runs) == 1:
         return (None,)
-    trained = [_trained(run) for run in runs]
-    if None not in trained:
+    trained = [run.training_config.get("seed") for run in runs]
+    if all(isinstance(seed, int) for seed in trained):
         if len(set(trained)) < len(trained):
             raise UserError(f"--arm {arm}: two of its runs evaluate training runs of one seed ({trained})")
         return tuple(trained)
@@ -188,69 +161,44 @@ def _unmatched(seeds: Mapping[str, tuple[Seed, ...]]) -> list[str]:
     ]
 
 
-def _trained(run: SavedRun) -> int | None:
-    folder = training_of(run.path, str(run.resolved.get("model") or ""))
-    if folder is None:
-        return None
-    try:
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
-    seed = config.get("seed") if isinstance(config, Mapping) else None
-    return seed if isinstance(seed, int) else None
+def _untrained(saved: Mapping[str, Sequence[SavedRun]]) -> set[str]:
+    """Return the arms that evaluate the model that another arm's training started from."""
+    runs = [run for group in saved.values() for run in group]
+    starts = {_place(run.training_config.get("model_name_or_path")) for run in runs} - {""}
+    return {
+        arm
+        for arm, group in saved.items()
+        if all(run.training is None and _place(run.resolved.get("model")) in starts for run in group)
+    }
+
+
+def _place(model: Any) -> str:
+    return str(Path(model).expanduser().resolve()) if isinstance(model, str) and model else ""
 
 
 def _outcomes(
     run: SavedRun,
-    arm: str,
-    seed: Seed,
-    clusters: Mapping[Prompt, str],
+    about: Mapping[str, Any],
+    clusters: Mapping[SavedPrompt, str],
     kinds: Mapping[str, str],
     judges: Mapping[str, JudgeId],
 ) -> tuple[list[Outcome], int]:
     """Return the run's outcomes, and how many outputs without a whole answer count as wrong."""
     rows, wrong = [], 0
-    for prompt in clusters:
+    for prompt, cluster in clusters.items():
         kind = kinds[prompt.benchmark]
-        judge = judges.get(kind)
-        scores, reasons = [], []
-        for sample in run.samples[prompt]:
-            if kind == "accuracy" and sample.output not in ("ok", "error"):
-                scores.append(0.0)  # as in `safekey eval`'s table: a problem that was not finished is not solved
-                wrong += 1
-                continue
-            value, reason = scored(run, sample, kind, judge)
-            scores += [] if value is None else [value]
-            reasons += [reason] if value is None else []
+        found = [scored(run, sample, kind, judges.get(kind)) for sample in run.samples[prompt]]
+        wrong += sum(value is not None and bool(reason) for value, reason in found)
+        values = [value for value, _ in found if value is not None]
         rows.append(
             Outcome(
-                arm=arm,
-                seed=seed,
+                **about,
                 item=prompt.item,
                 metric=METRIC[kind],
-                value=sum(scores) / len(scores) if scores else None,
-                cluster=clusters[prompt],
+                value=sum(values) / len(values) if values else None,
+                cluster=cluster,
                 benchmark=prompt.benchmark,
-                unscored="" if scores else Counter(reasons).most_common(1)[0][0],
+                unscored="" if values else Counter(reason for _, reason in found).most_common(1)[0][0],
             )
         )
     return rows, wrong
-
-
-def scored(run: SavedRun, sample: Sample, kind: str, judge: JudgeId | None) -> tuple[float | None, str]:
-    """Return whether one completion counts as positive (1.0 or 0.0), or None and why that is not known."""
-    if sample.output != "ok":
-        return None, sample.output
-    value, reason = judged(run, sample, kind, judge)
-    if value is None:
-        return None, "no such part" if reason == EMPTY_PART else printable(reason)[:_LONGEST_REASON] or "unscored"
-    if kind == "accuracy" or judge is None:
-        return float(value == 1.0), ""
-    return float(_judge(kind, judge.name).positive(value)), ""
-
-
-def judged(run: SavedRun, sample: Sample, kind: str, judge: JudgeId | None) -> tuple[Value | None, str]:
-    """Return the judge's own value for one completion, such as "refused" or 4.0; or None and the reason."""
-    found = run.verdicts.get((sample.digest, kind), {})
-    known = found.get(judge) if judge is not None else next(iter(reversed(found.values())), None)
-    return (None, "not judged") if known is None else known

@@ -1,4 +1,4 @@
-"""What several run folders have in common, and whether they may be compared: prompts, decoding, judges."""
+"""Check that several run folders may be compared: the same prompts, decoding and judges."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from safekey.comparison.saved_runs import JudgeId, Prompt, SavedRun
+from safekey.comparison.saved_runs import JudgeId, SavedPrompt, SavedRun
 from safekey.errors import UserError
 from safekey.schema import Part
 
 
-def common(runs: Sequence[SavedRun], part: Part) -> tuple[list[Prompt], dict[str, str], list[str]]:
+def common(runs: Sequence[SavedRun], part: Part) -> tuple[list[SavedPrompt], dict[str, str], list[str]]:
     """Return the prompts that all runs share and somebody judged, the kind of each benchmark, and notes."""
     shared, notes = _shared(runs)
     kinds = {name: kind for run in runs for name, kind in run.kinds.items()}
@@ -27,7 +27,7 @@ def common(runs: Sequence[SavedRun], part: Part) -> tuple[list[Prompt], dict[str
     return shared, kinds, notes
 
 
-def _shared(runs: Sequence[SavedRun]) -> tuple[list[Prompt], list[str]]:
+def _shared(runs: Sequence[SavedRun]) -> tuple[list[SavedPrompt], list[str]]:
     """Return the prompts that every run was asked, and notes on the others."""
     benchmarks = [{prompt.benchmark for prompt in run.samples} for run in runs]
     common = set.intersection(*benchmarks)
@@ -58,7 +58,7 @@ def _shared(runs: Sequence[SavedRun]) -> tuple[list[Prompt], list[str]]:
 
 
 def settings(runs: Sequence[SavedRun], benchmarks: Sequence[str], allowed: bool) -> list[str]:
-    """Hold every run's decoding against the first one's; seeds of sampling may differ."""
+    """Compare every run's decoding with the first one's; seeds of sampling may differ."""
     first = _decoding(runs[0], benchmarks)
     notes = []
     for run in runs[1:]:

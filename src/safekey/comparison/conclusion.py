@@ -1,62 +1,28 @@
-"""From intervals and corrected p-values to one sentence per arm: better, worse, a trade-off, or not known."""
+"""From intervals and corrected p-values to one sentence per arm: better, worse, a trade-off, or not established."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable, Mapping
 
-from safekey.comparison.pairing import Metric
+from safekey.comparison.types import ArmVerdict, Comparison, Metric, VerdictClass
 
-if TYPE_CHECKING:
-    from safekey.comparison.compare import Comparison
-
-VerdictClass = Literal[
-    "better",  # ASR lower, corrected; over-refusal and accuracy not worse by more than the margin
-    "lower-asr-cost-open",  # ASR lower, but the margin is not shown to hold for both others
-    "trade-off",  # one metric demonstrably better, another demonstrably worse
-    "worse",  # something demonstrably worse, nothing better
-    "other-gain",  # over-refusal or accuracy better, no difference in ASR shown, nothing worse
-    "no-difference",  # nothing shown at this size
-    "not-comparable",  # no pair of attack outcomes
-]
 NAMES: Mapping[Metric, str] = {"asr": "ASR", "orr": "over-refusal", "accuracy": "reasoning accuracy"}
 GUARDED: tuple[Metric, ...] = ("orr", "accuracy")
 FEW_BEHAVIOURS = 10
+_UNCHANGED = 5e-4  # a difference that rounds to 0.0 points
 
 
-@dataclass(frozen=True, slots=True)
-class ArmVerdict:
-    """What the comparison says about one arm.
-
-    Attributes:
-        arm: the arm's name.
-        reference: the reference's name.
-        verdict: the class, for machines.
-        sentence: the class in words, with the numbers that it rests on.
-        scope: what the sentence is about: these checkpoints, or the methods over training seeds.
-        caveats: what a reader should know besides: pairs lost, few behaviours, seeds left out.
-    """
-
-    arm: str
-    reference: str
-    verdict: VerdictClass
-    sentence: str
-    scope: str
-    caveats: tuple[str, ...]
-
-
-def direction(row: Comparison | None, alpha: float) -> int:
-    """+1 where the arm is demonstrably better on this metric, −1 where demonstrably worse, 0 where neither is shown."""
-    if row is None or row.difference is None or row.p_adjusted is None or row.p_adjusted > alpha:
+def direction(row: Comparison | None) -> int:
+    """+1 where the arm is established to be better on this metric, −1 where worse, 0 where neither is established."""
+    if row is None or row.difference is None or not row.established:
         return 0
     higher = 1 if row.difference.estimate > 0 else -1
     return higher if row.metric == "accuracy" else -higher
 
 
-def worst_case(row: Comparison) -> float | None:
-    """How much worse the arm may be, at the margin interval's edge; positive is worse, None nothing compared."""
-    if row.margin_interval is None:
+def worst_case(row: Comparison | None) -> float | None:
+    """How much worse the arm may be, at the margin interval's edge; positive is worse, None: not compared."""
+    if row is None or row.margin_interval is None:
         return None
     low, high = row.margin_interval
     return -low if row.metric == "accuracy" else high
@@ -64,38 +30,37 @@ def worst_case(row: Comparison) -> float | None:
 
 def within_margin(row: Comparison | None, margin: float) -> bool:
     """Whether the arm is shown not to be worse by more than the margin (noninferiority at the interval's edge)."""
-    worst = None if row is None else worst_case(row)
+    worst = worst_case(row)
     return worst is not None and worst < margin
 
 
-def judge(
-    arm: str, reference: str, rows: Mapping[Metric, Comparison], alpha: float, margin: float, family: int
-) -> ArmVerdict:
-    """Say what the comparisons of one arm with the reference amount to.
+def conclude(arm: str, reference: str, rows: Mapping[Metric, Comparison], margin: float, family: int) -> ArmVerdict:
+    """Return the verdict on one arm.
 
     Args:
         arm: the arm's name.
         reference: the reference's name.
         rows: its comparison on each metric that was measured.
-        alpha: the family-wise error that p_adjusted is held against.
         margin: how much worse over-refusal and accuracy may be, 0–1.
-        family: over how many comparisons p was corrected.
+        family: the number of comparisons that p was corrected for.
     """
-    found = classify(rows, alpha, margin)
-    said = _sentence(found, arm, reference, rows, alpha, margin, family)
+    found = classify(rows, margin)
+    said = _sentence(found, arm, reference, rows, margin, family)
     return ArmVerdict(arm, reference, found, said, _scope(arm, reference, rows), tuple(_caveats(rows)))
 
 
-def classify(rows: Mapping[Metric, Comparison], alpha: float, margin: float) -> VerdictClass:
+def classify(rows: Mapping[Metric, Comparison], margin: float) -> VerdictClass:
     """The class of an arm's verdict.
 
-    A cost that is demonstrable but within the margin leaves "better" standing: that is what stating a margin means. The
+    A cost that is established but within the margin does not change "better": that is what stating a margin means. The
     sentence names the cost.
     """
     asr = rows.get("asr")
     if asr is None or asr.difference is None:
         return "not-comparable"
-    signs = {metric: direction(rows.get(metric), alpha) for metric in NAMES}
+    if asr.described:
+        return "untrained"
+    signs = {metric: direction(rows.get(metric)) for metric in NAMES}
     if signs["asr"] > 0 and all(within_margin(rows.get(metric), margin) for metric in GUARDED):
         return "better"
     if max(signs.values()) > 0 and min(signs.values()) < 0:
@@ -104,7 +69,7 @@ def classify(rows: Mapping[Metric, Comparison], alpha: float, margin: float) -> 
         return "worse"
     if signs["asr"] > 0:
         return "lower-asr-cost-open"
-    return "other-gain" if max(signs.values()) > 0 else "no-difference"
+    return "other-gain" if max(signs.values()) > 0 else "not-established"
 
 
 def points(value: float) -> str:
@@ -120,95 +85,125 @@ def p_text(p: float) -> str:
     return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".", 1)
 
 
-def change(row: Comparison) -> str:
-    """One comparison in words: both rates, the difference, its simultaneous interval and the corrected p."""
-    if row.difference is None or row.simultaneous is None or row.p_adjusted is None:
+def size(row: Comparison, reference: str = "") -> str:
+    """Metric, difference and direction: "ASR 27.7 points lower than sft"."""
+    if row.difference is None:
         return f"{NAMES[row.metric]} could not be compared"
-    found, (low, high) = row.difference, row.simultaneous
-    rates = f"{NAMES[row.metric]} {100 * found.reference_rate:.1f} → {100 * found.arm_rate:.1f} %"
-    size = "no change" if abs(found.estimate) < 5e-4 else f"{points(abs(found.estimate))} points "
-    size += "" if abs(found.estimate) < 5e-4 else "higher" if found.estimate > 0 else "lower"
-    return f"{rates}, {size} (simultaneous interval {points(low)} to {points(high)}; {p_text(row.p_adjusted)})"
+    found = row.difference.estimate
+    if abs(found) < _UNCHANGED:
+        return f"{NAMES[row.metric]} equal" + (f" to that of {reference}" if reference else "")
+    than = f" than {reference}" if reference else ""
+    return f"{NAMES[row.metric]} {points(abs(found))} points {'higher' if found > 0 else 'lower'}{than}"
+
+
+def _rates(row: Comparison) -> str:
+    assert row.difference is not None
+    return f"{100 * row.difference.reference_rate:.1f} → {100 * row.difference.arm_rate:.1f} %"
+
+
+def _established(rows: Iterable[Comparison], family: int) -> str:
+    """Every established difference with its interval and p."""
+    said = []
+    for row in rows:
+        if direction(row) and row.simultaneous is not None and row.p_adjusted is not None:
+            low, high = row.simultaneous
+            numbers = f"simultaneous interval {points(low)} to {points(high)}, {p_text(row.p_adjusted)}"
+            said.append(f"{size(row)} ({_rates(row)}, {numbers})")
+    both = "" if len(said) < 2 else "both " if len(said) == 2 else "all "
+    return f"{', '.join(said)}, {both}established after correcting for {counted(family)}"
+
+
+def counted(comparisons: int) -> str:
+    """ "1 comparison", "9 comparisons"."""
+    return f"{comparisons} comparison{'s' if comparisons != 1 else ''}"
+
+
+def _open(row: Comparison, reference: str, family: int) -> str:
+    """A difference that is not established: estimate, corrected p, interval, and what would be enough."""
+    if row.simultaneous is None or row.p_adjusted is None:
+        return size(row, reference)
+    low, high = row.simultaneous
+    said, interval = f"{size(row, reference)} ({_rates(row)}", f"simultaneous interval {points(low)} to {points(high)}"
+    if row.difference is not None and abs(row.difference.estimate) < _UNCHANGED:
+        return f"{said}, {interval}); {_enough(row)}"
+    numbers = f"{p_text(row.p_adjusted)}, {interval}"
+    return f"{said}), not established after correcting for {counted(family)} ({numbers}); {_enough(row)}"
+
+
+def _enough(row: Comparison) -> str:
+    """What size would establish the observed difference; where none was observed, what this size could find."""
+    assert row.difference is not None
+    if row.needed is None or abs(row.difference.estimate) < _UNCHANGED:
+        runs = max(row.difference.seeds)
+        here = f"{row.difference.items} prompts" + (f" × {runs} seeds" if runs > 1 else "")
+        if row.minimal is None:
+            return f"{here} are too few to establish a difference of any size"
+        return f"with {here} a true difference of {points(row.minimal)} points is found in 80 % of experiments"
+    ways = [f"{row.needed.seeds:,} seeds per arm"] if row.needed.seeds is not None else []
+    ways += [f"about {row.needed.items:,} prompts"] if row.needed.items is not None else []
+    if not ways:
+        return "no number of prompts or seeds that one could run would be enough"
+    return f"{' or '.join(ways)} would be enough (80 % power)"
+
+
+def _others(rows: Iterable[Comparison]) -> str:
+    """The estimates of those comparisons whose difference is not established."""
+    said = [
+        f"{size(row)} ({p_text(row.p_adjusted)})" for row in rows if row.p_adjusted is not None and not direction(row)
+    ]
+    return f" Also measured, no difference established: {', '.join(said)}." if said else ""
 
 
 def _sentence(
-    found: VerdictClass,
-    arm: str,
-    reference: str,
-    rows: Mapping[Metric, Comparison],
-    alpha: float,
-    margin: float,
-    family: int,
+    found: VerdictClass, arm: str, reference: str, rows: Mapping[Metric, Comparison], margin: float, family: int
 ) -> str:
-    shown = "; ".join(change(row) for row in rows.values() if direction(row, alpha) != 0)
-    count = f"p corrected over {family} comparison{'s' if family != 1 else ''}"
     if found == "not-comparable":
         return f"{arm} cannot be compared with {reference}: no prompt has a scored attack outcome in both."
+    if found == "untrained":
+        about = f"{arm} is the untrained model, so its comparison with {reference} is a description, not a test"
+        return f"{about}: {_described(rows)}."
+    beside = [row for row in rows.values() if row.metric != "asr"]
+    if found == "not-established":
+        return f"{arm}: {_open(rows['asr'], reference, family)}.{_others(beside)}"
+    shown = _established(rows.values(), family)
     if found == "better":
+        edges = ", ".join(f"{NAMES[m]} {points(max(worst_case(rows[m]) or 0.0, 0.0))} points worse" for m in GUARDED)
         return (
-            f"{arm} is better than {reference}: {shown} ({count}). Over-refusal and reasoning accuracy are not worse "
-            f"by more than {points(margin)} points: at the interval's edge {_edges(rows)}."
+            f"{arm} is better than {reference}: {shown}. Over-refusal and reasoning accuracy are worse by no more than "
+            f"the margin of {points(margin)} points: at the interval's edge {edges}."
         )
     if found == "lower-asr-cost-open":
         return (
-            f"{arm} has a lower ASR than {reference}: {shown} ({count}). That it costs no more than {points(margin)} "
-            f"points is not established: {_open(rows, margin)}."
+            f"{arm} has a lower ASR than {reference}: {shown}. Not established: that over-refusal and reasoning "
+            f"accuracy are worse by no more than the margin of {points(margin)} points; {_costs(rows, margin)}."
         )
     if found == "trade-off":
-        return f"{arm} is a move along the trade-off from {reference}, no gain on all sides: {shown} ({count})."
+        return f"{arm} is better on one metric and worse on another than {reference}: {shown}.{_others(rows.values())}"
     if found == "worse":
-        return f"{arm} is worse than {reference}: {shown} ({count}). Nothing is shown to be better."
-    if found == "other-gain":
-        seen = _size(rows["asr"])
-        return f"{arm} gains on {reference} beside ASR: {shown} ({count}). No difference in ASR is shown: {seen}."
-    return f"No difference between {arm} and {reference} that this size can show ({count}): {_size(rows['asr'])}."
+        return f"{arm} is worse than {reference}: {shown}. No metric is better.{_others(rows.values())}"
+    return f"{arm} is better than {reference} on a metric other than ASR: {shown}. {_open(rows['asr'], '', family)}."
 
 
-def _edges(rows: Mapping[Metric, Comparison]) -> str:
+def _described(rows: Mapping[Metric, Comparison]) -> str:
     said = []
-    for metric in GUARDED:
-        worst = worst_case(rows[metric]) or 0.0
-        said.append(f"{NAMES[metric]} {points(max(worst, 0.0))} worse")
+    for row in rows.values():
+        if row.interval is None:
+            said.append(size(row))
+        else:
+            low, high = (points(edge) for edge in row.interval)
+            said.append(f"{size(row)} ({_rates(row)}, 95 % interval {low} to {high})")
     return ", ".join(said)
 
 
-def _open(rows: Mapping[Metric, Comparison], margin: float) -> str:
-    said = []
-    for metric in GUARDED:
-        row = rows.get(metric)
-        worst = None if row is None else worst_case(row)
-        if worst is None:
-            said.append(f"{NAMES[metric]} was not measured in both")
-        elif worst >= margin:
-            said.append(f"{NAMES[metric]} may be worse by up to {points(worst)} points")
+def _costs(rows: Mapping[Metric, Comparison], margin: float) -> str:
+    said = [
+        f"{NAMES[metric]} was not measured in both"
+        if worst is None
+        else f"{NAMES[metric]} may be worse by up to {points(worst)} points"
+        for metric in GUARDED
+        if (worst := worst_case(rows.get(metric))) is None or worst >= margin
+    ]
     return ", and ".join(said)
-
-
-def _size(row: Comparison) -> str:
-    """What was seen, what this size could have shown, and what size would show what was seen."""
-    found = row.difference
-    assert found is not None
-    size = f"{found.items} prompts" + (f" × {max(found.seeds)} seeds" if max(found.seeds) > 1 else "")
-    if row.minimal is None:
-        could = f"{size} could show no difference of any size"
-    else:
-        could = (
-            f"with {size} a true difference of {points(row.minimal)} points would be found in 80 % of such experiments"
-        )
-    return f"{change(row)}; {could}{_would(row)}"
-
-
-def _would(row: Comparison) -> str:
-    if row.difference is None or row.needed is None or abs(row.difference.estimate) < 5e-4:
-        return ""
-    ways = []
-    if row.needed.items is not None:
-        ways.append(f"about {row.needed.items:,} prompts of this kind")
-    if row.needed.seeds is not None:
-        ways.append(f"{row.needed.seeds:,} seeds per arm")
-    if not ways:
-        return ", and no size that one could run would show the one seen"
-    return f"; to show one as large as the one seen takes {' or '.join(ways)}"
 
 
 def _scope(arm: str, reference: str, rows: Mapping[Metric, Comparison]) -> str:
@@ -222,31 +217,27 @@ def _scope(arm: str, reference: str, rows: Mapping[Metric, Comparison]) -> str:
         ours, theirs = designs["one fixed"].seeds
         many, one = (arm, reference) if ours > theirs else (reference, arm)
         runs = max(ours, theirs)
-        return f"This is about {many} over its training seeds ({runs} runs) against the one checkpoint of {one}."
+        return f"This compares {many} over its training seeds ({runs} runs) with the one checkpoint of {one}."
     if not designs:
         return "Nothing was compared."
     counts = " and ".join(str(n) for n in sorted({n for found in designs.values() for n in found.seeds}))
-    return f"This is about the methods over training seeds ({counts} runs per arm), on behaviours and a base as here."
+    return f"This is about the methods over training seeds ({counts} runs per arm), on these behaviours and this base."
 
 
 def _caveats(rows: Mapping[Metric, Comparison]) -> list[str]:
     said = []
     for row in rows.values():
-        name = NAMES[row.metric]
+        name = NAMES[row.metric][0].upper() + NAMES[row.metric][1:]
         if row.missing:
             reasons = ", ".join(f"{reason} {count}" for reason, count in row.lost.items())
             low, high = (points(edge) for edge in row.bounds)
             said.append(
-                f"{name}: {row.missing} of {row.expected} pairs lack a value ({reasons}); whatever they were, the "
+                f"{name}: {row.missing} of {row.expected} pairs lack a value ({reasons}); whatever they are, the "
                 f"difference lies between {low} and {high} points."
             )
         if row.left_out:
             said.append(f"{name}: seeds that only one arm has were left out: {', '.join(map(str, row.left_out))}.")
         if row.difference is not None and row.difference.behaviours < FEW_BEHAVIOURS:
-            few = row.difference.behaviours
-            said.append(
-                f"{name}: one behaviour shows nothing about others."
-                if few == 1
-                else f"{name}: {few} behaviours say little about others."
-            )
+            few = f"{row.difference.behaviours} behaviours" if row.difference.behaviours > 1 else "one behaviour"
+            said.append(f"{name}: {few}, too few to generalise to other behaviours.")
     return said

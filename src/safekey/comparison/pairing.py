@@ -1,69 +1,24 @@
-"""Outcomes of several arms, and how two arms are put side by side: the same prompts, and the same seeds where they
-match.
-
-One outcome::
-
-    Outcome(arm="safekey", seed=2, item="vault-07/story", metric="asr", value=1.0, cluster="vault-07",
-    benchmark="wrapped") Outcome(arm="sft", seed=2, item="vault-07/story", metric="asr", value=None,
-    cluster="vault-07", benchmark="wrapped",
-            unscored="truncated")
-"""
+"""Put two arms side by side: the same prompts, and the same seeds where they match."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from safekey.comparison.types import METRICS, Discordance, Discordances, Key, Metric, Outcome, Seed
 from safekey.errors import UserError
 from safekey.stats.difference import TIE
 from safekey.stats.variance import Table
 
-Metric = Literal["asr", "orr", "accuracy"]
-METRICS: tuple[Metric, ...] = get_args(Metric)
-Seed = int | str | None
-Key = tuple[str, str]  # benchmark, item
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one run of an arm did on one prompt.
-
-    Attributes:
-        arm: the arm's name.
-        item: the prompt's identifier, unique within its benchmark.
-        metric: "asr" (attack success, 1 is bad), "orr" (over-refusal, 1 is bad) or "accuracy" (reasoning, 1 is good).
-        value: 0–1 (a rubric's score, or a prompt's pass@k over its samples, may lie between); None: unscored.
-        seed: the training run; None for a model that was not trained with seeds, such as the base.
-        cluster: the behaviour that the prompt belongs to, when several attacks share one; "": a behaviour of its own.
-        benchmark: the benchmark that the prompt comes from.
-        unscored: why there is no value.
-    """
-
-    arm: str
-    item: str
-    metric: Metric
-    value: float | None
-    seed: Seed = None
-    cluster: str = ""
-    benchmark: str = ""
-    unscored: str = ""
-
-    @property
-    def key(self) -> Key:
-        """What pairs this outcome with another arm's."""
-        return self.benchmark, self.item
-
-
 Cells = dict[Seed, dict[Key, Outcome]]
 
 
-def gather(outcomes: Iterable[Outcome]) -> dict[str, dict[Metric, Cells]]:
+def sort_outcomes(outcomes: Iterable[Outcome]) -> dict[str, dict[Metric, Cells]]:
     """Sort outcomes by arm, metric, seed and prompt.
 
     Raises:
@@ -131,7 +86,7 @@ class Pairing:
 def align(ours: Iterable[Seed], theirs: Iterable[Seed]) -> tuple[list[Seed], list[Seed], bool, tuple[Seed, ...]]:
     """Choose which seeds of two arms to compare: those in common when there are at least two, else all of both.
 
-    A single run on either side meets every run of the other.
+    A single run on either side is paired with every run of the other.
 
     Returns:
         the seeds of each side, whether they correspond, and those left out.
@@ -162,12 +117,15 @@ def pair(ours: Cells, theirs: Cells, names: tuple[str, str]) -> Pairing:
     for run in [*(ours[seed] for seed in rows), *(theirs[seed] for seed in other_rows)]:
         prompts |= {key: outcome.cluster for key, outcome in run.items()}
     keys = sorted(prompts)
-    lost: Counter[str] = Counter()
-    arm = _table([ours[seed] for seed in rows], keys, names[0], lost)
-    reference = _table([theirs[seed] for seed in other_rows], keys, names[1], lost)
-    # A prompt without a named behaviour is one of its own; "" must not collide with a behaviour's name.
-    groups = [("named", prompts[key], "") if prompts[key] else ("own", *key) for key in keys]
-    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    sides = [ours[seed] for seed in rows], [theirs[seed] for seed in other_rows]
+    arm, reference = (outcome_table(side, keys) for side in sides)
+    lost = Counter(
+        f"{name}: {_why_missing(run.get(key))}"
+        for name, side in zip(names, sides, strict=True)
+        for run in side
+        for key in keys
+        if key not in run or run[key].value is None
+    )
     runs = max(len(rows), len(other_rows))
     if matched or 1 in (len(rows), len(other_rows)):
         missing = int(np.isnan(arm - reference).sum()) if keys else 0
@@ -176,7 +134,7 @@ def pair(ours: Cells, theirs: Cells, names: tuple[str, str]) -> Pairing:
     return Pairing(
         arm,
         reference,
-        np.array([numbers[group] for group in groups], dtype=np.intp),
+        cluster_numbers({key: prompts[key] for key in keys}),
         tuple(keys),
         tuple(prompts[key] or key[1] for key in keys),
         matched,
@@ -187,51 +145,27 @@ def pair(ours: Cells, theirs: Cells, names: tuple[str, str]) -> Pairing:
     )
 
 
-def _table(runs: Sequence[Mapping[Key, Outcome]], keys: Sequence[Key], name: str, lost: Counter[str]) -> Table:
-    table = np.full((len(runs), len(keys)), np.nan)
-    for row, run in enumerate(runs):
-        for column, key in enumerate(keys):
-            outcome = run.get(key)
-            if outcome is not None and outcome.value is not None:
-                table[row, column] = outcome.value
-            else:
-                lost[f"{name}: {'not run' if outcome is None else outcome.unscored or 'unscored'}"] += 1
-    return table
+def _why_missing(outcome: Outcome | None) -> str:
+    return "not run" if outcome is None else outcome.unscored or "unscored"
 
 
-@dataclass(frozen=True, slots=True)
-class Discordance:
-    """A prompt on which two arms differ.
-
-    Attributes:
-        item: the prompt's identifier.
-        benchmark: where it comes from.
-        cluster: its behaviour.
-        arm_mean: the arm's outcome, averaged over its runs.
-        reference_mean: the reference's.
-        runs: how many pairs of runs (or runs, when seeds do not match) speak for it.
-    """
-
-    item: str
-    benchmark: str
-    cluster: str
-    arm_mean: float
-    reference_mean: float
-    runs: int
+def outcome_table(runs: Sequence[Mapping[Key, Outcome]], keys: Sequence[Key]) -> Table:
+    """Return the outcomes of several runs as a table [runs, prompts]; NaN: no value."""
+    values = [[run[key].value if key in run else None for key in keys] for run in runs]
+    return np.array(values, dtype=np.float64).reshape(len(runs), len(keys))
 
 
-@dataclass(frozen=True, slots=True)
-class Discordances:
-    """The prompts on which two arms differ, most informative first, in both directions."""
-
-    arm_higher: tuple[Discordance, ...] = field(default_factory=tuple)
-    arm_lower: tuple[Discordance, ...] = field(default_factory=tuple)
+def cluster_numbers(prompts: Mapping[Key, str]) -> NDArray[np.intp]:
+    """Number the behaviours of prompts; a prompt without a named behaviour ("") is a behaviour of its own."""
+    groups = [("named", name) if name else ("own", *key) for key, name in prompts.items()]
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    return np.array([numbers[group] for group in groups], dtype=np.intp)
 
 
 def discordances(pairing: Pairing) -> Discordances:
     """List the prompts on which two arms differ, in both directions.
 
-    First come those where most runs differ the same way; among equals those that more runs speak for; then one of each
+    First come those where most runs differ the same way; among equals those with more runs; then one of each
     behaviour before a second of any.
     """
     found = []
@@ -257,8 +191,8 @@ def _ranked(found: Sequence[Discordance], sign: float) -> tuple[Discordance, ...
         (row for row in found if gap(row) > TIE), key=lambda row: (-gap(row), -row.runs, row.benchmark, row.item)
     )
     seen: Counter[str] = Counter()
-    ranked: list[tuple[float, int, int, int, Discordance]] = []
+    ranked: list[tuple[float, int, int, Discordance]] = []
     for row in rows:
-        ranked.append((-round(gap(row), 9), -row.runs, seen[row.cluster], len(ranked), row))
+        ranked.append((-round(gap(row), 9), -row.runs, seen[row.cluster], row))
         seen[row.cluster] += 1
     return tuple(entry[-1] for entry in sorted(ranked, key=lambda entry: entry[:-1]))

@@ -1,7 +1,7 @@
-"""One evaluation's run folder as comparisons see it: prompts, how outputs ended, and verdicts, without the texts.
+"""Read an evaluation's run folder for a comparison: prompts, how outputs ended, and verdicts, without the texts.
 
     run = read_run("runs/eval-sft-0")
-    run.samples[Prompt("strongreject", "row-1")]  -> one `Sample` for each completion of the prompt
+    run.samples[SavedPrompt("strongreject", "row-1")]  -> one `Sample` for each completion of the prompt
 
 Folders are only read: rows that another process appends meanwhile stay as they are.
 """
@@ -10,29 +10,38 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import yaml
+
 from safekey.errors import UserError
+from safekey.evals.benchmarks.contamination import training_of
+from safekey.evals.judges.table import EMPTY_PART, JUDGES, Judge, exact
 from safekey.evals.records.folder import EvalRun
 from safekey.evals.records.rows import COMPLETIONS, VERDICTS, completion_hash
 from safekey.evals.summary.summary import METRIC
 from safekey.schema import Part, Value
+from safekey.terminal import printable
 
 T = TypeVar("T")
 
+NOT_JUDGED = "not judged"
+NO_PART = "no such part"
+_LONGEST_REASON = 60
 
-class Prompt(NamedTuple):
-    """What is paired: a benchmark's item, and the attack on it where the item's id does not say it."""
+
+class SavedPrompt(NamedTuple):
+    """What is paired: a benchmark's item; the id ends with the attack on it (ID@story)."""
 
     benchmark: str
     item: str
 
 
 class JudgeId(NamedTuple):
-    """Who judged: the judge, the model that answered, and the prompt's hash; "" where no model is asked."""
+    """Who judged: the judge, the model that replied, and the prompt's hash; "" where no model is asked."""
 
     name: str
     model: str = ""
@@ -57,33 +66,52 @@ class Sample:
 
 @dataclass(slots=True)
 class SavedRun:
-    """What a comparison needs of one run folder.
+    """The parts of one run folder that a comparison needs.
 
     Attributes:
         path: the folder.
         resolved: its settings.
+        training: the folder of the training run whose model was evaluated; None where there is no record of one.
+        training_config: that run's config.yaml; empty where there is none.
         samples: the completions of each prompt.
         behaviours: the behaviour of each prompt, and a hash of the request.
         attacks: the attack of each prompt; "none" for a plain one.
-        asked: a hash of what each prompt says.
+        asked: a hash of each prompt's text.
         sampling: how each benchmark was decoded, as its first completion records it.
         kinds: "harm", "refusal" or "accuracy" for each benchmark that has a verdict.
-        parts: which parts judges saw.
+        parts: the parts of responses that were judged.
         judges: who judged each kind, on the part in question, in the order of the rows.
         verdicts: (completion, kind) → judge → value and reason.
     """
 
     path: Path
     resolved: Mapping[str, Any]
-    samples: dict[Prompt, list[Sample]] = field(default_factory=dict)
-    behaviours: dict[Prompt, tuple[str, str]] = field(default_factory=dict)
-    attacks: dict[Prompt, str] = field(default_factory=dict)
-    asked: dict[Prompt, str] = field(default_factory=dict)
+    training: Path | None = None
+    training_config: Mapping[str, Any] = field(default_factory=dict)
+    samples: dict[SavedPrompt, list[Sample]] = field(default_factory=dict)
+    behaviours: dict[SavedPrompt, tuple[str, str]] = field(default_factory=dict)
+    attacks: dict[SavedPrompt, str] = field(default_factory=dict)
+    asked: dict[SavedPrompt, str] = field(default_factory=dict)
     sampling: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
     parts: set[str] = field(default_factory=set)
     judges: dict[str, dict[JudgeId, None]] = field(default_factory=dict)
     verdicts: dict[tuple[str, str], dict[JudgeId, tuple[Value | None, str]]] = field(default_factory=dict)
+
+
+def read_runs(arms: Mapping[str, Sequence[str | Path]], part: Part) -> dict[str, list[SavedRun]]:
+    """Read the run folders of several arms.
+
+    Raises:
+        UserError: as `read_run`, or a folder is given twice.
+    """
+    seen: set[Path] = set()
+    for folder in (folder for group in arms.values() for folder in group):
+        place = Path(folder).expanduser().resolve()
+        if place in seen:
+            raise UserError(f"{folder}: this run is given twice")
+        seen.add(place)
+    return {arm: [read_run(folder, part) for folder in group] for arm, group in arms.items()}
 
 
 def read_run(folder: str | Path, part: Part = "answer") -> SavedRun:
@@ -103,7 +131,9 @@ def read_run(folder: str | Path, part: Part = "answer") -> SavedRun:
             f"{run.path}: this evaluation is not finished ({status or 'not begun'}): "
             "the same `safekey eval` command goes on"
         )
-    saved = SavedRun(run.path, resolved)
+    training = training_of(run.path, str(resolved.get("model") or ""))
+    config = read_mapping(training / "config.yaml") if training else {}
+    saved = SavedRun(run.path, resolved, training, config)
     newest = {(row.prompt, row.epoch): row for row in lines(run.path / COMPLETIONS, _completion)}
     for row in newest.values():
         saved.samples.setdefault(row.prompt, []).append(row.sample)
@@ -111,23 +141,22 @@ def read_run(folder: str | Path, part: Part = "answer") -> SavedRun:
         saved.asked[row.prompt] = row.asked
         saved.sampling.setdefault(row.prompt.benchmark, row.sampling)
     current = {sample.digest for samples in saved.samples.values() for sample in samples}
-    for verdict in lines(run.path / VERDICTS, _verdict):
-        _keep(saved, verdict, part, current)
+    list(lines(run.path / VERDICTS, lambda row: _keep(saved, row, part, current)))
     return saved
 
 
-class _Verdict(NamedTuple):
-    completion: str
-    benchmark: str
-    kind: str
-    part: str
-    judge: JudgeId
-    value: Value | None
-    unscored: str
+def read_mapping(path: Path) -> Mapping[str, Any]:
+    """Return what a YAML or JSON file holds; empty where it cannot be read or holds no mapping."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 class _Completion(NamedTuple):
-    prompt: Prompt
+    prompt: SavedPrompt
     epoch: int
     sample: Sample
     about: tuple[str, str]
@@ -136,14 +165,22 @@ class _Completion(NamedTuple):
     sampling: Mapping[str, Any]
 
 
-def prompt_of(row: Mapping[str, Any]) -> tuple[Prompt, str]:
-    """Return what a row of `completions.jsonl` is paired by, and its behaviour."""
+def completions(run: SavedRun) -> Iterator[tuple[SavedPrompt, Sample, Mapping[str, Any]]]:
+    """Yield each row of `completions.jsonl`, superseded ones left out."""
+    known = {sample.digest: sample for samples in run.samples.values() for sample in samples}
+    for row, digest in lines(run.path / COMPLETIONS, lambda row: (row, completion_hash(row))):
+        if digest in known:
+            yield prompt_of(row)[0], known.pop(digest), row
+
+
+def prompt_of(row: Mapping[str, Any]) -> tuple[SavedPrompt, str]:
+    """Return the prompt that a row of `completions.jsonl` answers, and its behaviour."""
     item, behaviour, attack = str(row["item"]), str(row["behaviour"]), str(row["attack"])
     if attack not in ("", "none"):
         # An id that ends with its attack (ID@story) names the behaviour, too, where the row named no other.
         behaviour = behaviour.removesuffix(f"@{attack}")
         item = item if item.endswith(f"@{attack}") else f"{item}@{attack}"
-    return Prompt(str(row["benchmark"]), item), behaviour
+    return SavedPrompt(str(row["benchmark"]), item), behaviour
 
 
 def _completion(row: Mapping[str, Any]) -> _Completion:
@@ -164,26 +201,23 @@ def _hash(said: Any) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def _verdict(row: Mapping[str, Any]) -> _Verdict:
+def _keep(saved: SavedRun, row: Mapping[str, Any], part: Part, current: Container[str]) -> None:
+    """Add a row of `verdicts.jsonl` to the run, if it is about a current completion and the part in question."""
+    digest, kind = row["completion"], row["kind"]
     judge = JudgeId(str(row["judge"]), str(row["model"]), str(row["prompt_hash"]))
-    return _Verdict(
-        row["completion"], row["benchmark"], row["kind"], row["part"], judge, row["value"], str(row["unscored"])
-    )
-
-
-def _keep(saved: SavedRun, row: _Verdict, part: Part, current: set[str]) -> None:
-    if row.completion not in current or row.kind not in METRIC:
+    verdict = row["value"], str(row["unscored"])
+    if digest not in current or kind not in METRIC:
         return
-    if row.kind != "accuracy":
-        saved.parts.add(row.part)
-    if row.kind == "accuracy" or row.part == part:
-        saved.kinds[row.benchmark] = row.kind
-        saved.judges.setdefault(row.kind, {})[row.judge] = None
-        saved.verdicts.setdefault((row.completion, row.kind), {})[row.judge] = (row.value, row.unscored)
+    if kind != "accuracy":
+        saved.parts.add(row["part"])
+    if kind == "accuracy" or row["part"] == part:
+        saved.kinds[row["benchmark"]] = kind
+        saved.judges.setdefault(kind, {})[judge] = None
+        saved.verdicts.setdefault((digest, kind), {})[judge] = verdict
 
 
 def lines(path: Path, read: Callable[[Mapping[str, Any]], T]) -> Iterator[T]:
-    """Yield what is made of each line; half a line at the end is passed over, and the file is not touched."""
+    """Yield `read(row)` of each line; half a line at the end is skipped, and the file is not changed."""
     try:
         file = path.open("rb")
     except OSError as error:
@@ -196,3 +230,51 @@ def lines(path: Path, read: Callable[[Mapping[str, Any]], T]) -> Iterator[T]:
                 yield read(json.loads(line))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise UserError(f"{path}, line {number}: is no row of this file ({type(error).__name__})") from error
+
+
+def behaviour_names(run: SavedRun, prompts: Collection[SavedPrompt]) -> dict[SavedPrompt, str]:
+    """Return a name for the behaviour of each prompt; prompts of several benchmarks and runs may share one.
+
+    Benchmarks share a behaviour where its id and its requests are the same, as a plain request and a prefilling attack
+    on it. Equal ids alone are not enough: "row-1" is in every file.
+    """
+    requests: dict[tuple[str, str], str] = {}
+    for prompt in prompts:
+        behaviour, request = run.behaviours[prompt]
+        key = prompt.benchmark, behaviour
+        requests[key] = min(requests.get(key, request), request)
+    return {
+        prompt: f"{requests[prompt.benchmark, behaviour][:12]}/{behaviour}" if behaviour else ""
+        for prompt in prompts
+        for behaviour, _ in [run.behaviours[prompt]]
+    }
+
+
+def judge_named(kind: str, name: str) -> Judge:
+    """Return the judge of this name; for a function as judge, one with the rule "positive"."""
+    return JUDGES.get(name) or exact(lambda _: None, name=name, judges="refusal" if kind == "refusal" else "harm")
+
+
+def judged(run: SavedRun, sample: Sample, kind: str, judge: JudgeId | None) -> tuple[Value | None, str]:
+    """Return the judge's own value for one completion, such as "refused" or 4.0; or None and the reason."""
+    found = run.verdicts.get((sample.digest, kind), {})
+    known = found.get(judge) if judge is not None else next(iter(reversed(found.values())), None)
+    if known is None:
+        return None, NOT_JUDGED
+    value, reason = known
+    return value, NO_PART if value is None and reason == EMPTY_PART else reason
+
+
+def scored(run: SavedRun, sample: Sample, kind: str, judge: JudgeId | None) -> tuple[float | None, str]:
+    """Return whether one completion counts as positive (1.0 or 0.0), or None and why that is not known.
+
+    A problem without a whole answer (cut off, empty, …) is not solved: 0.0, and how the output ended.
+    """
+    if sample.output != "ok":
+        return (0.0 if kind == "accuracy" and sample.output != "error" else None), sample.output
+    value, reason = judged(run, sample, kind, judge)
+    if value is None:
+        return None, printable(reason)[:_LONGEST_REASON] or "unscored"
+    if kind == "accuracy" or judge is None:
+        return float(value == 1.0), ""
+    return float(judge_named(kind, judge.name).positive(value)), ""

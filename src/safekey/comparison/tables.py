@@ -5,9 +5,8 @@ from __future__ import annotations
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from safekey.comparison.compare import Comparison, Report
-from safekey.comparison.conclusion import p_text, points
-from safekey.comparison.pairing import METRICS, Metric
+from safekey.comparison.conclusion import counted, p_text, points
+from safekey.comparison.types import METRICS, Comparison, ComparisonResult, Metric
 
 HEADINGS: dict[Metric, str] = {
     "asr": "ASR (lower is better)",
@@ -21,54 +20,58 @@ def cell(row: Comparison | None) -> str:
     if row is None:
         return "not measured"
     found = row.difference
-    if found is None or row.interval is None or row.p_adjusted is None:
+    if found is None:
         return "nothing to compare"
+    return f"{100 * found.reference_rate:.1f} → {100 * found.arm_rate:.1f} %: {', '.join(change(row))}"
+
+
+def change(row: Comparison | None) -> tuple[str, ...]:
+    """The difference in points with its own 95 % interval, and the corrected p; of an untrained arm "not tested"."""
+    if row is None or row.difference is None or row.interval is None:
+        return ()
     low, high = row.interval
-    sign = "+" if found.estimate > 0 else ""
-    return (
-        f"{100 * found.reference_rate:.1f} → {100 * found.arm_rate:.1f} %: "
-        f"{sign}{points(found.estimate)} [{points(low)}, {points(high)}], {p_text(row.p_adjusted)}"
-    )
+    sign = "+" if row.difference.estimate > 0 else ""
+    p = "not tested" if row.p_adjusted is None else p_text(row.p_adjusted)
+    return f"{sign}{points(row.difference.estimate)} [{points(low)}, {points(high)}]", p
 
 
-def rows(report: Report) -> list[list[str]]:
+def rows(result: ComparisonResult) -> list[list[str]]:
     """One row per arm (and benchmark, where compared alone): name, verdict, then the three metrics."""
-    found = {(row.arm, row.benchmark, row.metric): row for row in report.comparisons}
+    found = {(row.arm, row.benchmark, row.metric): row for row in result.comparisons}
     table = []
-    for arm in report.verdicts:
-        for benchmark in sorted({row.benchmark for row in report.comparisons if row.arm == arm} | {""}):
+    for arm in result.verdicts:
+        for benchmark in sorted({row.benchmark for row in result.comparisons if row.arm == arm} | {""}):
             name = f"{arm}: {benchmark}" if benchmark else arm
-            word = "" if benchmark else report.verdicts[arm].verdict
+            word = "" if benchmark else result.verdicts[arm].verdict
             table.append([name, word, *(cell(found.get((arm, benchmark, metric))) for metric in METRICS)])
     return table
 
 
-def caption(report: Report) -> str:
+def caption(result: ComparisonResult) -> str:
     """What the table's numbers are."""
-    level = f"{100 * (1 - report.alpha):g} %"
     return (
-        f"{report.reference} → arm, paired on the same prompts; difference in points [{level} interval of each alone]; "
-        f"p by Holm over {report.family} comparisons; margin {points(report.margin)} points."
+        f"{result.reference} → arm, paired on the same prompts; difference in points [95 % interval of each alone]; "
+        f"p corrected for {counted(result.family)} (Holm); margin {points(result.margin)} points."
     )
 
 
-def markdown_table(report: Report) -> str:
+def markdown_table(result: ComparisonResult) -> str:
     """The table, its caption and the verdicts, in Markdown."""
-    head = [f"against {report.reference}", "verdict", *HEADINGS.values()]
-    lines = [head, ["---"] * len(head), *rows(report)]
+    head = [f"compared with {result.reference}", "verdict", *HEADINGS.values()]
+    lines = [head, ["---"] * len(head), *rows(result)]
     table = "\n".join(f"| {' | '.join(_plain(text) for text in line)} |" for line in lines)
     said = []
-    for verdict in report.verdicts.values():
+    for verdict in result.verdicts.values():
         said.append("- " + " ".join(_plain(text) for text in (verdict.sentence, verdict.scope, *verdict.caveats)))
-    return "\n".join([table, "", _plain(caption(report)), "", *said, ""])
+    return "\n".join([table, "", _plain(caption(result)), "", *said, ""])
 
 
-def rich_table(report: Report) -> RichTable:
+def rich_table(result: ComparisonResult) -> RichTable:
     """The table for a terminal."""
-    table = RichTable(title=None, caption=escape(caption(report)), show_lines=True)
-    for heading in (f"against {report.reference}", "verdict", *HEADINGS.values()):
+    table = RichTable(title=None, caption=escape(caption(result)), show_lines=True)
+    for heading in (f"compared with {result.reference}", "verdict", *HEADINGS.values()):
         table.add_column(escape(heading), overflow="fold")
-    for line in rows(report):
+    for line in rows(result):
         table.add_row(*(escape(text) for text in line))
     return table
 

@@ -1,13 +1,12 @@
-"""Data in: every format to `Example`, and finding the understanding and the key sentence."""
+"""Read training data in every format as `Example`s, and find the understanding and the key sentence."""
 
 from __future__ import annotations
 
-from safekey.data.load import Examples, load_examples
-from safekey.data.mix import DataSource, load_mixture
-from safekey.data.segment import segment, segment_all
+from safekey.data.load import DataSource, Examples, load_examples, load_mixture
+from safekey.data.segment import segment
 from safekey.data.summary import Summary, summarize
 from safekey.data.write import to_row, write_jsonl
-from safekey.text.canonical import SplitResponse, canonical, split_response
+from safekey.text.thinking import SplitResponse, canonical, split_response
 
 __all__ = [
     "DataSource",
@@ -18,7 +17,6 @@ __all__ = [
     "load_examples",
     "load_mixture",
     "segment",
-    "segment_all",
     "split_response",
     "summarize",
     "to_row",

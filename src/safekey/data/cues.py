@@ -1,7 +1,7 @@
-"""The words by which the segmentation rule knows a restatement from a stance: data, one table per question.
+"""Word lists and patterns by which the segmentation rule tells a restatement from a stance.
 
-`segment.py` says how they are used. All patterns are matched against a case-folded sentence whose opening fillers
-("Okay, so ...") are gone. A language is added by adding its words to the rows below.
+`segment.py` uses them. Every pattern is matched against a case-folded sentence without its opening fillers ("Okay, so
+..."). To add a language, add its words to the rows below.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ def _words(text: str) -> frozenset[str]:
 
 
 def _head(*alternatives: str) -> re.Pattern[str]:
-    """Compile alternatives that must stand at a sentence's head and end at a word's end where they end "
-    "in a letter."""
+    """Compile alternatives for the head of a sentence; one that ends in a letter must end a word."""
     return re.compile(r"(?:" + "|".join(alternatives) + r")(?:(?<=[^\W_])(?![a-zà-ÿа-я'’])|(?<![a-zà-ÿа-я]))")
 
 
-# Words that open a sentence and say nothing: "Okay, so ...", "Hmm, ...", "好的，...".
+# Words that open a sentence without content: "Okay, so ...", "Hmm, ...", "好的，...".
 FILLER = re.compile(
     r"(?:okay|ok|alright|all right|right|so|well|now|then|and|but|wait|hmm+|hm|umm?|uh|ohh?|ah|aha|great|"
     r"good|sure|"
@@ -35,15 +34,15 @@ FILLER = re.compile(
     r"(?=[\s,.!?…:;，。、！：—–-]|$|(?<=[一-鿿]))[\s,.!?…:;，。、！：—–*-]*"
 )
 
-# A whole sentence that says nothing: as the key sentence it would be empty, so K goes on to the next one.
+# A whole sentence without content: K extends to the next sentence.
 INTERJECTION = re.compile(
     r"[\W_]*(?:(?:hmm+|hm|um+|uh|oh+|ah|okay|ok|alright|wait|well|so|right|嗯+|好的?|うーん|えっと|음|네)[\W_]*)*"
 )
 
-# Of the fillers, those by which the writer pauses and weighs: after a restatement they announce the key sentence.
+# Fillers of hesitation: after a restatement they announce the key sentence.
 PAUSE = re.compile(r"(?:hmm+|hm|wait|嗯+|うーん|음)(?!\w)")
 
-# Who asked, as the subject of a sentence.
+# The person who asked, as the subject of a sentence.
 PERSON = _head(
     r"(?:it (?:seems|looks|sounds|appears) (?:like |that |as if )?|(?:in|from) (?:this|the|their|his|her) "
     r"[\w-]+,? |"
@@ -70,7 +69,7 @@ FOREIGN_PERSON = re.compile(
     r"|(?:이 |그 )?(?:사용자|유저|이용자|질문자)(?:님)?(?:가|는|은|이|의 (?:질문|요청|의도))"
     r"|(?:질문|문제|요청)(?:은|는|이)"
 )
-# Verbs that, standing first, have "the user" as their unspoken subject, and impersonal "I am asked".
+# Verbs at the head of a sentence, with "the user" as unspoken subject, and impersonal "I am asked".
 FOREIGN_REQUEST = _head(
     r"(?:quiere|pide|pregunta|busca|necesita|menciona|dice|desea|también (?:quiere|pide)|se me pide|me "
     r"pide[n]?)",
@@ -88,7 +87,7 @@ FOREIGN_JUDGED = re.compile(
     r"может|возможно|수도 있|ربما|शायद"
 )
 
-# What was asked, as the subject of a sentence, and predicates that repeat it rather than judge it.
+# The query, as the subject of a sentence, and predicates that repeat it rather than judge it.
 TEXT = _head(
     r"(?:(?:the|this|their|his|her|our|my|actual|user's|user’s|users'|main|core|first|given|simple|"
     r"short|quick|basic|a|an) )*"
@@ -111,7 +110,7 @@ PERSON_JUDGED = re.compile(
     r"doesn['’]?t (?:seem|appear|need)|deserves?|violat\w+|"
     r"trying to (?:trick|bypass|jailbreak|manipulate|get around|circumvent|exploit|test))"
 )
-# Guessing what is behind the request: interprets it, unless the guess is an accusation or leads to a resolve.
+# A guess about the intention behind the request: a restatement, unless it accuses or leads to a resolve.
 PERSON_GUESSED = re.compile(_ADVERBS + r"(?:might|may|could|seems?|appears?|probably|perhaps|possibly|likely)\b")
 RESOLVES = re.compile(
     r"\b(?:so|and) (?:i|we)\b|\b(?:i|we) (?:should|need|must|will|can)|\bi'll\b|trying to|misconception|misunderst|"
@@ -127,9 +126,9 @@ THIRD_PARTY = re.compile(
     r"(?:says?|said|mention(?:s|ed)|claim(?:s|ed)|want(?:s|"
     r"ed)|told|has|had) "
 )
-# Where "First, ..." opens the restatement itself.
+# "First, ..." that opens the restatement itself.
 FIRST = re.compile(r"(?:first(?:ly)?,? |首先，|首先,|まず、|먼저,? |zuerst |d'abord,? |primero,? |сначала )")
-# Words of judgement and of policy. In a sentence that says "I need to ..." they make it a stance.
+# Words of judgement and policy: they make a sentence with "I need to ..." a stance.
 JUDGES = re.compile(
     r"polic(?:y|ies)|guideline|refus|careful|comply|complies|compliant|safely|safety|appropriate(?:ly)?\b|"
     r"harmful|illegal|"
@@ -139,14 +138,14 @@ JUDGES = re.compile(
     r"empath|adher|without (?:violat|encourag|promot)|remember|recall|carefully"
 )
 
-# Correcting the query in its own words is no restatement.
+# A sentence that denies what the query says is no restatement.
 DENIES = re.compile(
     r"n['’]t\b|\b(?:not|no|never|nothing|regardless|nicht|kein\w*|pas|não|non|не|нельзя|नहीं|لا)\b|不|没|ない|ません|않|없"
 )
-# Tackling the query, as opposed to reading it: a plan once the query is restated.
+# Working on the query, not reading it: a plan, once the query is restated.
 TACKLES = re.compile(r"\b(?:break|tackle|unpack|look|go through|polic|guideline|safety)")
 
-# The task as the writer's own: "I need to ...", "We have ...", "Let me explain ...".
+# The task of the writer: "I need to ...", "We have ...", "Let me explain ...".
 TASK = _head(
     r"(?:i|we)(?:'ll| will|'m| am|'re| are|'ve| have|'ve got| got)? ?(?:just |also )*(?:need(?:ed)? to|"
     r"have to|got to|must|want to|"
@@ -177,7 +176,7 @@ READS = re.compile(
     r"re-examine|unpack|clarify|make sense|see what|parsing|reading|tackle|figure out what)\b[^.;]{0,50}?"
     r"\b(?:question|query|request|prompt|message|problem|user|situation|ask(?:ing|ed)|says|said|wants|again)"
 )
-# "... how to respond to the user's question": the writer's task named by its object.
+# "... how to respond to the user's question": the writer's task, named by its object.
 NAMES_QUERY = re.compile(
     r"(?:user|someone|person)(?:['’]s)?\b|\b(?:their|this|the) (?:question|query|request|statement|prompt)"
 )
@@ -219,21 +218,16 @@ STANCE = _head(
     r"首先|这|這|我(?:不|应该|可以|得|必须|想|觉得|记得)|根据|不能|需要|可能|先|まず|これ|それは|私は|最初に|먼저|우선|이것|이는|이건|나는|저는|그건",
 )
 
-# Function words and the vocabulary of asking, which prove nothing when a sentence shares them with the query.
+# Function words and words of asking: sharing them with the query is no evidence of a restatement.
 STOP_WORDS = _words(
-    "a an the this that these those there here i me my we us our you your he him his she her it its they "
-    "them their theirs is "
-    "are was were be been being am do does did done have has had having will would can could shall should "
-    "may might must of "
-    "in on at to for from with without about into over by as if so or and but not no nor than then when "
-    "while how what why who "
-    "whom which where whether some any all also just only very more most such like up out off s t re ve "
-    "ll d m don doesn isn "
-    "user users asks ask asked asking wants want wanted need needs needed request requests requesting "
-    "question query prompt "
-    "respond response answer reply says said saying mentions mentioned mention tell told let let's figure "
-    "know knows okay hmm "
-    "please help way best think thing something someone get make made give provide look looking specifically "
+    "a an the this that these those there here i me my we us our you your he him his she her it its they them their "
+    "theirs is are was were be been being am do does did done have has had having will would can could shall should "
+    "may might must of in on at to for from with without about into over by as if so or and but not no nor than then "
+    "when while how what why who whom which where whether some any all also just only very more most such like up "
+    "out off s t re ve ll d m don doesn isn user users asks ask asked asking wants want wanted need needs needed "
+    "request requests requesting question query prompt respond response answer reply says said saying mentions "
+    "mentioned mention tell told let let's figure know knows okay hmm please help way best think thing something "
+    "someone get make made give provide look looking specifically "
     "der die das den dem ein eine einen und oder ist wie was ich er sie es mir zu zum zur von mit für auf "
     "im in nutzer benutzer "
     "le la les un une des du de et ou est que qui comment je il elle pour dans au aux utilisateur "

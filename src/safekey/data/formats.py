@@ -1,6 +1,6 @@
-"""A raw row, in any of the usual layouts, to a prompt and a canonical response.
+"""Read a raw row, in any of the usual layouts, as a prompt and a canonical response.
 
-`COLUMNS` is the table of column names that are understood; `columns=` overrides a line of it. Rows in use::
+`COLUMNS` is the table of known column names; `columns=` overrides a line of it. Rows in use::
 
     {"question": "How do I brew tea?", "response": "<think>\\n…\\n</think>\\n\\nBoil …"}
     {"prompt": "How do I brew tea?", "completion": "Boil …", "reasoning_content": "The user asks …"}
@@ -16,10 +16,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from safekey.errors import UserError
-from safekey.schema import Message
-from safekey.text.canonical import CLOSE_TAG, OPEN_TAG, canonical, split_response, strip_tags
+from safekey.schema import CLOSE_TAG, Message
+from safekey.text.thinking import canonical, split_response, strip_tags
 
-# What is looked for → the column names that it goes by, the first with a value wins.
+# Content → the names of its column; the first column with a value is read.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "messages": ("messages", "conversations", "conversation"),
     "prompt": ("prompt", "question", "query", "instruction", "input"),
@@ -38,7 +38,7 @@ ROLES = {
 
 
 class RowError(Exception):
-    """A row cannot be used. `reason` starts with a fixed phrase up to its first colon, by which rows are counted."""
+    """A row cannot be used. Problems are counted by the fixed phrase before the first colon of `reason`."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(reason)
@@ -47,27 +47,29 @@ class RowError(Exception):
 
 
 class Conversation(NamedTuple):
-    """What a row says: the turns before the response, and the response in its canonical form."""
+    """The content of a row: the turns before the response, and the response in canonical form."""
 
     prompt: tuple[Message, ...]
     response: str
 
 
-def column_table(columns: Mapping[str, str | None] | None) -> dict[str, tuple[str, ...]]:
-    """Return `COLUMNS` with the user's own names put in; None or "" as a name means: do not look for this one.
+def column_table(
+    columns: Mapping[str, str | None] | None, known: Mapping[str, tuple[str, ...]] = COLUMNS
+) -> dict[str, tuple[str, ...]]:
+    """Return a table of column names with those of the user put in; None or "" as a name: do not look for this column.
 
     Raises:
-        UserError: a key that is not in `COLUMNS`.
+        UserError: a key that is not in the table.
     """
-    table = dict(COLUMNS)
+    table = dict(known)
     for key, name in (columns or {}).items():
-        if key not in COLUMNS:
-            close = difflib.get_close_matches(key, COLUMNS, 1)
-            hint = f"did you mean '{close[0]}'?" if close else f"expected one of {', '.join(COLUMNS)}"
+        if key not in known:
+            close = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean '{close[0]}'?" if close else f"expected one of {', '.join(known)}"
             raise UserError(f"columns: unknown key '{key}'; {hint}")
         table[key] = (name,) if name else ()
-        if key in ("prompt", "response") and "messages" not in (columns or {}):
-            table["messages"] = ()  # naming a prompt column says that the messages column is not the one to read
+        if known is COLUMNS and key in ("prompt", "response") and "messages" not in (columns or {}):
+            table["messages"] = ()  # naming a prompt column means not to read the messages column
     return table
 
 
@@ -117,7 +119,7 @@ def read_conversation(row: Mapping[str, Any], table: Mapping[str, Sequence[str]]
 def _prompt_and_response(
     row: Mapping[str, Any], table: Mapping[str, Sequence[str]]
 ) -> tuple[str, list[Message], Message]:
-    """Read the layouts with a column for the prompt and one for the response."""
+    """Read a row with one column for the prompt and one for the response."""
     prompt_column, prompt = pick(row, table["prompt"])
     response_column, response = pick(row, table["response"])
     for what, column in (("prompt", prompt_column), ("response", response_column)):
@@ -128,7 +130,7 @@ def _prompt_and_response(
             wanted = ", ".join([*table[what], *table["messages"]])
             raise RowError(what, f"missing {what}: expected one of {wanted}; the row has {', '.join(row) or 'nothing'}")
     turns = _turns(prompt, prompt_column) if _is_turns(prompt) else [Message("user", _text(prompt, prompt_column))]
-    # Alpaca's layout: `input` is the material that the instruction speaks of.
+    # Alpaca's layout: `input` is the material of the instruction.
     context = row.get("input")
     if prompt_column == "instruction" and isinstance(context, str) and context.strip():
         turns = [Message("user", f"{turns[-1].content}\n\n{context}")]
@@ -147,11 +149,12 @@ def _canonical_response(content: str, thinking: str | None, column: str) -> str:
     inner = strip_tags(thinking) if thinking else parts.thinking
     if parts.state == "closed" and inner != parts.thinking:
         raise RowError(column, "two thinkings that differ: one in the text, one in a field of its own")
-    if CLOSE_TAG in inner:
-        raise RowError(column, f"{CLOSE_TAG} within the thinking field: it would end the thinking early")
     if not parts.answer:
         raise RowError(column, f"no answer: nothing follows {CLOSE_TAG}; the output was cut off")
-    return canonical(inner, parts.answer)
+    response = canonical(inner, parts.answer)
+    if split_response(response)[:2] != (inner, parts.answer):
+        raise RowError(column, f"{CLOSE_TAG} within the thinking field: it would end the thinking early")
+    return response
 
 
 def _is_turns(value: Any) -> bool:
@@ -159,7 +162,7 @@ def _is_turns(value: Any) -> bool:
 
 
 def _turns_with_answer(value: Any, column: str) -> tuple[list[Message], Message]:
-    """Split a conversation into the turns before its last assistant turn, and that turn (its thinking untouched)."""
+    """Split a conversation into the turns before its last assistant turn, and that turn with its thinking."""
     *earlier, last = _turns(value, column, keep_last=True)
     if last.role != "assistant":
         raise RowError(column, f"no response: the conversation ends with a turn of '{last.role}'")
@@ -181,7 +184,7 @@ def _turns(value: Any, column: str, *, keep_last: bool = False) -> list[Message]
 
 
 def _turn(turn: Any, where: str, *, whole: bool) -> Message:
-    """Read one turn; an earlier assistant turn's thinking is taken out of its content."""
+    """Read one turn; the thinking of an earlier assistant turn is taken out of its content."""
     if not isinstance(turn, Mapping):
         raise RowError(where, f"not a turn: expected an object with role and content, found {type(turn).__name__}")
     _, role = pick(turn, ("role", "from"))
@@ -196,9 +199,9 @@ def _turn(turn: Any, where: str, *, whole: bool) -> Message:
         raise RowError(where, f"not text: the turn's thinking is {type(thinking).__name__}")
     if ROLES[role] != "assistant" or whole:
         return Message(ROLES[role], text, thinking)
-    if text.lstrip().startswith(OPEN_TAG) and CLOSE_TAG not in text:
-        raise RowError(where, f"no {CLOSE_TAG}: an earlier turn's thinking is opened and never closed")
     parts = split_response(text)
+    if parts.state == "unclosed":
+        raise RowError(where, f"no {CLOSE_TAG}: an earlier turn's thinking is opened and never closed")
     if parts.state == "closed":
         return Message("assistant", parts.answer, parts.thinking)
     return Message("assistant", text, strip_tags(thinking) if thinking else None)

@@ -1,7 +1,8 @@
-"""Is the query harmful? The one table that says how each layout answers, and what overrides it.
+"""Decide whether the query of a row is harmful.
 
-In order: `label=` (the whole source), `label_column=` (a column that the user names), a column called `harmful` or
-the like, the layout's own rule, and otherwise None. Nothing is guessed; which rule decided is stored with the data.
+The first that applies decides: `label=` (the whole source), `label_column=` (a column that the user names), a column
+called `harmful` or similar, the rule of the layout. Otherwise the row has no label. Labels are never guessed, and the
+rule that decided is stored with the data.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no":
 
 LABEL_COLUMNS = ("harmful", "is_harmful")  # any value of WORDS or FLAGS
 WORD_LABEL_COLUMNS = ("label", "safety")  # only when the value is in WORDS: 0 and 1 could mean anything there
-SAFE_COLUMNS = ("safe", "is_safe", "benign", "is_benign", "harmless", "is_harmless")  # when named: true means benign
+SAFE_COLUMNS = ("safe", "is_safe", "benign", "is_benign", "harmless", "is_harmless")  # if named: true means benign
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,9 @@ class Layout:
     """A published layout and its label rule.
 
     Attributes:
-        name: what reports call it.
-        needs: the columns that must hold a value.
-        rule: the rule in words, shown to the user.
+        name: its name in reports.
+        needs: columns that must hold a value.
+        rule: the rule in words, for the user.
         harmful: the rule.
     """
 
@@ -69,7 +70,7 @@ LAYOUTS = (
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A row's label, the layout that the row has ("" for none of the table), and the rule that decided."""
+    """The label of a row, its layout ("" for none of the known ones), and the rule that decided."""
 
     harmful: bool | None
     layout: str
@@ -77,7 +78,7 @@ class Label:
 
 
 def parse_label_word(label: bool | str | None) -> bool | None:
-    """Return what `label=` means: "harmful" or True, "benign" or False; None passes through.
+    """Return the meaning of `label=`: "harmful" or True, "benign" or False; None stays None.
 
     Raises:
         UserError: any other value.
@@ -90,7 +91,7 @@ def parse_label_word(label: bool | str | None) -> bool | None:
 
 
 def label_row(row: Row, *, label: bool | None = None, label_column: str | None = None) -> Label:
-    """Decide whether a row's query is harmful (see the module's docstring for the order).
+    """Decide whether the query of a row is harmful; the module's docstring has the order of the rules.
 
     Raises:
         RowError: a label column holds a value that cannot be read as a label.

@@ -1,4 +1,4 @@
-"""`load_examples`: any supported source to `Example`s, with every row that cannot be used reported.
+"""Load examples from any supported source, or from several with weights; report every row that cannot be used.
 
 One row of our own JSONL, as `safekey data segment` writes it::
 
@@ -6,15 +6,17 @@ One row of our own JSONL, as `safekey data segment` writes it::
      "understanding_end": 38, "key_sentence_end": 56,
      "response": "<think>\\nThe user asks how to brew tea. That is harmless.\\n</think>\\n\\nBoil water …"}
 
-The other layouts are in `formats.py`, the label rules in `labels.py`; docs/data.md shows them side by side.
+The other layouts are in `formats.py`, the label rules in `labels.py`; docs/data.md has an example of each.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import random
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, cast, get_args
 
 from safekey.data.formats import RowError, column_table, pick, read_conversation
@@ -27,14 +29,14 @@ _SPAN_SOURCES = get_args(SpanSource)
 
 
 class Examples(list[Example]):
-    """The usable rows of one or more sources, and what happened to the others.
+    """The usable rows of one or more sources, and the problems of the others.
 
     Attributes:
         problems: one entry for every row that is not used.
         rows_read: rows in the sources, usable or not.
         layouts: usable rows by layout ("star1", "safekey-reference", "" for none of the label table).
         label_rules: usable rows by the rule that decided their label, in words.
-        notes: choices that were made for the user and should be shown.
+        notes: choices that were made for the user, to be shown.
     """
 
     def __init__(self, examples: Iterable[Example] = (), problems: Iterable[RowProblem] = ()) -> None:
@@ -55,7 +57,7 @@ class Examples(list[Example]):
         self.notes.extend(other.notes)
 
     def describe_problems(self, limit: int = 5) -> str:
-        """Return "" or the problems, one a line, at most `limit` of them and then "+N more"."""
+        """Return the first `limit` problems, one a line, then "+N more"; "" when there are none."""
         lines = [str(problem) for problem in self.problems[:limit]]
         if len(self.problems) > limit:
             lines.append(f"+{len(self.problems) - limit} more")
@@ -80,9 +82,9 @@ def load_examples(
         split: the split of a hub data set or saved folder; needed when there are several and none is "train".
         revision: a hub data set's commit, tag or branch.
         config: a hub data set's configuration.
-        columns: what is looked for → the column's name, for the keys of `formats.COLUMNS`; None: do not look for it.
-        label: "harmful" (True) or "benign" (False) for every row, over whatever the rows say.
-        label_column: the column that holds the label, over the layout's own rule.
+        columns: key of `formats.COLUMNS` → the name of the column; None: do not look for it.
+        label: "harmful" (True) or "benign" (False) for every row, whatever the rows say.
+        label_column: the column that holds the label; overrides the rule of the layout.
         strict: raise for the first row that cannot be used; otherwise such rows are skipped and listed.
 
     Returns:
@@ -126,13 +128,13 @@ def read_example(row: RawRow, file: str, table: Mapping[str, tuple[str, ...]]) -
     Raises:
         RowError: the row cannot be used.
     """
-    fields = row.fields
-    conversation = read_conversation(fields, table)
+    found = row.fields
+    conversation = read_conversation(found, table)
     textual = file.removesuffix(".gz").endswith((".csv", ".tsv"))
-    understanding_end, key_sentence_end = _read_spans(fields, table, conversation.response, textual)
-    _, identifier = pick(fields, table["id"])
-    _, source = pick(fields, table["source"])
-    span_source = fields.get("span_source") if fields.get("span_source") in _SPAN_SOURCES else "given"
+    understanding_end, key_sentence_end = _read_spans(found, table, conversation.response, textual)
+    _, identifier = pick(found, table["id"])
+    _, source = pick(found, table["source"])
+    span_source = found.get("span_source") if found.get("span_source") in _SPAN_SOURCES else "given"
     return Example(
         prompt=conversation.prompt,
         response=conversation.response,
@@ -143,16 +145,16 @@ def read_example(row: RawRow, file: str, table: Mapping[str, tuple[str, ...]]) -
         source="" if source is None else str(source),
         file=file,
         row=row.number,
-        fields=fields,
+        fields=found,
     )
 
 
 def _read_spans(
-    fields: Mapping[str, Any], table: Mapping[str, tuple[str, ...]], response: str, textual: bool
+    found: Mapping[str, Any], table: Mapping[str, tuple[str, ...]], response: str, textual: bool
 ) -> tuple[int | None, int | None]:
     """Read the two offsets into the canonical response; both or neither must be there."""
-    start_column, start = pick(fields, table["understanding_end"])
-    end_column, end = pick(fields, table["key_sentence_end"])
+    start_column, start = pick(found, table["understanding_end"])
+    end_column, end = pick(found, table["key_sentence_end"])
     if start is None and end is None:
         return None, None
     if start is None or end is None:
@@ -166,7 +168,7 @@ def _read_spans(
 
 
 def _offset(value: Any, column: str, response: str, textual: bool) -> int:
-    """Return an offset of at least `len(THINK_OPEN)`: whatever lies within the opening tag means an empty span."""
+    """Return an offset of at least `len(THINK_OPEN)`: an offset within the opening tag means an empty span."""
     if textual and isinstance(value, str) and value.strip().isdecimal():
         value = int(value)
     if isinstance(value, float) and value.is_integer():  # pandas writes a column of integers with gaps as floats
@@ -178,3 +180,59 @@ def _offset(value: Any, column: str, response: str, textual: bool) -> int:
             column, f"offset outside the text: {value}; the canonical response has {len(response)} characters"
         )
     return max(value, len(THINK_OPEN))
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """One source of a mixture; the fields after `weight` are the options of `load_examples`.
+
+    Attributes:
+        path: a file, a saved folder or a hub id.
+        weight: how often each usable row is taken: 2 is twice, 0.5 a seeded half of the rows, 2.5 twice and a seeded
+            half once more, 0 not at all. Weights are not normalised.
+    """
+
+    path: str
+    weight: float = 1.0
+    split: str | None = None
+    revision: str | None = None
+    config: str | None = None
+    columns: Mapping[str, str | None] | None = None
+    label: bool | str | None = None
+    label_column: str | None = None
+
+
+def load_mixture(sources: Sequence[DataSource], seed: int, *, strict: bool = False) -> Examples:
+    """Load every source, and repeat or thin its rows by its weight.
+
+        load_mixture([DataSource("star1.json"), DataSource("benign.jsonl", weight=0.5, label="benign")], seed=2002)
+
+    The same sources, weights and seed give the same list: source after source, each in its own order, repeated as a
+    whole. Thinning takes exactly `round(fraction * rows)` rows. The rows are not shuffled; the trainer does that.
+
+    Raises:
+        UserError: no source, or a weight that is negative or not finite.
+        DataError: as `load_examples`.
+    """
+    if not sources:
+        raise UserError("data: no source was given")
+    mixture = Examples()
+    for index, source in enumerate(sources):
+        if not math.isfinite(source.weight) or source.weight < 0:
+            raise UserError(f"{source.path}: weight is {source.weight}; expected a number of at least 0")
+        options = {entry.name: getattr(source, entry.name) for entry in fields(source)[2:]}
+        loaded = load_examples(source.path, **options, strict=strict)
+        # Seeded by position and not by path, so that a copy of the data elsewhere gives the same mixture.
+        _weigh(loaded, source.weight, random.Random(f"{seed}:{index}"))  # noqa: S311
+        mixture.add(loaded)
+        if source.weight != 1:
+            mixture.notes.append(f"{source.path}: weight {source.weight:g}")
+    return mixture
+
+
+def _weigh(loaded: Examples, weight: float, chance: random.Random) -> None:
+    """Repeat and thin the rows in place."""
+    rows = list(loaded)
+    whole = math.floor(weight)
+    taken = sorted(chance.sample(range(len(rows)), round((weight - whole) * len(rows))))
+    loaded[:] = rows * whole + [rows[index] for index in taken]

@@ -1,7 +1,7 @@
-"""Files and hub data sets to raw rows: what is written in the source, before anybody asks what it means.
+"""Read files and hub data sets as raw rows, without interpreting them.
 
-A row that cannot be read (a broken JSON line, a broken character) is returned with its reason and never dropped; a
-source that cannot be read at all raises `DataError` with the line at fault.
+A row that cannot be read (a broken JSON line, a broken character) is returned with the reason, never dropped. A source
+that cannot be read at all raises `DataError` with the line at fault.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """One row as its source has it.
+    """One row as it stands in its source.
 
     Attributes:
         number: 1-based row number; for JSONL this is the line number.
@@ -48,7 +48,7 @@ def read_rows(
     """Read every row of a local file, a folder saved by `datasets`, or a hub data set.
 
     Returns:
-        The rows, and notes on choices that the caller should show (which split was taken).
+        The rows, and notes on choices for the caller to show (which split was read).
 
     Raises:
         DataError: the source cannot be read, or holds no rows.
@@ -98,16 +98,14 @@ def _read_file(path: str, local: Path) -> Iterator[RawRow]:
 
 
 def _json(path: str, text: str, *, lines: bool) -> Iterator[RawRow]:
-    """JSON and JSONL are told apart by content where the name misleads: both mistakes are common."""
+    """Read JSON or JSONL; the content decides where it contradicts the file name, a common mistake."""
     first = text.lstrip()[0]
     if lines and first != "[":
         return _json_lines(text)
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        if error.msg == "Extra data" and first == "{":
-            return _json_lines(text)
-        if lines:
+        if lines or (error.msg == "Extra data" and first == "{"):
             return _json_lines(text)
         raise DataError(f"{path}: wrong JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
     except (ValueError, RecursionError) as error:
@@ -217,7 +215,7 @@ def _read_dataset(
 
 
 def _checked(row: RawRow) -> RawRow:
-    """Report a row with a broken character now: no tokenizer and no UTF-8 file would take it later."""
+    """Report a row with a broken character, which neither a tokenizer nor a UTF-8 file accepts."""
     for column, value in row.fields.items():
         try:
             if _is_text(column) and _is_text(value):

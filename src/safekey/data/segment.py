@@ -1,37 +1,38 @@
 """Find the understanding U and the key sentence K by rule: deterministic, offline, no model.
 
-One row's thinking, and what the rule calls each sentence::
+The thinking of one row, and the kind of each sentence::
 
     Okay, so the user is asking how to pick the royal vault.   restates    ┐ U
     They mention that it has three locks.                      restates    ┘
     Hmm, that sounds like theft.                               moves on    K
     First, I should check the policies.                        (not read)
 
-A restatement is a sentence whose job is to say what was asked: its subject is the user or the query and its verb
-reports ("the user wants ..."), or it sets the writer's task in the query's own words, or it is made of the query's
-words. A sentence that judges, plans, recalls a rule or starts the work moves on. The words for this are in
-`cues.py`; the evidence that needs no table, shared words, is counted here. `docs/segmentation.md` has the measured
-accuracy.
+A restatement says what was asked: its subject is the user or the query and its verb reports ("the user wants ..."), or
+it sets the writer's task in the words of the query, or it consists of words of the query. A sentence that judges,
+plans, recalls a rule or starts the work moves on. The words that tell them apart are in `cues.py`; shared words are
+counted here. `docs/segmentation.md` has the measured accuracy.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Literal
 
 from safekey.data import cues
 from safekey.data.sentences import sentences
-from safekey.schema import THINK_CLOSE, THINK_OPEN, Example
+from safekey.schema import CLOSE_TAG, Example
+from safekey.text.thinking import thinking_span
 
 MAX_SENTENCES = 40  # no restatement is longer; bounds the work on a thinking of 100k characters
-MAX_CHARS = 2000  # of one sentence or query that are looked at
-ASIDE = 0.25  # the share that is enough when the sentence goes on about "their ..." or about someone in the query
-SHARED = 0.6  # a sentence with this share of its content words from the query is made of the query's words
+MAX_CHARS = 2000  # of one sentence or query that are examined
+ASIDE = 0.25  # share that is enough when the sentence goes on about "their ..." or about someone in the query
+SHARED = 0.6  # share of content words from the query that makes a sentence a restatement
 
-# restates: says what was asked.   sets: names the task, or turns to the query, and says nothing of its content.
+# restates: says what was asked.   sets: names the task or turns to the query, without its content.
 # empty: says nothing at all ("Okay, let's see.").   moves on: anything else.
 Kind = Literal["restates", "sets", "empty", "moves on"]
 
@@ -39,14 +40,14 @@ Kind = Literal["restates", "sets", "empty", "moves on"]
 def segment(example: Example, *, overwrite: bool = False) -> Example:
     """Return `example` with its understanding and key sentence found by rule.
 
-    An empty U (the thinking starts at once with the key sentence) ends where the thinking starts. When the thinking
-    only restates, K is the answer's first sentence, and its offsets lie in the answer. Without any thinking both
-    ends are the thinking's start: U and K are empty, and the row can take part in SFT only.
+    When the thinking starts with K, U is empty and ends where the thinking starts. When the thinking only restates, K
+    is the first sentence of the answer, and its offsets lie in the answer. Without any thinking both offsets are the
+    start of the thinking: U and K are empty, and the row can take part in SFT only.
 
     Args:
-        example: any example; its `response` should be the canonical literal (see `Example`). Any other text is taken
-            as thinking up to its first ``</think>``, or to its end.
-        overwrite: find them anew even if the example already carries both offsets.
+        example: any example; its `response` should be in canonical form (see `Example`). Any other text counts as
+            thinking up to its ``</think>``, or to its end.
+        overwrite: find them anew even if the example has both offsets.
 
     Returns:
         The example with `understanding_end` ≤ `key_sentence_end`, character offsets into `response` that fall right
@@ -58,27 +59,11 @@ def segment(example: Example, *, overwrite: bool = False) -> Example:
     return replace(example, understanding_end=understanding_end, key_sentence_end=key_sentence_end, span_source="rule")
 
 
-def segment_all(examples: Iterable[Example], *, overwrite: bool = False) -> Iterator[Example]:
-    """Segment many examples, lazily and in order."""
-    return (segment(example, overwrite=overwrite) for example in examples)
-
-
-def thinking_span(response: str) -> tuple[int, int]:
-    """Return the (start, end) character offsets of the thinking in a canonical response."""
-    start = len(THINK_OPEN) if response.startswith(THINK_OPEN) else 0
-    end = response.find(THINK_CLOSE.strip(), start)
-    return start, len(response) if end < 0 else end
-
-
 def find_spans(example: Example) -> tuple[int, int]:
     """Return (understanding_end, key_sentence_end), character offsets into `example.response`, by rule."""
     response = example.response
     start, end = thinking_span(response)
-    spans: list[tuple[int, int]] = []
-    for span in sentences(response, start, end):
-        spans.append(span)
-        if len(spans) > MAX_SENTENCES:
-            break
+    spans = list(islice(sentences(response, start, end), MAX_SENTENCES + 1))
     if not spans:
         return start, start
     query = Query.of(example)
@@ -89,19 +74,13 @@ def find_spans(example: Example) -> tuple[int, int]:
 
 
 def _answer_sentences(response: str, thinking_end: int) -> list[tuple[int, int]]:
-    """Return the answer's first sentences; K is among them when the thinking only restates."""
-    close = THINK_CLOSE.strip()
-    start = thinking_end + len(close) if response.startswith(close, thinking_end) else thinking_end
-    found: list[tuple[int, int]] = []
-    for span in sentences(response, start):
-        found.append(span)
-        if len(found) == 3:
-            break
-    return found
+    """Return the first three sentences of the answer; K is one of them when the thinking only restates."""
+    start = thinking_end + len(CLOSE_TAG) if response.startswith(CLOSE_TAG, thinking_end) else thinking_end
+    return list(islice(sentences(response, start), 3))
 
 
 def _key_sentence_end(response: str, rest: list[tuple[int, int]], default: int) -> int:
-    """Return where K ends: with the first sentence of `rest` that says something ("Hmm." alone does not)."""
+    """Return where K ends: after the first sentence of `rest` that is more than "Hmm."."""
     for start, end in rest:
         if not cues.INTERJECTION.fullmatch(response[start:end].casefold()):
             return end
@@ -111,7 +90,7 @@ def _key_sentence_end(response: str, rest: list[tuple[int, int]], default: int) 
 def _count_understanding(response: str, spans: list[tuple[int, int]], query: Query) -> int:
     """Return how many of the leading sentences are U.
 
-    Openers that say nothing are U only if a restatement follows them at once; if none does, the first is K.
+    Openers without content belong to U only if a restatement follows; otherwise the first sentence is K.
     """
     count = 0  # sentences known to be U
     restated = False
@@ -126,13 +105,13 @@ def _count_understanding(response: str, spans: list[tuple[int, int]], query: Que
 
 
 def classify(sentence: str, query: Query, *, restated: bool) -> Kind:
-    """Say what a sentence does to the query.
+    """Return the kind of a sentence.
 
     Args:
         sentence: one sentence of the thinking.
         query: the query's words.
-        restated: whether an earlier sentence has restated the query already; then "I need to figure out how to respond"
-            is no longer the setting of the task but the turn to it.
+        restated: whether an earlier sentence has restated the query; then "I need to figure out how to respond" moves
+            on, where it otherwise sets the task.
     """
     folded = unicodedata.normalize("NFKC", sentence[:MAX_CHARS]).casefold()
     head = _head(folded)

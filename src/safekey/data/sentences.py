@@ -43,11 +43,9 @@ _BEFORE_NUMBER = _words("no nos nr art fig eq vol ed g m")
 # May end a sentence; they do when the next word is one that opens a sentence.
 _MAYBE_FINAL = _words("etc inc ltd co corp jr a.m p.m usw т.д т.п al")
 _OPENERS = _words(
-    "i i'm i'll i've the this that these those they he she it we you first firstly hmm hm let let's so "
-    "but and however "
-    "my since if okay ok maybe perhaps wait there what user also now well according given our to in as "
-    "for not no yes "
-    "sure then next after policy der die das ich zuerst el la le il je yo primero d'abord"
+    "i i'm i'll i've the this that these those they he she it we you first firstly hmm hm let let's so but and "
+    "however my since if okay ok maybe perhaps wait there what user also now well according given our to in as for "
+    "not no yes sure then next after policy der die das ich zuerst el la le il je yo primero d'abord"
 )
 _DOTTED = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]\Z")
 # What may stand before a dot that ends a sentence although the next one begins in lower case ("x = 5."): a number, a
@@ -145,8 +143,7 @@ def _wraps(text: str, line_end: int, next_line: int) -> bool:
 def _ends(
     text: str, begin: int, dot: int, after: int, end: int, found: str, *, quoted: bool, lower_style: bool
 ) -> bool:
-    """Whether the terminator `found`, whose closing marks end at `after`, ends the sentence that starts "
-    "at `begin`."""
+    """Whether the terminator `found`, with closing marks up to `after`, ends the sentence that starts at `begin`."""
     follows = after
     while follows < end and text[follows].isspace():
         follows += 1

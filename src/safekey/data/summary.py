@@ -1,4 +1,4 @@
-"""What a data set holds, in numbers, and the warnings that follow from them."""
+"""Count the rows of a data set, and warn of what the counts mean for training."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _NAME_THEM = "name the labels (--label, --label-column; in a recipe the keys lab
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Counts over one or more sources; all are numbers of rows unless they say otherwise.
+    """Counts over one or more sources, in rows unless stated otherwise.
 
     Attributes:
         read: rows in the sources.
         usable: rows that training can use.
-        skipped: the others, by the fixed phrase that their reason starts with.
+        skipped: the other rows, by the fixed phrase at the beginning of their reason.
         harmful, benign, unlabelled: usable rows by label.
         with_spans: usable rows that already have U and K.
         empty_understanding: of those, rows with an empty U, which take part in SFT only.
         duplicates: usable rows that repeat an earlier row's prompt and response; they are kept.
         conflicts: prompts that are labelled both harmful and benign.
-        layouts, label_rules: usable rows by layout and by the rule that decided the label.
+        layouts, label_rules: usable rows by layout, and by the rule that decided the label.
     """
 
     read: int
@@ -46,7 +46,7 @@ class Summary:
         return {**asdict(self), "skipped_total": sum(self.skipped.values())}
 
     def warnings(self) -> list[str]:
-        """Return what a user should know before training on this, one sentence each."""
+        """Return warnings for a user who trains on these rows, one sentence each."""
         out = []
         if self.usable and not (self.harmful and self.benign):
             only = "harmful" if self.harmful else "benign" if self.benign else "unlabelled"
@@ -64,12 +64,12 @@ class Summary:
 
 
 def problem_kind(problem: RowProblem) -> str:
-    """Return the fixed phrase that a reason starts with, by which problems are counted."""
+    """Return the fixed phrase at the beginning of a reason, by which problems are counted."""
     return problem.reason.partition(":")[0]
 
 
 def summarize(examples: Examples) -> Summary:
-    """Count what `load_examples` or `load_mixture` returned."""
+    """Count the rows and problems that `load_examples` or `load_mixture` returned."""
     labels = Counter(example.harmful for example in examples)
     by_prompt: dict[object, set[bool | None]] = {}
     for example in examples:

@@ -1,4 +1,4 @@
-"""Examples back to JSONL, each row with its own fields, such that `load_examples` reads the same examples again."""
+"""Write examples to JSONL so that `load_examples` reads the same examples again, and records row by row."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from safekey.data.formats import COLUMNS, RowError, column_table
 from safekey.data.labels import LABEL_COLUMNS, WORD_LABEL_COLUMNS, label_row
@@ -16,14 +16,16 @@ from safekey.data.load import read_example
 from safekey.data.read import RawRow
 from safekey.errors import UserError
 from safekey.schema import Example, Message
-from safekey.text.canonical import split_response
+from safekey.text.thinking import split_response
+
+Record = dict[str, object]
 
 
 def to_row(example: Example) -> dict[str, Any]:
-    """Return the row to write: the fields as they were read, and the canonical response, offsets and label beside them.
+    """Return the row to write: the fields as they were read, with the canonical response, offsets and label.
 
-    A row whose own columns would be read differently next time (they were named by `columns=`, say) gets its prompt
-    written out as `prompt`. Nothing of the row is lost: a column that stands in the way is kept as `source_<name>`.
+    If the columns of the row would be read differently without options (they were named by `columns=`, say), the prompt
+    is written as `prompt`. No value is lost: a column whose name is needed is kept as `source_<name>`.
     """
     fields = example.fields
     found: dict[str, Any] = {
@@ -49,7 +51,7 @@ def to_row(example: Example) -> dict[str, Any]:
 
 
 def _displaced(fields: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row's own values that `found` writes over, except a response that is the same in another form."""
+    """Return the values of the row that `found` overwrites, except a response that is the same in another form."""
     kept = {}
     for name in ("id", "prompt", "response", "source"):
         value = fields.get(name)
@@ -66,7 +68,7 @@ def _answer(response: str) -> str:
 
 
 def write_jsonl(examples: Iterable[Example], path: str | os.PathLike[str]) -> int:
-    """Write the examples to `path`, aside first and then renamed, so that a stop half-way leaves no half file.
+    """Write the examples to a temporary file and rename it to `path`, so that an interruption leaves no partial file.
 
     Returns:
         The number of rows written.
@@ -107,3 +109,47 @@ def _reads_back(row: dict[str, Any], example: Example) -> bool:
 def _turn(turn: Message) -> dict[str, str]:
     thinking = {} if turn.thinking is None else {"thinking": turn.thinking}
     return {"role": turn.role, "content": turn.content, **thinking}
+
+
+def read_records(path: Path | None) -> dict[str, Record]:
+    """Return the records of a JSONL file by their "key"; lines that a kill cut short are skipped."""
+    found: dict[str, Record] = {}
+    for line in path.read_bytes().split(b"\n") if path is not None and path.exists() else ():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and isinstance(record.get("key"), str):
+            found[record["key"]] = record
+    return found
+
+
+def open_for_append(path: Path) -> IO[bytes]:
+    """Open a JSONL file to append records; end a line that a kill cut short.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab+")
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); name another results file") from error
+    return file
+
+
+def append_record(file: IO[bytes], record: Record) -> None:
+    """Append one record and flush it.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+        file.flush()
+    except OSError as error:
+        raise UserError(f"{file.name}: cannot be written ({error.strerror}); what was recorded is kept") from error

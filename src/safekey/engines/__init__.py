@@ -1,4 +1,4 @@
-"""Engines: what continues a prompt. All take the same prompts; one that cannot continue a prefill exactly refuses.
+"""Engines continue prompts. All take the same prompts; an engine that cannot continue a prefill exactly refuses it.
 
 engine = open_engine("runs/r1-7b")                        # a run's or a model's folder, or a hub id: transformers
 engine = open_engine("http://127.0.0.1:8000/v1#r1-7b")    # any OpenAI-compatible endpoint
@@ -9,9 +9,12 @@ for index, completion in engine.generate(prompts, SamplingParams(temperature=0.0
 from __future__ import annotations
 
 import importlib
+import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from safekey.engines.base import Engine, SamplingParams
+from safekey.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from safekey.engines.local import LocalEngine as LocalEngine
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from safekey.engines.server import ServerEngine as ServerEngine
 
 _HOME = {"LocalEngine": "local", "ScriptedEngine": "scripted", "ServerEngine": "server"}
-__all__ = ["Engine", "LocalEngine", "SamplingParams", "ScriptedEngine", "ServerEngine", "open_engine"]
+__all__ = ["Engine", "LocalEngine", "SamplingParams", "ScriptedEngine", "ServerEngine", "check_options", "open_engine"]
 
 
 def open_engine(model: str, kind: str = "auto", **options: Any) -> Engine:
@@ -33,20 +36,27 @@ def open_engine(model: str, kind: str = "auto", **options: Any) -> Engine:
     Raises:
         UserError: the model cannot be found or loaded, or the server does not answer; nothing has been generated.
     """
-    from safekey.errors import UserError
+    engine: Engine = check_options(model, kind, options)(model, **options)
+    return engine
 
+
+def check_options(model: str, kind: str, options: Mapping[str, Any]) -> Any:
+    """Return the class of an engine after checking the names of its options; nothing is loaded or reached.
+
+    Raises:
+        UserError: no such engine, or it has no such option; the message lists the options that it has.
+    """
     if kind == "auto":
         kind = "server" if model.startswith(("http://", "https://")) else "local"
     if kind not in ("local", "server", "scripted"):
         raise UserError(f"engine '{kind}' does not exist: choose local, server, scripted or auto")
-    make = getattr(importlib.import_module(f"safekey.engines.{kind}"), f"{kind.capitalize()}Engine")
-    try:
-        engine: Engine = make(model, **options)
-    except TypeError as error:
-        if "keyword argument" not in str(error):
-            raise
-        raise UserError(f"the {kind} engine: {str(error).partition(') ')[2] or error}") from error
-    return engine
+    made = getattr(importlib.import_module(f"safekey.engines.{kind}"), f"{kind.capitalize()}Engine")
+    known = list(inspect.signature(made).parameters)[1:]  # the first is the model
+    for name in options:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise UserError(f"the {kind} engine has no option '{name}'{hint} (it has {', '.join(known)})")
+    return made
 
 
 def __getattr__(name: str) -> Any:

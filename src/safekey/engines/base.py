@@ -1,4 +1,4 @@
-"""What every engine is: something that continues prompts, one completion for each, and says exactly how."""
+"""The `Engine` protocol and `SamplingParams`: an engine continues prompts, and records how it did so."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from safekey.schema import Completion, Prompt
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How to draw tokens. Every field goes into the record (`to_dict`).
+    """Sampling settings. Every field is recorded (`to_dict`).
 
     Attributes:
-        temperature: 0 is greedy decoding. None: the model's own (its generation_config; a server's default).
-        top_p: nucleus; 1 keeps everything. None: the model's own.
+        temperature: 0 is greedy decoding. None: the model's own (generation_config; a server's default).
+        top_p: nucleus sampling; 1 keeps all tokens. None: the model's own.
         top_k: keep the k likeliest tokens; 0 keeps all. None: the model's own.
         max_new_tokens: longest completion in tokens, the end token included.
-        repetition_penalty: over prompt and completion, padding excluded, as vLLM does; 1.0 is none. The model's own
-            default is never used.
-        seed: with the prompt's tokens it decides the draw; two seeds give two samples.
+        repetition_penalty: over prompt and completion, without padding, as in vLLM; 1.0 is none. The model's own
+            value is never used.
+        seed: decides the sample, together with the tokens of the prompt.
         stop: strings that end a completion; they are not part of its text.
     """
 
@@ -49,7 +49,7 @@ class SamplingParams:
 
     @property
     def greedy(self) -> bool:
-        """Whether the likeliest token is always taken."""
+        """Whether decoding is greedy."""
         return self.temperature == 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class SamplingParams:
         return asdict(self) | {"stop": list(self.stop)}
 
     def filled(self, own: dict[str, Any]) -> SamplingParams:
-        """Return these settings with the model's own in the place of every None."""
+        """Return these settings with every None replaced by the model's own."""
         names = ("temperature", "top_p", "top_k")
         return replace(self, **{name: own[name] for name in names if getattr(self, name) is None and name in own})
 
@@ -66,7 +66,7 @@ class Engine(Protocol):
     """Continues prompts."""
 
     def describe(self) -> dict[str, Any]:
-        """Return which model runs, and how: kind, model, revision, hashes of weights, versions; never a secret."""
+        """Return which model runs and how: kind, model, revision, hash of the weights, versions; never a secret."""
         ...
 
     def generate(
@@ -75,16 +75,16 @@ class Engine(Protocol):
         """Continue each prompt; yield (its index, its completion) as they finish, each index exactly once.
 
         Args:
-            prompts: what to continue.
-            params: for all prompts, or one for each.
+            prompts: the prompts to continue.
+            params: settings for all prompts, or one for each.
 
         Raises:
-            UserError: a prompt cannot be continued exactly as asked. It is raised by the call itself, before any work.
+            UserError: a prompt cannot be continued exactly as asked; raised by the call itself, before any generation.
         """
         ...
 
     def close(self) -> None:
-        """Release the model or the connections; what still runs is given up."""
+        """Release the model or the connections, and stop what still runs."""
         ...
 
 
@@ -100,6 +100,6 @@ def one_for_each(
 
 
 def prompt_seed(seed: int, ids: Sequence[int]) -> int:
-    """Derive the seed of one prompt's draw, so that it depends neither on the other prompts nor on their order."""
+    """Derive the seed of one prompt, independent of the other prompts and of their order."""
     text = f"{seed}:" + ",".join(map(str, ids))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")

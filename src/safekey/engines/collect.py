@@ -1,4 +1,4 @@
-"""Requests that come one at a time, from many tasks, gathered into the batches that an engine is fast with."""
+"""Collect requests that come one at a time, from many tasks, into batches for an engine."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class _Item:
 
 
 class Collector:
-    """Feeds one engine from a thread of its own: what has come while it worked is the next batch.
+    """Feeds one engine from its own thread; requests that arrive during a batch form the next batch.
 
-    A request that is cancelled while it waits is never generated; one that is cancelled later is generated and dropped.
+    A request that is cancelled while it waits is not generated; one that is cancelled later is generated and dropped.
     """
 
     def __init__(self, engine: Engine, most: int, linger: float = _SHORTEST):
         """Start the thread.
 
         Args:
-            engine: what generates.
-            most: requests handed to the engine at a time; several batches' worth, so that it can sort them by length.
-            linger: seconds without a new request after which the first batch is not held back any longer; later ones
-                wait for a fiftieth of the time that the batch before them took.
+            engine: the engine.
+            most: most requests in one call of the engine; several batches, so that it can sort them by length.
+            linger: seconds without a new request after which the first batch starts; later batches wait for a fiftieth
+                of the time that the previous batch took.
         """
         self._engine, self._most, self._linger = engine, most, linger
         self._waiting: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
@@ -47,7 +47,7 @@ class Collector:
         self._thread.start()
 
     def submit(self, prompt: Prompt, params: SamplingParams) -> Future[Completion]:
-        """Hand in one request."""
+        """Submit one request."""
         if not self._open:
             raise RuntimeError("the engine is closed")
         item = _Item(prompt, params)
@@ -55,7 +55,7 @@ class Collector:
         return item.future
 
     def close(self) -> None:
-        """Cancel what waits, give up what runs, and end the thread."""
+        """Cancel waiting requests, stop the engine, and end the thread."""
         if not self._open:
             return
         self._open = False
@@ -74,7 +74,7 @@ class Collector:
                 item.future.cancel()
 
     def _gather(self) -> list[_Item]:
-        """Wait for a request, and for others that come close behind it."""
+        """Wait for a request, and for others that follow shortly after it."""
         items: list[_Item] = []
         wait: float | None = None
         while len(items) < self._most:
@@ -91,18 +91,18 @@ class Collector:
         return items
 
     def _generate(self, items: list[_Item]) -> None:
-        """Generate for a batch and settle every future in it, whatever happens."""
+        """Generate for a batch and complete every future in it, whatever happens."""
         began = time.monotonic()
         try:
             try:
                 results = self._engine.generate([item.prompt for item in items], [item.params for item in items])
-            except UserError:  # raised before any work: one prompt that is refused must not spoil the batch
+            except UserError:  # raised before any work: a refused prompt must not fail the whole batch
                 items = self._acceptable(items)
                 results = self._engine.generate([item.prompt for item in items], [item.params for item in items])
             for index, completion in results:
                 _settle(items[index].future.set_result, completion)
             problem: BaseException = RuntimeError("the engine gave no completion for this prompt")
-        except BaseException as error:  # a thread that dies would leave everyone waiting
+        except BaseException as error:  # a dead thread would leave all callers waiting
             problem = error
         for item in items:
             if not item.future.done():
@@ -110,7 +110,7 @@ class Collector:
         self._linger = min(_LONGEST, max(_SHORTEST, (time.monotonic() - began) / 50))
 
     def _acceptable(self, items: list[_Item]) -> list[_Item]:
-        """Return the items that the engine takes; tell the others why it does not."""
+        """Return the items that the engine accepts; complete the others with its error."""
         taken = []
         for item in items:
             try:

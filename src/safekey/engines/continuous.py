@@ -1,4 +1,4 @@
-"""transformers' continuous batching, for `LocalEngine` on CUDA: rows join and leave the batch as they finish."""
+"""Run transformers' continuous batching for `LocalEngine` on CUDA: rows join and leave the batch at any step."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def run(
 ) -> Iterator[tuple[int, Completion]]:
     """Generate for all rows; yield (index, completion) as they finish.
 
-    All rows draw from one random stream, seeded with the first row's seed: a row's sample depends on its neighbours.
+    All rows share one random stream, seeded with the first row's seed, so a row's sample depends on the other rows.
 
     Args:
         model: a transformers model on CUDA.
         chat: its chat format.
-        rows: `LocalEngine`'s rows.
+        rows: rows of `LocalEngine`.
         params: without repetition penalty and stop strings.
         ends: ids that end a completion.
         pad: the padding id.

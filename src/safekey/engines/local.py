@@ -1,9 +1,9 @@
-"""transformers, here: static batches of prompts of like length, padded on the left.
+"""Generate with transformers in this process: static batches of prompts of similar length, padded on the left.
 
-What a row's result depends on besides its own prompt, settings and seed: rounding. Padding and the number of rows
-change the order of floating-point sums, so two tokens whose scores are equal to the last bits may change places between
-a batch and a single run. In fp32 this is rare; in bf16 it happens in long greedy completions. Nothing else leaks: each
-row has its own random numbers (`sampling.py`), its own length limit and its own padding.
+The result of a row depends on its prompt, settings and seed, and on rounding: padding and the number of rows change
+the order of floating-point sums, so two tokens with almost equal scores may change places between a batch and a single
+run. In fp32 this is rare; in bf16 it happens in long greedy completions. Otherwise the rows are independent: each has
+its own random numbers (`sampling.py`), length limit and padding.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib import metadata
 from typing import Any
 
 import torch
 import transformers
 
-import safekey
 from safekey.engines import weights
 from safekey.engines.base import SamplingParams, one_for_each, prompt_seed
-from safekey.engines.machine import cache_bytes, context_length, free_memory, pick_device, pick_dtype
 from safekey.engines.prompting import Placed, completed, decode_after, end_ids, failed, place, template_hash, too_long
 from safekey.engines.sampling import Until, processors
 from safekey.errors import UserError
@@ -36,7 +35,7 @@ _SHARE = 0.6  # of the free memory that a batch's keys and values may fill
 class _Row:
     index: int
     placed: Placed
-    limit: int  # tokens that this row may generate
+    limit: int  # most tokens to generate for this row
     seed: int
 
 
@@ -44,7 +43,7 @@ class LocalEngine:
     """Generates with transformers in this process.
 
     Attributes:
-        batch_size: rows in a batch at most; halved for good when the memory does not suffice.
+        batch_size: most rows in a batch; halved for good when the memory does not suffice.
         sampling_defaults: the model's own temperature, top_p and top_k.
     """
 
@@ -73,12 +72,12 @@ class LocalEngine:
             device: "cuda", "cuda:1", "mps", "cpu", or "auto" to spread over all GPUs. Default: the best one there is.
             dtype: "float32", "bfloat16", "float16"; "auto": bfloat16 on CUDA (float16 where that is missing), else
                 float32.
-            batch_size: rows in a batch at most. Default: what fits into memory, at most 16 on a CPU, 64 on a GPU.
+            batch_size: most rows in a batch. Default: what fits into memory, at most 16 on a CPU, 64 on a GPU.
             attn_implementation: transformers' name; default: its own choice.
             max_context: longest prompt and completion together, in tokens. Default: the model's limit.
             chat_template_kwargs: variables for the chat template, such as `enable_thinking`.
             today: ISO date that a template with a clock prints.
-            trust_remote_code: run Python code that comes with the model. Off: it is code from elsewhere.
+            trust_remote_code: run Python code that comes with the model. Default: off, for safety.
             continuous: transformers' continuous batching; CUDA only. Rows then share one random stream.
 
         Raises:
@@ -86,7 +85,7 @@ class LocalEngine:
         """
         self._name, self._revision, self._continuous = model, revision, continuous
         self._source = weights.find(model, adapter)
-        self.device = pick_device(device)
+        self.device = weights.pick_device(device)
         if continuous and self.device.type != "cuda":
             raise UserError("continuous batching is for CUDA (on a CPU it was 2–9 times slower): leave it off here")
         tokenizer = weights.load_tokenizer(self._source, revision, trust_remote_code)
@@ -94,7 +93,7 @@ class LocalEngine:
             self.chat = chat_format(tokenizer, chat_template_kwargs, today)
         except UserError as error:
             raise UserError(f"{model}: {error}") from error
-        options: dict[str, Any] = {"dtype": pick_dtype(dtype, self.device)}
+        options: dict[str, Any] = {"dtype": weights.pick_dtype(dtype, self.device)}
         if attn_implementation:
             options["attn_implementation"] = attn_implementation
         if device == "auto":
@@ -102,13 +101,13 @@ class LocalEngine:
         loaded = weights.load_model(self._source, revision, trust_remote_code=trust_remote_code, **options)
         self._model = loaded.eval() if device == "auto" else loaded.to(self.device).eval()
         self._take_over_generation_config()
-        self._context = max_context or context_length(self._model.config)
+        self._context = max_context or weights.context_length(self._model.config)
         self.batch_size = batch_size or _ROWS.get(self.device.type, 16)
         self._asked_rows = batch_size
         self._closed = threading.Event()
 
     def _take_over_generation_config(self) -> None:
-        """Keep the model's own settings aside: transformers would mix them into whatever is asked for."""
+        """Store the model's own settings elsewhere: transformers would mix them into the requested ones."""
         own = self._model.generation_config
         self._ends = end_ids(self.chat, own.eos_token_id)
         sampled = bool(own.do_sample)
@@ -122,7 +121,7 @@ class LocalEngine:
         self._model.generation_config = transformers.GenerationConfig()
 
     def describe(self) -> dict[str, Any]:
-        """Return which model runs and how; the weights are read once more for their sha256 at the first call."""
+        """Return which model runs and how; the first call reads the weights once more for their sha256."""
         return {
             "kind": "local",
             "model": self._name,
@@ -143,7 +142,7 @@ class LocalEngine:
             "chat_template_sha256": template_hash(self.chat),
             "chat_template_kwargs": dict(self.chat.template_kwargs),
             "versions": {
-                "safekey": safekey.__version__,
+                "safekey": metadata.version("safekey"),
                 "torch": torch.__version__,
                 "transformers": transformers.__version__,
                 "python": platform.python_version(),
@@ -186,7 +185,7 @@ class LocalEngine:
 
                 yield from run(self._model, self.chat, rows, params, self._ends, self._pad)
                 continue
-            # Rows that fill the context go alone: beside others they would be carried past the last position.
+            # Rows that fill the context run alone: in a batch they would be generated past the last position.
             tight = [row for row in rows if row.limit < params.max_new_tokens]
             loose = [row for row in rows if row.limit == params.max_new_tokens]
             loose.sort(key=lambda row: -len(row.placed.ids))
@@ -210,13 +209,13 @@ class LocalEngine:
             raise RuntimeError("the engine was closed while it generated")
 
     def _rows(self, longest: _Row) -> int:
-        """Return how many rows like the longest fit into a batch."""
+        """Return how many rows as long as the longest fit into a batch."""
         if self._asked_rows is not None:
             return self.batch_size
-        free = free_memory(self.device)
+        free = weights.free_memory(self.device)
         if free is None:
             return self.batch_size
-        each = cache_bytes(self._model) * (len(longest.placed.ids) + longest.limit)
+        each = weights.cache_bytes(self._model) * (len(longest.placed.ids) + longest.limit)
         return max(1, min(self.batch_size, int(free * _SHARE / max(1, each))))
 
     def _try(self, batch: list[_Row], params: SamplingParams) -> list[Completion] | None:
@@ -262,7 +261,7 @@ class LocalEngine:
         ]
 
     def close(self) -> None:
-        """Give up what still runs, and free the model."""
+        """Stop what still runs, and free the model."""
         self._closed.set()
         self._model = None
         if torch.cuda.is_available():

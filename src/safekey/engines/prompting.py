@@ -1,4 +1,4 @@
-"""From a `Prompt` to the exact token ids that are continued, and from generated ids back to text.
+"""Turn a `Prompt` into the exact token ids to continue, and generated ids into text.
 
 A prefill of 3 tokens inside the thinking, on a template that does not open it (Qwen3)::
 
@@ -6,7 +6,7 @@ A prefill of 3 tokens inside the thinking, on a template that does not open it (
     <think>\\n                                                         the opener
     Sure | , |  here                                                  exactly 3 tokens of the prefill
 
-Text goes around with its thinking in ``<think>…</think>``; `harmony.py` translates for gpt-oss.
+All texts have their thinking in ``<think>…</think>``; `text/harmony.py` translates for gpt-oss.
 """
 
 from __future__ import annotations
@@ -17,13 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from safekey.errors import UserError
-from safekey.schema import THINK_OPEN, Completion, Prompt
-from safekey.text import harmony_tokens as harmony
-from safekey.text.canonical import CLOSE_TAG, OPEN_TAG
-from safekey.text.chat import ChatFormat, Rendered
-from safekey.text.tokens import literal_ranges, tokenize, tokenize_after
+from safekey.schema import CLOSE_TAG, OPEN_TAG, THINK_OPEN, Completion, Prompt
+from safekey.text.chat import ChatFormat, Rendered, literal_ranges, tokenize, tokenize_after
+from safekey.text.harmony import PrefillPiece, prefill_pieces, with_think_tags
 
-_CONTEXT = 4  # tokens before a text that decide how it decodes: a character has at most four bytes
+_CONTEXT = 4  # tokens before a text that affect how it decodes: a character has at most four bytes
 _BROKEN = "\ufffd"
 
 
@@ -32,12 +30,12 @@ class Placed:
     """A prompt as tokens.
 
     Attributes:
-        ids: what is continued: the template's tokens, then perhaps an opener and the prefill.
-        template_tokens: how many of them are the template's.
-        prefill: the prefilled text as it stands there; a character that is cut in two belongs to the completion.
-        prefill_tokens: how many tokens of the prefill there are: as many as asked, or all that the text has.
-        started_inside: whether the model goes on inside an open thinking part.
-        channel: for gpt-oss, the channel in which the model goes on; "" when it chooses.
+        ids: the tokens to continue: those of the template, then perhaps an opener and the prefill.
+        template_tokens: number of tokens of the template.
+        prefill: the prefilled text; a character that is cut in two belongs to the completion.
+        prefill_tokens: number of tokens of the prefill: as many as asked, or all that the text has.
+        started_inside: whether the model continues inside an open thinking part.
+        channel: for gpt-oss, the channel in which the model continues; "" when the model chooses it.
     """
 
     ids: tuple[int, ...]
@@ -49,10 +47,10 @@ class Placed:
 
 
 def place(prompt: Prompt, chat: ChatFormat) -> Placed:
-    """Render a prompt to the ids that inference continues.
+    """Render a prompt to the ids to continue.
 
     Args:
-        prompt: the turns, and perhaps the first words of the model's own.
+        prompt: the turns, and perhaps a prefill.
         chat: the model's chat format.
 
     Raises:
@@ -88,29 +86,29 @@ def place(prompt: Prompt, chat: ChatFormat) -> Placed:
     return Placed(tuple(ids), template_tokens, shown, counted, inside, channel)
 
 
-def _pieces(prompt: Prompt, chat: ChatFormat) -> list[harmony.Piece]:
-    """Cut the prefill into what the model is made to say (counted) and the frame around it (not counted)."""
+def _pieces(prompt: Prompt, chat: ChatFormat) -> list[PrefillPiece]:
+    """Cut the prefill into its own text (counted) and the headers around it (not counted)."""
     text = prompt.prefill
     if not text or prompt.prefill_tokens == 0:
         return []
     if prompt.prefill_tokens is not None and prompt.prefill_tokens < 0:
         raise UserError(f"prefill_tokens is {prompt.prefill_tokens}, expected 0 or more")
     if chat.harmony:
-        return harmony.pieces(text, chat, answer=prompt.prefill_answer)
-    if chat.opened or not prompt.prefill_answer:  # the thinking is already open: not twice
+        return prefill_pieces(text, chat, answer=prompt.prefill_answer)
+    if chat.opened or not prompt.prefill_answer:  # the thinking is open already
         text = text.removeprefix(THINK_OPEN).removeprefix(OPEN_TAG)
     if not prompt.prefill_answer:
-        return [harmony.Piece(chat.opener), harmony.Piece(text, counted=True)]
+        return [PrefillPiece(chat.opener), PrefillPiece(text, counted=True)]
     if chat.opened and CLOSE_TAG not in text:
         raise UserError(
             "this model's chat template opens the thinking itself, so a prefill of the answer would land inside the "
             f"thinking: begin the prefill with the thinking and its {CLOSE_TAG} (for none: '{CLOSE_TAG}\\n\\n…')"
         )
-    return [harmony.Piece(text, counted=True)]
+    return [PrefillPiece(text, counted=True)]
 
 
-def _rendered(piece: harmony.Piece, chat: ChatFormat) -> Rendered:
-    """Mark control-token strings of a prefill as text, all but the tags of the thinking, which are meant as such."""
+def _rendered(piece: PrefillPiece, chat: ChatFormat) -> Rendered:
+    """Mark control-token strings of a prefill as text, except the think tags, which stay control tokens."""
     if not piece.counted:
         return Rendered(piece.text)
     ranges = literal_ranges(chat, piece.text, 0)
@@ -118,16 +116,16 @@ def _rendered(piece: harmony.Piece, chat: ChatFormat) -> Rendered:
 
 
 def _inside(chat: ChatFormat, tokenizer: Any, said: list[int]) -> bool:
-    """Tell from the final text of the model's own turn whether its thinking is open (a user's tags do not count)."""
+    """Whether the thinking is open at the end of the model's turn (tags in a user's turn do not count)."""
     text = _decode(tokenizer, said)
     opened, closed = text.rfind(OPEN_TAG), text.rfind(CLOSE_TAG)
     return chat.opened if opened == closed == -1 else opened > closed
 
 
 def decode_after(tokenizer: Any, before: Sequence[int], ids: Sequence[int]) -> str:
-    """Return the text of ids as it reads after other ids, control tokens included.
+    """Decode ids that follow other ids, control tokens included.
 
-    Alone, a SentencePiece-like tokenizer would lose the first space, and a character cut in two would be lost.
+    Decoded alone, a SentencePiece-like tokenizer would drop the first space, and a character cut in two would be lost.
     """
     context = list(before[-_CONTEXT:])
     head = _decode(tokenizer, context).rstrip(_BROKEN)
@@ -149,7 +147,7 @@ def end_ids(chat: ChatFormat, own: int | Sequence[int] | None = None) -> tuple[i
     found = {own} if isinstance(own, int) else set(own or ())
     found.add(chat.tokenizer.eos_token_id)
     end = chat.tokenizer.convert_tokens_to_ids(chat.end.strip())
-    # In harmony, the token that ends an earlier turn also ends the thinking: there only the model's own count.
+    # In harmony, the token that ends an earlier turn also ends the thinking, so only the model's own ids count.
     if not chat.harmony and isinstance(end, int) and end != chat.tokenizer.unk_token_id:
         found.add(end)
     return tuple(sorted(i for i in found if i is not None))
@@ -163,7 +161,7 @@ def completed(
     Args:
         chat: the chat format.
         placed: the prompt.
-        ids: what was generated, up to and with the token that ended it; a longer tail is cut off.
+        ids: the generated ids, up to and including the token that ended the completion; later ids are ignored.
         ends: the ids that end a completion.
         stop: strings that end one.
     """
@@ -181,7 +179,7 @@ def finished(
     if hits:
         text, finish = text[: min(hits)], "stop"
     if chat.harmony:
-        text = harmony.canonical(text, placed.channel)
+        text = with_think_tags(text, placed.channel)
     return Completion(
         text=text,
         finish="length" if finish == "length" else "stop",
@@ -193,12 +191,12 @@ def finished(
 
 
 def template_hash(chat: ChatFormat) -> str:
-    """Return the sha256 of the chat template as it is rendered, its stopped clock included."""
+    """Return the sha256 of the chat template as it is rendered, with its fixed date."""
     return hashlib.sha256(chat.template.encode()).hexdigest()
 
 
 def too_long(tokens: int, context: int) -> str:
-    """Return the reason for a prompt that leaves no room to generate."""
+    """Return the error for a prompt that leaves no room to generate."""
     return f"the prompt has {tokens} tokens, which fills the model's context of {context}"
 
 

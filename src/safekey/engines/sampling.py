@@ -1,8 +1,8 @@
-"""Drawing tokens so that a prompt's result does not depend on the batch it happens to be in.
+"""Sample tokens so that the result of a prompt does not depend on its batch.
 
-`torch.multinomial` draws for the whole batch from one generator, so a row's sample changes with its neighbours. Here
-each row has its own uniform numbers, made from its own seed before the first step, and each step inverts the cumulative
-distribution at the row's next number.
+`torch.multinomial` draws for the whole batch from one generator, so a row's sample depends on the other rows. Here each
+row has its own uniform numbers, drawn from its own seed before the first step; each step inverts the cumulative
+distribution at the next number of the row.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _TAIL = 24  # tokens beyond a stop string's characters that are decoded when loo
 
 
 class Draw(LogitsProcessor):  # type: ignore[misc]
-    """Leave only the drawn token: after it, taking the likeliest token is sampling."""
+    """Keep only the score of the sampled token, so that greedy decoding after it takes this token."""
 
     def __init__(self, seeds: Sequence[int], steps: int, width: int, device: Any):
-        """Make each row's numbers.
+        """Draw the numbers of each row.
 
         Args:
             seeds: one for each row.
-            steps: how many tokens at most.
+            steps: most tokens to generate.
             width: length of the padded prompts.
             device: where the scores are.
         """
@@ -46,10 +46,10 @@ class Draw(LogitsProcessor):  # type: ignore[misc]
         self._uniform = torch.stack(rows).to(device=device, dtype=self._dtype)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Return scores in which only the drawn token is left."""
+        """Return scores in which only the sampled token is finite."""
         total = torch.softmax(scores, dim=-1, dtype=self._dtype).cumsum(dim=-1)
         point = self._uniform[:, input_ids.shape[1] - self._width].unsqueeze(1) * total[:, -1:]
-        # right=True: a number that equals a border belongs to the next token, so one of probability 0 is never drawn.
+        # right=True: a number on a border belongs to the next token, so a token of probability 0 is never drawn.
         drawn = torch.searchsorted(total, point, right=True).clamp(max=scores.shape[1] - 1)
         return torch.full_like(scores, -float("inf")).scatter_(1, drawn, 0.0)
 
@@ -58,7 +58,7 @@ class Until(StoppingCriteria):  # type: ignore[misc]
     """Stop a row at a stop string, and every row when the engine is closed.
 
     Attributes:
-        ended: for each row that met a stop string, its length in generated tokens then.
+        ended: for each row with a stop string, its number of generated tokens at that point.
     """
 
     def __init__(self, decode: Callable[[list[int]], str], stop: Sequence[str], width: int, closed: Callable[[], bool]):
@@ -80,14 +80,14 @@ class Until(StoppingCriteria):  # type: ignore[misc]
 def processors(
     params: SamplingParams, seeds: Sequence[int], padding: Sequence[int], width: int, steps: int, device: Any
 ) -> LogitsProcessorList:
-    """Return what turns a model's logits into the next token, in transformers' order.
+    """Return the logits processors for these settings, in transformers' order.
 
     Args:
-        params: the settings, no None among them.
+        params: the settings, without None.
         seeds: one for each row.
-        padding: how many tokens of left padding each row has; the repetition penalty must not see them.
+        padding: left padding of each row in tokens; the repetition penalty ignores it.
         width: length of the padded prompts.
-        steps: how many tokens at most.
+        steps: most tokens to generate.
         device: where the scores are.
     """
     made = LogitsProcessorList()

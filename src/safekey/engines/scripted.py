@@ -1,4 +1,4 @@
-"""An engine for tests and offline worlds: it answers from a table or a function, always the same."""
+"""A deterministic engine for tests: it answers from a table or a function."""
 
 from __future__ import annotations
 

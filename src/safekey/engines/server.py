@@ -1,8 +1,8 @@
-"""Any OpenAI-compatible endpoint: vLLM, SGLang, `transformers serve`, OpenAI, Azure.
+"""Use an OpenAI-compatible endpoint: vLLM, SGLang, `transformers serve`, OpenAI, Azure.
 
-Two modes. "tokens": we render the prompt and send its token ids to /v1/completions, so that what is continued is what
-the local engine continues, prefill included; it needs the model's tokenizer here and a server that takes ids (vLLM,
-SGLang). "chat": the server renders the messages, nobody here knows to what, and a prefill is refused.
+There are two modes. "tokens": safekey renders the prompt and sends its token ids to /v1/completions, the same ids that
+the local engine continues, prefill included. It needs the model's tokenizer and a server that takes ids (vLLM, SGLang).
+"chat": the server renders the messages; the ids are unknown and a prefill is refused.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import queue
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from importlib import metadata
 from typing import Any
 
-import safekey
 from safekey.engines import wire
 from safekey.engines.base import SamplingParams, one_for_each, prompt_seed
 from safekey.engines.prompting import Placed, end_ids, failed, place, template_hash, too_long
@@ -26,7 +26,7 @@ _PROBE = Prompt((Message("user", "Hello"),))
 
 
 class ServerEngine:
-    """Asks an endpoint, several prompts at a time, each until it answers or the attempts are used up."""
+    """Sends prompts to an endpoint, several at a time, and retries each until it is answered or no attempt is left."""
 
     def __init__(
         self,
@@ -44,22 +44,22 @@ class ServerEngine:
         chat_template_kwargs: dict[str, Any] | None = None,
         today: str = DEFAULT_DATE,
     ):
-        """Reach the server, and find out what it takes.
+        """Connect to the server, and find out which mode it supports.
 
         Args:
             model: the endpoint's URL and the model's name there: ``http://127.0.0.1:8000/v1#r1-7b``. The name may be
                 left out where the server offers one model.
-            tokenizer: folder or hub id of the model's tokenizer; without it prompts cannot be rendered here.
+            tokenizer: folder or hub id of the model's tokenizer; needed for mode "tokens".
             revision: of the tokenizer's hub id.
             mode: "tokens", "chat", or "auto": tokens where a tokenizer is given and the server takes ids.
-            concurrency: requests at a time.
+            concurrency: most requests at a time.
             timeout: seconds for one attempt, from the first byte sent to the last received.
-            probe_timeout: seconds for each of the first requests, which find out whether the server is there.
-            max_attempts: how often one request is sent.
+            probe_timeout: seconds for each of the first requests, which test whether the server answers.
+            max_attempts: most attempts for one request.
             backoff: seconds before the second attempt; it doubles, up to a minute.
             api_key_env: the environment variable that holds the key. Default: AZURE_OPENAI_API_KEY for Azure's hosts,
                 else OPENAI_API_KEY.
-            chat_template_kwargs: variables for the chat template, rendered here or there.
+            chat_template_kwargs: variables for the chat template, here or on the server.
             today: ISO date that a template with a clock prints when it is rendered here.
 
         Raises:
@@ -85,7 +85,7 @@ class ServerEngine:
             raise
 
     def describe(self) -> dict[str, Any]:
-        """Return which server and model answer, and who renders the prompts; its weights cannot be known from here."""
+        """Return which server and model answer, and who renders the prompts; the weights are unknown."""
         import openai
 
         return {
@@ -103,13 +103,13 @@ class ServerEngine:
             "end_token_ids": list(self._ends),
             "chat_template_sha256": template_hash(self.chat) if self.chat else None,
             "chat_template_kwargs": self._kwargs,
-            "versions": {"safekey": safekey.__version__, "openai": openai.__version__},
+            "versions": {"safekey": metadata.version("safekey"), "openai": openai.__version__},
         }
 
     def generate(
         self, prompts: Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams]
     ) -> Iterator[tuple[int, Completion]]:
-        """Continue each prompt; see `Engine.generate`. A request that fails for good ends in an error completion.
+        """Continue each prompt; see `Engine.generate`. A request that fails for good gives an error completion.
 
         Raises:
             UserError: a prefill is asked for and the server renders the prompts; or a prompt cannot be rendered.
@@ -127,7 +127,7 @@ class ServerEngine:
         return self._loop.submit(self._limited(self._job(prompt, params)))
 
     def close(self) -> None:
-        """Give up what still runs and close the connections."""
+        """Cancel running requests and close the connections."""
         self._loop.stop(self._wire.api.close)
 
     def __repr__(self) -> str:
@@ -153,7 +153,7 @@ class ServerEngine:
             return await job()
 
     def _job(self, prompt: Prompt, params: SamplingParams) -> Callable[[], Awaitable[Completion]]:
-        """Prepare one request; whatever is wrong with the prompt is found here, before anything is sent."""
+        """Prepare one request; all faults of the prompt are found here, before anything is sent."""
         if self.mode == "chat":
             if prompt.prefill and prompt.prefill_tokens != 0:
                 raise UserError(
@@ -198,7 +198,7 @@ class ServerEngine:
         return request
 
     async def _find_model(self) -> None:
-        """Ask for the list of models: is the server there, is the key good, what is served?"""
+        """Ask for the list of models, which shows whether the server answers, accepts the key, and serves the model."""
         listed = await self._wire.models(self._probe_timeout)
         entry = next((each for each in listed if each["id"] == self._wire.model), None)
         if not self._wire.model:
@@ -212,7 +212,7 @@ class ServerEngine:
         self._context = context if isinstance(context, int) and entry.get("id") == self._wire.model else None
 
     async def _find_mode(self, mode: str) -> str:
-        """Find out by two short requests whether the server takes token ids, and whether it answers at all."""
+        """Find out with two short requests whether the server takes token ids, and whether it answers at all."""
         if mode == "tokens" and self.chat is None:
             raise UserError("mode 'tokens' needs the model's tokenizer: name its folder or hub id")
         if mode != "chat" and self.chat is not None:
@@ -227,7 +227,7 @@ class ServerEngine:
                 self._wire.api.chat.completions, self._chat_request(_PROBE, params), self._probe_timeout
             )
         except StatusError as error:
-            if error.status != 429:  # busy is not down
+            if error.status_code != 429:  # busy is not down
                 raise UserError(f"{self._url}: model '{self._wire.model}': {error.reason}: {error.message}") from None
         except (UnreachableError, ValueError) as error:
             raise UserError(f"{self._url}: model '{self._wire.model}': {self._wire.clean(error)}") from None
@@ -241,11 +241,11 @@ class ServerEngine:
             body = await self._wire.probe(self._wire.api.completions, request, self._probe_timeout)
             return wire.other_prompt(body, placed.ids)
         except StatusError as error:
-            if error.status in (401, 403):
-                raise UserError(f"{self._url}: the server refuses the key ({error.status})") from None
-            if error.status == 429 or error.status >= 500:
+            if error.status_code in (401, 403):
+                raise UserError(f"{self._url}: the server refuses the key ({error.status_code})") from None
+            if error.status_code == 429 or error.status_code >= 500:
                 raise UserError(f"{self._url}: {error.reason} to the first request; try again later") from None
-            return f"it answers {error.status} to a prompt of token ids"
+            return f"it answers {error.status_code} to a prompt of token ids"
         except UnreachableError as error:
             raise UserError(f"{self._url}: {error}") from None
         except ValueError as error:

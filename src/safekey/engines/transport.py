@@ -1,13 +1,12 @@
-"""Sending requests to an endpoint: one deadline for each attempt, bounded retries, and no key in any message."""
+"""Send requests to an endpoint, with a deadline for each attempt and bounded retries; no message shows the key."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-import random
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -15,17 +14,17 @@ from urllib.parse import urlsplit
 from safekey.engines import wire
 from safekey.engines.prompting import Placed, failed
 from safekey.errors import UserError
+from safekey.retry import is_transient, retrying
 from safekey.schema import NO_ANSWER, Completion
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-_MAX_DELAY = 60.0  # seconds between two attempts, at most
-_PROBES = 3  # attempts at the requests that find out whether a server is there
+_PROBES = 3  # attempts of the first requests, which find out whether a server is there
 
 
 class Transport:
-    """An endpoint, and how often and how long it is asked.
+    """An endpoint, with the number of attempts and their deadline.
 
     Attributes:
         api: openai's client; it does not retry by itself.
@@ -42,32 +41,42 @@ class Transport:
         self, resource: Any, request: dict[str, Any], read: Callable[[Any], Completion], placed: Placed | None
     ) -> Completion:
         """Send one request until there is a completion, a refusal, or no attempt left."""
-        reason = ""
-        for attempt in range(self._attempts):
-            wait = 0.0
-            try:
-                return read(await self.send(resource, request, self._timeout))
-            except StatusError as error:
-                reason, wait = error.reason, error.wait
-                if not error.transient:
-                    return wire.refused(error.status, error.body, error.message, placed)
-            except (wire.GarbageError, ValueError, TypeError) as error:
-                reason = f"the server's reply is no completion ({self.clean(error)})"
-            except UnreachableError as error:
-                reason = str(error)
-            if attempt + 1 < self._attempts:
-                delay = self._backoff * 2**attempt * (0.5 + random.random())  # noqa: S311 - jitter, no secret
-                await asyncio.sleep(min(_MAX_DELAY, max(wait, delay)))
+        failures = (StatusError, UnreachableError, ValueError, TypeError)
+
+        async def attempt() -> Completion:
+            return read(await self.send(resource, request, self._timeout))
+
+        try:
+            retried = retrying(self._attempts, self._backoff, lambda e: isinstance(e, failures) and is_transient(e))
+            return await retried(attempt)
+        except StatusError as error:
+            if not is_transient(error):
+                return wire.refused(error.status_code, error.body, error.message, placed)
+            reason = error.reason
+        except UnreachableError as error:
+            reason = str(error)
+        except (ValueError, TypeError) as error:
+            reason = f"the server's reply is no completion ({self.clean(error)})"
         return failed(f"{NO_ANSWER}{reason}, after {self._attempts} attempts", placed)
 
     async def send(self, resource: Any, request: dict[str, Any], timeout: float) -> Any:
-        """Send one request once and return the reply's JSON."""
+        """Send one request once and return the reply's JSON.
+
+        Raises:
+            StatusError: the server answered with an error.
+            UnreachableError: no reply came.
+            wire.GarbageError: openai's client cannot read the reply; a ValueError, as for a reply that is no JSON.
+        """
+        create = resource.with_raw_response.create
+        return json.loads(await self._call(create, timeout, model=self.model, **request))
+
+    async def _call(self, function: Callable[..., Awaitable[Any]], timeout: float, **arguments: Any) -> bytes:
         import openai
 
         try:
             async with asyncio.timeout(timeout):  # openai's own bounds each read, so a trickle would never end
-                reply = await resource.with_raw_response.create(model=self.model, **request, timeout=timeout)
-                return json.loads(reply.http_response.content)
+                content: bytes = (await function(**arguments, timeout=timeout)).http_response.content
+                return content
         except openai.APIStatusError as error:
             raise StatusError(error, self.clean(_said(error))) from None
         except (openai.APIConnectionError, TimeoutError) as error:
@@ -78,40 +87,38 @@ class Transport:
         except openai.OpenAIError as error:
             raise wire.GarbageError(self.clean(error)) from None
 
+    async def _probe(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+        """Make a first request; again if the connection fails or the server answers 5xx, but not if it is slow."""
+
+        def mends(error: BaseException) -> bool:
+            if isinstance(error, UnreachableError):
+                return not error.slow
+            return isinstance(error, StatusError) and error.status_code >= 500
+
+        return await retrying(_PROBES, min(self._backoff, 1.0), mends)(function, *arguments)
+
     async def probe(self, resource: Any, request: dict[str, Any], timeout: float) -> Any:
-        """Send one request, again if the connection fails or the server stumbles, and return the reply's JSON."""
-        for attempt in range(_PROBES):
-            try:
-                return await self.send(resource, request, timeout)
-            except (StatusError, UnreachableError) as error:
-                mends = error.status >= 500 if isinstance(error, StatusError) else not error.slow
-                if attempt + 1 == _PROBES or not mends:
-                    raise
-            await asyncio.sleep(min(self._backoff, 1.0) * (attempt + 1))
-        raise AssertionError("unreachable")
+        """Send one of the first requests (`_probe`) and return the reply's JSON; raises what `send` raises."""
+        return await self._probe(self.send, resource, request, timeout)
 
     async def models(self, timeout: float) -> list[dict[str, Any]]:
-        """Return what the server lists as its models; empty when it has no list.
+        """Return the models that the server lists; empty when it has no list.
 
         Raises:
             UserError: the server does not answer, or refuses the key.
         """
-        import openai
-
-        for attempt in range(_PROBES):
-            try:
-                async with asyncio.timeout(timeout):
-                    reply = await self.api.models.with_raw_response.list(timeout=timeout)
-                    return _listed(reply.http_response.content)
-            except openai.APIStatusError as error:
-                if error.status_code in (401, 403):
-                    raise UserError(f"{self._url}: the server refuses the key ({error.status_code})") from None
-                return []  # not every server has the list; the next request tells whether this one works
-            except (openai.APIConnectionError, TimeoutError) as error:
-                if attempt + 1 == _PROBES or isinstance(error, TimeoutError | openai.APITimeoutError):
-                    raise UserError(f"{self._url}: the server does not answer; is it running?") from None
-            await asyncio.sleep(min(self._backoff, 1.0) * (attempt + 1))
-        return []
+        try:
+            content = await self._probe(self._call, self.api.models.with_raw_response.list, timeout)
+            entries = json.loads(content)["data"]
+            return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+        except UnreachableError:
+            raise UserError(f"{self._url}: the server does not answer; is it running?") from None
+        except StatusError as error:
+            if error.status_code in (401, 403):
+                raise UserError(f"{self._url}: the server refuses the key ({error.status_code})") from None
+            return []  # not every server has the list; the next request tells whether this one works
+        except (ValueError, TypeError, KeyError):
+            return []
 
     def clean(self, text: object) -> str:
         """Return a message without the key, which some servers repeat in their errors."""
@@ -132,19 +139,17 @@ class UnreachableError(Exception):
 
 
 class StatusError(Exception):
-    """The server answered with an error."""
+    """The server answered with an error; `safekey.retry` reads its status and its response."""
 
     def __init__(self, error: Any, message: str):
-        self.status: int = error.status_code
-        self.body, self.message = error.body, message
-        self.reason = f"the server answered {self.status}"
-        self.transient = self.status in (408, 409, 429) or self.status >= 500
-        self.wait = _seconds(error.response.headers.get("retry-after"))
+        self.status_code: int = error.status_code
+        self.body, self.response, self.message = error.body, error.response, message
+        self.reason = f"the server answered {self.status_code}"
         super().__init__(self.reason)
 
 
 class Loop:
-    """An event loop in a thread of its own, so that callers may be of any kind."""
+    """An event loop in a thread of its own, so that synchronous and asynchronous callers can use it."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -161,13 +166,13 @@ class Loop:
         return self.submit(work).result()
 
     def slots(self, count: int) -> asyncio.Semaphore:
-        """Return the semaphore that bounds how much work runs at a time; call it in the loop."""
+        """Return the semaphore that bounds how many requests run at a time; call it in the loop."""
         if self._slots is None:
             self._slots = asyncio.Semaphore(count)
         return self._slots
 
     def stop(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Cancel what runs, do one last piece of work, and end the thread."""
+        """Cancel running work, await `last`, and end the thread."""
         if self._loop.is_closed():
             return
 
@@ -214,23 +219,8 @@ def _client(url: str, model: str, api_key_env: str | None) -> tuple[bool, str, A
 
 
 def _said(error: Any) -> str:
-    """Return what an error reply says, in whatever form a server says it."""
+    """Return the message of an error reply; servers have several forms of it."""
     body = error.body
     if isinstance(body, dict):
         body = body.get("message") or body.get("detail") or body
     return str(body or error.response.text or error.message)
-
-
-def _seconds(header: str | None) -> float:
-    try:
-        return min(_MAX_DELAY, max(0.0, float(header or 0)))
-    except ValueError:
-        return 0.0
-
-
-def _listed(content: bytes) -> list[dict[str, Any]]:
-    try:
-        entries = json.loads(content)["data"]
-        return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
-    except (ValueError, TypeError, KeyError):
-        return []

@@ -1,4 +1,7 @@
-"""Finding and loading a model: a model's, run's or LoRA adapter's folder, or a hub id. Only safetensors are loaded."""
+"""Find and load a model: from a folder (model, run or LoRA adapter) or a hub id; choose its device and dtype.
+
+Weights are read from safetensors only.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,12 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safekey.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _BLOB = re.compile(r"[0-9a-f]{64}")
@@ -18,7 +24,7 @@ _BLOB = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a model comes from.
+    """The parts of a model.
 
     Attributes:
         base: folder or hub id of the weights.
@@ -32,14 +38,14 @@ class Source:
 
 
 def find(model: str, adapter: str | None = None) -> Source:
-    """Find a model's parts.
+    """Find the parts of a model.
 
     Args:
         model: a model's, run's, checkpoint's or adapter's folder, or a hub id.
         adapter: a LoRA adapter's folder to put on top.
 
     Raises:
-        UserError: a part is missing; what was looked for, and what the folder holds, is in the text.
+        UserError: a part is missing; the message says what was looked for and what the folder holds.
     """
     folder = _folder(model)
     if adapter is not None:
@@ -202,8 +208,60 @@ def _sha256(file: Path) -> str:
     blob = file.resolve().name  # the hub's cache names large files by their sha256
     if file.is_symlink() and _BLOB.fullmatch(blob):
         return blob
-    total = hashlib.sha256()
     with file.open("rb") as stream:
-        while chunk := stream.read(1 << 24):
-            total.update(chunk)
-    return total.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def pick_device(asked: str | None) -> torch.device:
+    """Return the device asked for, or the best one there is."""
+    import torch
+
+    if asked and asked != "auto":
+        try:
+            return torch.device(asked)
+        except RuntimeError as error:
+            raise UserError(f"device '{asked}' is none: use cuda, cuda:0, mps or cpu") from error
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def pick_dtype(asked: str, device: torch.device) -> torch.dtype:
+    """Return the dtype asked for; "auto": a 16-bit one on CUDA, else float32."""
+    import torch
+
+    if asked != "auto":
+        dtype = getattr(torch, asked, None)
+        if not isinstance(dtype, torch.dtype):
+            raise UserError(f"dtype '{asked}' is none: use float32, bfloat16, float16 or auto")
+        return dtype
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.float32
+
+
+def context_length(config: Any) -> int:
+    """Return the longest sequence that a model takes, in tokens."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
+
+
+def cache_bytes(model: Any) -> int:
+    """Return how many bytes of keys and values one token takes."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", 1)
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * size * model.dtype.itemsize)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Return the free memory in bytes where it is known."""
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "cpu":
+        try:
+            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        except (ValueError, OSError, AttributeError):
+            return None
+    return None

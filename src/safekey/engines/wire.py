@@ -1,6 +1,6 @@
-"""What goes over the wire to an OpenAI-compatible endpoint, and what comes back: pure functions over dictionaries.
+"""Build requests to an OpenAI-compatible endpoint and read its replies: pure functions over dictionaries.
 
-A completion of vLLM's, as it comes back::
+A completion of vLLM::
 
     {"choices": [{"text": " I can't", "token_ids": [358, 649, 956], "finish_reason": "stop"}],
      "usage": {"prompt_tokens": 31, "completion_tokens": 3}}
@@ -9,19 +9,26 @@ A completion of vLLM's, as it comes back::
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 from safekey.engines.base import SamplingParams
 from safekey.engines.prompting import Placed, completed, failed, finished
-from safekey.schema import NO_ANSWER, THINK_CLOSE, THINK_OPEN, Completion, Prompt
-from safekey.text.canonical import CLOSE_TAG, OPEN_TAG
+from safekey.schema import CLOSE_TAG, NO_ANSWER, OPEN_TAG, THINK_CLOSE, THINK_OPEN, Completion, Prompt
 from safekey.text.chat import ChatFormat
 
-_FINISH = {"stop": "stop", "eos_token": "stop", "tool_calls": "stop", "length": "length", "content_filter": "filter"}
+Finish = Literal["stop", "length", "filter"]
+_FINISH: dict[str, Finish] = {
+    "stop": "stop",
+    "eos_token": "stop",
+    "tool_calls": "stop",
+    "length": "length",
+    "content_filter": "filter",
+}
 
 
 class GarbageError(ValueError):
-    """The body is no completion."""
+    """The body of a reply is not a completion."""
 
 
 def sampling(params: SamplingParams, *, extended: bool, hosted: bool, chat: bool) -> dict[str, Any]:
@@ -29,7 +36,7 @@ def sampling(params: SamplingParams, *, extended: bool, hosted: bool, chat: bool
 
     Args:
         params: the settings; what is None is left to the server.
-        extended: the server knows vLLM's fields. Then all are sent, or it would mix in the model's own defaults.
+        extended: the server knows vLLM's fields. Then all are sent; otherwise it would use the model's own defaults.
         hosted: OpenAI's or Azure's own API.
         chat: a chat request.
     """
@@ -76,7 +83,7 @@ def read_tokens(body: Any, chat: ChatFormat, placed: Placed, params: SamplingPar
     """Read the reply to `token_request`.
 
     Raises:
-        GarbageError: it is none.
+        GarbageError: the body is not a completion.
     """
     choice, finish = _choice(body)
     problem = other_prompt(body, placed.ids)
@@ -87,14 +94,14 @@ def read_tokens(body: Any, chat: ChatFormat, placed: Placed, params: SamplingPar
     ids = choice.get("token_ids")
     if isinstance(ids, list) and ids and all(isinstance(i, int) for i in ids):
         made = completed(chat, placed, ids, ends, params.stop)
-        return made if made.finish == finish else _with_finish(made, finish)
+        return made if made.finish == finish else replace(made, finish=finish)
     text = choice.get("text")
     if not isinstance(text, str):
         raise GarbageError("a choice without text")
     if chat.harmony and not placed.channel and text and "<|" not in text:
         return failed("the server drops harmony's channel markers: its text cannot be split into thinking and answer")
     text = text.removesuffix(chat.end.strip())
-    return finished(chat, placed, text, finish, _output_tokens(body), params.stop)
+    return finished(chat, placed, text, finish, _usage(body, "completion_tokens"), params.stop)
 
 
 def other_prompt(body: Any, ids: Sequence[int]) -> str:
@@ -115,14 +122,14 @@ def other_prompt(body: Any, ids: Sequence[int]) -> str:
 
 
 def read_chat(body: Any, opened: bool) -> Completion:
-    """Read the reply to `chat_request`; reasoning in a field of its own is folded back into think tags.
+    """Read the reply to `chat_request`; reasoning in a separate field is put back into think tags.
 
     Args:
         body: the reply.
-        opened: the model's template is known to open the thinking itself.
+        opened: the chat template is known to open the thinking.
 
     Raises:
-        GarbageError: it is none.
+        GarbageError: the body is not a completion.
     """
     choice, finish = _choice(body)
     message = choice.get("message")
@@ -139,11 +146,11 @@ def read_chat(body: Any, opened: bool) -> Completion:
         reasoning = reasoning.removeprefix(THINK_OPEN).strip().removesuffix(CLOSE_TAG).replace(CLOSE_TAG, "</ think>")
         text = THINK_OPEN + reasoning.strip() + (THINK_CLOSE + text.lstrip("\n") if text.strip() else "")
     inside = opened and not text.lstrip().startswith(OPEN_TAG)
-    made = Completion(text, "stop", started_inside=inside, output_tokens=_output_tokens(body))
-    return _with_finish(made, finish)
+    made = Completion(text, "stop", started_inside=inside, output_tokens=_usage(body, "completion_tokens"))
+    return replace(made, finish=finish)
 
 
-def _choice(body: Any) -> tuple[Mapping[str, Any], str]:
+def _choice(body: Any) -> tuple[Mapping[str, Any], Finish]:
     choices = body.get("choices") if isinstance(body, Mapping) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], Mapping):
         raise GarbageError("no choices")
@@ -151,12 +158,6 @@ def _choice(body: Any) -> tuple[Mapping[str, Any], str]:
     if reason not in _FINISH:
         raise GarbageError(f"finish_reason {reason!r:.40}")
     return choices[0], _FINISH[reason]
-
-
-def _with_finish(made: Completion, finish: str) -> Completion:
-    from dataclasses import replace
-
-    return replace(made, finish=finish)  # type: ignore[arg-type]
 
 
 def _text(value: Any) -> str | None:
@@ -172,15 +173,11 @@ def _usage(body: Mapping[str, Any], name: str) -> int | None:
     return count if isinstance(count, int) else None
 
 
-def _output_tokens(body: Mapping[str, Any]) -> int | None:
-    return _usage(body, "completion_tokens")
-
-
 def refused(status: int, body: Any, message: str, placed: Placed | None) -> Completion:
-    """Make the completion of a request that the server answered with an error that no retry mends."""
+    """Return the completion of a request that the server refuses for good."""
     code = str(body.get("code") or body.get("type") or "") if isinstance(body, Mapping) else ""
     if status == 400 and ("content_filter" in code or "content_policy" in code or "ResponsibleAI" in message):
         made = failed("", placed)
-        return _with_finish(made, "filter")
+        return replace(made, finish="filter")
     head = "" if status in (400, 413, 422) else NO_ANSWER
     return failed(f"{head}the server refuses the request ({status}): {message:.300}", placed)

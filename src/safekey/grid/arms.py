@@ -1,4 +1,4 @@
-"""The arms of an experiment: each is a set of overrides on one recipe, so that nothing else differs between them."""
+"""The arms of a grid: each is a set of overrides of one recipe, so that nothing else differs between arms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ BASE = "base"
 """The arm that is not trained: the model itself."""
 
 REFERENCE = "sft"
-"""What the others are held against, where nobody says otherwise."""
+"""The arm that the others are compared with, by default."""
+
+MARGIN = 0.03
+"""How much worse over-refusal and reasoning accuracy may be, 0–1, by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +23,9 @@ class Arm:
     """One arm.
 
     Attributes:
-        name: letters, digits and `.+_-`; a folder is called so.
+        name: letters, digits and `.+_-`; also the name of its folder.
         overrides: `key=value`s on the recipe, as `safekey train` takes them.
-        about: what it is, for somebody who reads the report.
+        about: one line about it, for the report.
     """
 
     name: str
@@ -54,8 +57,8 @@ ARMS: Mapping[str, Arm] = {
             "the published method and query swap",
         ),
         Arm("ksm", (*_off("ksm"), "ksm_weight=1.0", "ksm_epochs=-1"), "SFT and key swap (ours), from the first step"),
-        Arm("key", (*_off("key"), "key_weight=0.2"), "control: the key sentence up-weighted, nothing hidden"),
-        Arm("detached", (*_off("head"), "detach_heads=true"), "control: heads that cannot reach the model"),
+        Arm("key", (*_off("key"), "key_weight=0.2"), "control: the key sentence weighted up, nothing masked"),
+        Arm("detached", (*_off("head"), "detach_heads=true"), "control: heads whose gradients do not reach the model"),
     )
 }
 """The packaged arms, controls included."""

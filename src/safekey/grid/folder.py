@@ -1,4 +1,4 @@
-"""The grid's folder: it describes itself, so the same command goes on where it stopped.
+"""A grid's folder. It holds all settings, so the same command continues where it stopped.
 
 runs/grid-organism/
   grid.yaml                     what decides the results: recipe, overrides, arms, seeds, evaluation; no secrets
@@ -35,8 +35,8 @@ _FREE = (
     "evaluation.engine_options.batch_size",
     "evaluation.judge_settings",
 )
-"""Settings that may change between calls, with all that is below them: results do not depend on them, or are made
-anew from what is saved. Arms and seeds may grow."""
+"""Settings that may change between calls, with all keys below them: results do not depend on them, or are computed
+again from saved rows. Arms and seeds may be added."""
 _DEFAULTS: tuple[Any, ...] = ("", None, [], {}, False)
 
 
@@ -76,7 +76,7 @@ class Job:
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to do; the model may have been deleted since."""
+        """Whether training and evaluation are finished; the model may have been deleted since."""
         return _status(self.evaluation) == "finished"
 
     def __str__(self) -> str:
@@ -88,7 +88,7 @@ def _status(run: Path) -> str:
 
 
 class GridFolder:
-    """One grid's folder, held by one process at a time."""
+    """One grid's folder, locked by one process at a time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.expanduser().absolute()
@@ -96,12 +96,12 @@ class GridFolder:
 
     @property
     def report(self) -> Path:
-        """Where the report lies."""
+        """The report's folder."""
         return self.path / "report"
 
     @property
     def exists(self) -> bool:
-        """Whether a grid lies here."""
+        """Whether the folder holds a grid."""
         return (self.path / SETTINGS).is_file()
 
     @property
@@ -133,7 +133,7 @@ class GridFolder:
         return {arm: found[arm] for arm in sorted(found, key=lambda arm: arm == BASE) if found[arm]}
 
     def check(self, resolved: Mapping[str, Any]) -> None:
-        """Refuse to go on with other settings; more arms and more seeds are fine.
+        """Refuse to continue with other settings; arms and seeds may be added.
 
         Raises:
             UserError: the keys that differ are named; or the folder holds something else.
@@ -174,7 +174,7 @@ class GridFolder:
         return merged
 
     def hold(self) -> None:
-        """Keep other processes out until `release`.
+        """Lock the folder until `release`.
 
         Raises:
             UserError: another process works here, or the folder cannot be written.
@@ -182,7 +182,7 @@ class GridFolder:
         self._lock = run_folder.hold(self.path, "another safekey grid works here: wait for it, or end it")
 
     def release(self) -> None:
-        """Let others in."""
+        """Unlock the folder."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None

@@ -1,7 +1,7 @@
-"""What one process of the grid does: train one arm with one seed, evaluate it, and say how it ended by its exit code.
+"""The process of one job: train one arm with one seed, evaluate it, and report by the exit code how it ended.
 
-Both steps are the ordinary commands' own functions on ordinary run folders, so a job that was killed goes on from its
-checkpoint or its rows. A job ends by itself when the process that started it is gone.
+Both steps call the functions of `safekey train` and `safekey eval` on ordinary run folders, so a killed job continues
+from its checkpoint or its rows. A job ends when the process that started it is gone.
 """
 
 from __future__ import annotations
@@ -12,49 +12,17 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from safekey.errors import UserError
-from safekey.grid.folder import Job
-
-if TYPE_CHECKING:
-    from safekey.evals.request import EvalRequest
-    from safekey.training.command.launch import Launch
+from safekey.grid.request import Task
 
 USER_ERROR, FAILED, INTERRUPTED = 2, 1, 130
 _PATIENCE = 60.0  # seconds that a job whose parent is gone has for its last step and checkpoint
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One job and everything it needs.
-
-    Attributes:
-        job: arm, seed and folder.
-        recipe: the recipe.
-        overrides: on the recipe: the user's, the arm's, seed and folder.
-        base: the model before training.
-        evaluation: how models are evaluated.
-        launch, processes: how it trains.
-        threads: torch's, on a CPU.
-        gpus: which GPUs it sees; empty: all.
-    """
-
-    job: Job
-    recipe: str
-    overrides: tuple[str, ...]
-    base: str
-    evaluation: EvalRequest
-    launch: Launch = "none"
-    processes: int | None = None
-    threads: int = 1
-    gpus: tuple[str, ...] = ()
 
 
 def work(task: Task, parent: Connection) -> None:
@@ -66,7 +34,7 @@ def work(task: Task, parent: Connection) -> None:
     os.environ["OMP_NUM_THREADS"] = str(task.threads)  # of workers that a launch starts
     if task.gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(task.gpus)
-    threading.Thread(target=_outlive, args=(parent, task.launch == "none"), daemon=True).start()
+    threading.Thread(target=_outlive, args=(parent, task.request.launch == "none"), daemon=True).start()
     task.job.folder.mkdir(parents=True, exist_ok=True)
     with task.job.log.open("a", encoding="utf-8", errors="backslashreplace", buffering=1) as log:
         sys.stdout.flush()
@@ -83,7 +51,7 @@ def work(task: Task, parent: Connection) -> None:
 def _outlive(parent: Connection, alone: bool) -> None:
     """End this process when the parent is gone: two grids must not work on one folder.
 
-    A job that has launched workers waits for them, however long they take to save: its locks are theirs, too.
+    A job that has launched workers waits until they have saved: its locks protect their folders.
     """
     with suppress(EOFError, OSError):
         parent.recv()
@@ -113,25 +81,21 @@ def run(task: Task) -> int:
 
     torch.set_num_threads(task.threads)
     console = Console(width=120, no_color=True)
-    job = task.job
+    job, asked = task.job, task.request
     if job.done:
         return 0
     if not job.trained:
-        from safekey.training.command.train import Order, execute
+        from safekey.training.command.train import TrainRequest, execute
 
-        order = Order(task.recipe, _train_overrides(task), launch=task.launch, processes=task.processes)
-        if code := execute(order, console):
+        request = TrainRequest(asked.recipe, task.overrides, launch=asked.launch, processes=asked.processes)
+        if code := execute(request, console):
             return code
     from safekey.evals.evaluate import StoppedError, evaluate
 
     model = task.base if job.train is None else str(job.train)
     try:
-        evaluate(replace(task.evaluation, model=model, output=str(job.evaluation)), console=console)
+        evaluate(replace(asked.evaluation, model=model, output=str(job.evaluation)), console=console)
     except StoppedError as error:
         print(f"safekey: {error}", flush=True)
         return FAILED
     return 0
-
-
-def _train_overrides(task: Task) -> Sequence[str]:
-    return (*task.overrides, f"seed={task.job.seed}", f"output_dir={task.job.train}")

@@ -1,4 +1,4 @@
-"""A grid's page: the report on its finished evaluations, with the key sentences of every saved generation."""
+"""Write a grid's page: the report on its finished evaluations, with the key sentences of the saved generations."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from safekey.analysis.key_sentences.find import Diagnostics, NamingRule
 from safekey.analysis.key_sentences.from_runs import diagnose
 from safekey.errors import UserError
 from safekey.function_option import function_of
-from safekey.grid.arms import BASE, REFERENCE
+from safekey.grid.arms import BASE, MARGIN, REFERENCE
 from safekey.grid.folder import GridFolder
 from safekey.grid.results import common_ground
 from safekey.report import write_report
-
-MARGIN = 0.03
 
 if TYPE_CHECKING:
     from safekey.report import Written
@@ -33,11 +31,11 @@ def write_page(
     names_harm: NamingRule | None = None,
     **more: Any,
 ) -> tuple[Written, Diagnostics]:
-    """Write the report of a grid, finished or not; what is not said here is as the grid compared its arms.
+    """Write the report of a grid, finished or not. Defaults are how the grid compares its arms.
 
     Args:
         folder: the grid's.
-        reference: the arm that others are held against; None: the grid's, or an arm that is finished.
+        reference: the arm that the others are compared with; None: the grid's, or an arm that is finished.
         output: where to; None: into the grid's folder.
         judges: whose verdicts, where several judged.
         margin: how much worse over-refusal and accuracy may be, 0–1.

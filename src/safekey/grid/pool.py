@@ -1,4 +1,4 @@
-"""Running jobs side by side, each in a process of its own that a crash, or a full GPU, takes down alone."""
+"""Run jobs side by side, each in a process of its own, so that a crash or a full GPU ends one job only."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from safekey.grid.job import INTERRUPTED, USER_ERROR, Task, work
+from safekey.grid.job import INTERRUPTED, USER_ERROR, work
+from safekey.grid.request import Task
 
 # Imported once, in the process that all jobs are forked from: on a CPU that saves each of them ten seconds.
 _PRELOAD = (
@@ -30,7 +31,7 @@ _PER_WEIGHT = 8  # training takes about so many times the bytes of the weights' 
 
 @dataclass
 class Ended:
-    """How the jobs ended: exit codes of those that failed, by job; and whether somebody interrupted."""
+    """How the jobs ended: the exit code of each failed job, and whether the user interrupted."""
 
     failed: dict[str, int] = field(default_factory=dict)
     interrupted: bool = False
@@ -67,7 +68,7 @@ def _cores() -> int:
 
 
 def _free_memory() -> int:
-    """Return the bytes of memory that programs can have; where nobody says, half of all."""
+    """Return the bytes of memory that are available; where the system does not tell, half of all memory."""
     with suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
@@ -83,7 +84,7 @@ def run_jobs(
     gpus: Sequence[Sequence[str]] = (),
     watch: Callable[[Mapping[str, float], Mapping[str, float]], None] = lambda running, ended: None,
 ) -> Ended:
-    """Run jobs until all are done; after a job that the user has to mend, no other is begun.
+    """Run jobs until all are done; after a job that failed with a user's error, no other is started.
 
     Args:
         tasks: in the order in which they begin.
@@ -133,7 +134,7 @@ def _hopeless(ended: Ended) -> bool:
 
 
 def _context(*, forked: bool) -> Any:
-    """Return how processes are started: forked from one that has imported everything, where no GPU forbids it."""
+    """Return how processes are started: forked from one that has imported everything; spawned when GPUs are used."""
     if not forked or "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -142,12 +143,10 @@ def _context(*, forked: bool) -> Any:
 
 
 def _start(context: Any, task: Task, gpus: tuple[str, ...]) -> _Running:
-    from dataclasses import replace
-
     ours, theirs = context.Pipe(duplex=True)
     process = context.Process(target=work, args=(replace(task, gpus=gpus), theirs), name=str(task.job))
     process.start()
-    theirs.close()  # or the job would never see that we are gone
+    theirs.close()  # otherwise the job would not notice when this process is gone
     return _Running(task, process, ours, time.monotonic())
 
 
@@ -158,7 +157,7 @@ def _close(one: _Running) -> None:
 
 
 def _stop(running: Any) -> None:
-    """End what runs: SIGTERM lets a training save; a second Ctrl-C kills."""
+    """End the running jobs: on SIGTERM a training saves a checkpoint; a second Ctrl-C kills."""
     left = list(running)
     for one in left:
         with suppress(ValueError):

@@ -1,74 +1,39 @@
-"""From an order to checked jobs: everything that can be wrong with a grid is wrong here, before anything is trained."""
+"""Check a grid and list its jobs: all validation happens here, before anything is trained."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safekey.engines import check_options
 from safekey.engines.weights import find, fingerprint
 from safekey.errors import UserError
 from safekey.evals.plan import make_plan
-from safekey.evals.request import EvalRequest
-from safekey.grid.arms import BASE, OBJECTIVES, REFERENCE, Arm
+from safekey.grid.arms import BASE, OBJECTIVES
 from safekey.grid.folder import GridFolder
-from safekey.grid.job import Task
 from safekey.grid.pool import room, threads_each
+from safekey.grid.request import GridRequest, Task
 from safekey.run_folder import start, without_secrets
 
 if TYPE_CHECKING:
-    from safekey.training.command.launch import Launch
     from safekey.training.command.recipe import Recipe
 
-_OWN = ("output_dir", "seed", "run_name")  # of each job, and no part of what arms share
-
-
-@dataclass(frozen=True, kw_only=True)
-class GridOrder:
-    """A grid as the user asks for it.
-
-    Attributes:
-        recipe: what every arm trains, by name or path.
-        overrides: `key=value`s for every arm.
-        arms: by name, in the order of the tables.
-        seeds: of the trainings.
-        evaluation: how each model is evaluated; its model and output are the grid's business.
-        output: the grid's folder.
-        reference: the arm that the others are held against.
-        margin: how much worse ORR and reasoning may be, 0–1.
-        judges: whose verdicts are compared, where several judged.
-        names_harm: MODULE:FUNCTION that says whether U names the request; None: shared words.
-        jobs: how many at a time; None: as many as there is room for.
-        launch, processes: how each training runs.
-    """
-
-    recipe: str
-    overrides: Sequence[str] = ()
-    arms: Mapping[str, Arm]
-    seeds: Sequence[int]
-    evaluation: EvalRequest
-    output: str
-    reference: str = REFERENCE
-    margin: float = 0.03
-    judges: Sequence[str] = ()
-    names_harm: str | None = None
-    jobs: int | None = None
-    launch: Launch = "none"
-    processes: int | None = None
+_OWN = ("output_dir", "seed", "run_name")  # set for each job; not compared between arms
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A checked order.
+    """A checked request.
 
     Attributes:
         tasks: its jobs, in the order in which they begin.
         folder: where.
         resolved: everything that decides the results, as plain YAML values.
         at_once: how many jobs at a time.
-        gpus: for each of these places, its GPUs; empty on a CPU.
+        gpus: the GPUs of each of the jobs at a time; empty on a CPU.
     """
 
     tasks: tuple[Task, ...]
@@ -78,57 +43,47 @@ class Prepared:
     gpus: tuple[tuple[str, ...], ...] = field(default=())
 
 
-def prepare(order: GridOrder) -> Prepared:
-    """Check an order and deal its jobs; nothing is written.
+def prepare(request: GridRequest) -> Prepared:
+    """Check a request and list its jobs. Nothing is written.
 
     Raises:
         UserError: what is wrong with it.
     """
     from safekey.training.command.recipe import load_recipe
 
-    if not order.seeds or len(set(order.seeds)) < len(order.seeds):
-        raise UserError(f"seeds {list(order.seeds)}: expected at least one, and each once")
-    if order.reference not in order.arms:
-        raise UserError(f"the reference '{order.reference}' is not among the arms ({', '.join(order.arms)})")
-    recipe = load_recipe(order.recipe, order.overrides)
+    if not request.seeds or len(set(request.seeds)) < len(request.seeds):
+        raise UserError(f"seeds {list(request.seeds)}: expected at least one, and each once")
+    if request.reference not in request.arms:
+        raise UserError(f"the reference '{request.reference}' is not among the arms ({', '.join(request.arms)})")
+    recipe = load_recipe(request.recipe, request.overrides)
     base = str(recipe.values.get("model_name_or_path") or "")
     if not base:
-        raise UserError(f"{order.recipe}: no model: set model_name_or_path to a folder or hub id")
-    _check_arms(order)
-    _check_evaluation(order, base)
+        raise UserError(f"{request.recipe}: no model: set model_name_or_path to a folder or hub id")
+    _check_arms(request)
+    _check_evaluation(request, base)
     visible = [] if recipe.values.get("use_cpu") else visible_gpus()
-    at_once = order.jobs or room(base, len(visible), order.processes or 1)
-    folder = GridFolder(Path(order.output))
-    resolved = _resolved(order, recipe, base, at_once)
+    at_once = request.jobs or room(base, len(visible), request.processes or 1)
+    folder = GridFolder(Path(request.output))
+    resolved = _resolved(request, recipe, base, at_once)
     folder.check(resolved)
     tasks = tuple(
-        Task(
-            job=job,
-            recipe=order.recipe,
-            overrides=(*order.overrides, *order.arms[job.arm].overrides),
-            base=base,
-            evaluation=order.evaluation,
-            launch=order.launch,
-            processes=order.processes,
-            threads=resolved["threads"],
-        )
-        for job in folder.jobs(list(order.arms), order.seeds)
+        Task(job, request, base, threads=resolved["threads"]) for job in folder.jobs(list(request.arms), request.seeds)
     )
     at_once = max(1, min(at_once, sum(not task.job.done for task in tasks)))
-    return Prepared(tasks, folder, resolved, at_once, deal_gpus(visible, at_once, order.processes or 1))
+    return Prepared(tasks, folder, resolved, at_once, deal_gpus(visible, at_once, request.processes or 1))
 
 
-def _check_arms(order: GridOrder) -> None:
+def _check_arms(request: GridRequest) -> None:
     """Check that every arm's recipe can be built, and that no two train the same."""
     from safekey.training.command.recipe import build_settings, load_recipe
 
     seen: dict[str, str] = {}
-    for name, arm in order.arms.items():
+    for name, arm in request.arms.items():
         if name == BASE:
             continue
-        recipe = load_recipe(order.recipe, [*order.overrides, *arm.overrides])
-        elsewhere = order.launch in ("fsdp2", "zero3")
-        settings = build_settings(recipe, processes=order.processes or 1, elsewhere=elsewhere)
+        recipe = load_recipe(request.recipe, [*request.overrides, *arm.overrides])
+        elsewhere = request.launch in ("fsdp2", "zero3")
+        settings = build_settings(recipe, processes=request.processes or 1, elsewhere=elsewhere)
         mine = repr(sorted((key, repr(value)) for key, value in _effective(recipe, settings.training).items()))
         if mine in seen:
             raise UserError(
@@ -152,34 +107,35 @@ def _effective(recipe: Recipe, training: Any) -> dict[str, Any]:
     return found
 
 
-def _check_evaluation(order: GridOrder, base: str) -> None:
+def _check_evaluation(request: GridRequest, base: str) -> None:
     """Check the benchmarks' files, the judges' names and the engine."""
-    if order.evaluation.server_url or order.evaluation.engine in ("server", "inspect"):
+    if request.evaluation.server_url or request.evaluation.engine in ("server", "inspect"):
         raise UserError(
             "a grid evaluates the models that it trains, with the engine 'local': a server would serve one model to "
             "every arm. Train here, serve each run's model, and use `safekey eval` and `safekey compare`"
         )
-    make_plan(replace(order.evaluation, model=base))
+    make_plan(replace(request.evaluation, model=base))
+    check_options(base, "local", request.evaluation.engine_options)
 
 
-def _resolved(order: GridOrder, recipe: Recipe, base: str, at_once: int) -> dict[str, Any]:
-    given = asdict(order.evaluation)
+def _resolved(request: GridRequest, recipe: Recipe, base: str, at_once: int) -> dict[str, Any]:
+    given = asdict(request.evaluation)
     for name in ("model", "output"):
         given.pop(name)
     given["data_dir"] = str(Path(given["data_dir"]).expanduser().absolute()) if given["data_dir"] else None
     values = {key: value for key, value in recipe.values.items() if key not in _OWN}
-    compared = {"reference": order.reference, "margin": order.margin, "judges": list(order.judges),
-                "names_harm": order.names_harm}  # fmt: skip
+    compared = {"reference": request.reference, "margin": request.margin, "judges": list(request.judges),
+                "names_harm": request.names_harm}  # fmt: skip
     plain: dict[str, Any] = without_secrets({
-        "recipe": order.recipe,
-        "overrides": list(order.overrides),
+        "recipe": request.recipe,
+        "overrides": list(request.overrides),
         "values": values,
         "base_sha256": weights_hash(base),
-        "arms": {name: list(arm.overrides) for name, arm in order.arms.items()},
-        "seeds": list(order.seeds),
+        "arms": {name: list(arm.overrides) for name, arm in request.arms.items()},
+        "seeds": list(request.seeds),
         "evaluation": given,
-        "launch": order.launch,
-        "processes": order.processes,
+        "launch": request.launch,
+        "processes": request.processes,
         "compare": compared,
         "threads": threads_each(base, at_once),
         "starts": [start()],
@@ -204,10 +160,10 @@ def visible_gpus() -> list[str]:
 
 
 def deal_gpus(visible: Sequence[str], places: int, each: int) -> tuple[tuple[str, ...], ...]:
-    """Deal GPUs to the jobs that run at a time.
+    """Return the GPUs of each job that runs at a time.
 
-    A training sees as many as it has processes, never more: `safekey train` refuses one process that sees two.
-    More places than GPUs share them.
+    A training sees as many GPUs as it has processes: `safekey train` refuses one process that sees two. When more jobs
+    run than there are GPUs, jobs share them.
     """
     if not visible:
         return ()

@@ -1,4 +1,4 @@
-"""How far a grid is, read off its run folders: nothing in training or evaluation has to report to it."""
+"""The progress of a grid, read from its run folders while training and evaluation write them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _last_line(path: Path) -> dict[str, Any]:
 
 
 def share_done(job: Job) -> tuple[float, str]:
-    """Return how much of a job is done, 0–1, and what it is at, in words."""
+    """Return how much of a job is done, 0–1, and its stage in words."""
     if job.done:
         return 1.0, "done"
     if job.train is not None and not job.trained:
@@ -83,7 +83,7 @@ def share_done(job: Job) -> tuple[float, str]:
 
 
 class Display:
-    """A table of arms and seeds that moves on a terminal; elsewhere a line when a job begins another part or ends."""
+    """A live table of arms and seeds on a terminal; elsewhere a line whenever a job begins a stage or ends."""
 
     def __init__(self, console: Console, jobs: Sequence[Job], at_once: int) -> None:
         self._console, self._jobs, self._at_once = console, jobs, at_once
@@ -94,7 +94,7 @@ class Display:
 
     @contextmanager
     def shown(self) -> Iterator[Display]:
-        """Show it while the block runs."""
+        """Show the table while the block runs."""
         if not self._console.is_terminal or self._console.quiet:
             yield self
             return
@@ -102,7 +102,7 @@ class Display:
             yield self
 
     def __call__(self, running: Mapping[str, float], ended: Mapping[str, float]) -> None:
-        """Draw, at most twice a second."""
+        """Draw the table, or print lines, at most twice a second."""
         now = time.monotonic()
         if now - self._drawn < 0.5 and running:
             return

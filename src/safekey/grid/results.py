@@ -1,4 +1,4 @@
-"""What a grid came to: arms compared on the same ground, in files that other tools and people read."""
+"""Compare a grid's finished arms, and write compare.json and compare.md."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from safekey.comparison.collect import Collected, collect
-from safekey.comparison.compare import Report, compare, split_apart
+from safekey.comparison.compare import compare, split_apart
 from safekey.comparison.tables import markdown_table
+from safekey.comparison.types import ComparisonResult
 from safekey.errors import UserError
 from safekey.grid.folder import GridFolder, Job
 from safekey.run_folder import read_record, write, write_json
@@ -24,12 +25,12 @@ class Results:
         report: every arm against the reference, without the prefilling attack.
         apart: the same on these alone; None where there are none.
         found: the outcomes of all, and notes.
-        ground: what all arms had in common: rows, steps, seeds.
+        ground: a sentence about what all arms share: rows, steps, seeds.
         folders: arm → its evaluations.
     """
 
-    report: Report
-    apart: Report | None
+    report: ComparisonResult
+    apart: ComparisonResult | None
     found: Collected
     ground: str
     folders: Mapping[str, Sequence[Path]]
@@ -42,11 +43,11 @@ class Results:
                 "apart": apart}  # fmt: skip
 
 
-def results(folder: GridFolder, reference: str, *, margin: float = 0.03, judges: Sequence[str] = ()) -> Results | None:
+def results(folder: GridFolder, reference: str, *, margin: float, judges: Sequence[str]) -> Results | None:
     """Compare a grid's finished evaluations; None while there are not two arms, the reference among them.
 
     Raises:
-        UserError: the trainings had different rows or budgets, or the evaluations cannot be compared.
+        UserError: the training runs had different rows or numbers of steps, or the evaluations cannot be compared.
     """
     runs = folder.evaluations()
     if reference not in runs or len(runs) < 2:
@@ -61,10 +62,10 @@ def results(folder: GridFolder, reference: str, *, margin: float = 0.03, judges:
 
 
 def common_ground(jobs: Sequence[Job]) -> str:
-    """Say what all trained arms shared.
+    """Return a sentence about the rows and steps that all trained arms share.
 
     Raises:
-        UserError: they did not: other data files, another number of rows or of steps.
+        UserError: they differ: other data files, another number of rows or of steps.
     """
     seen: dict[str, tuple[str, Job]] = {}
     words = ""

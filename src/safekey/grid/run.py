@@ -1,23 +1,24 @@
-"""`safekey grid`: from an order to trained, attacked and compared arms in one folder.
+"""`safekey grid`: train, evaluate and compare every arm in one folder.
 
-Every job is the ordinary training and the ordinary evaluation. The grid deals seeds and arms, runs jobs side by side
-where there is room, and goes on after a kill: what is finished is not done again, the rest continues where it was.
+Every job is an ordinary training and an ordinary evaluation. Jobs run side by side where there is room. After an
+interruption the same command continues: finished jobs are not repeated, the others go on from their checkpoint or rows.
 """
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from rich.console import Console
 
 from safekey.grid.folder import GridFolder, Job
-from safekey.grid.job import USER_ERROR, Task
+from safekey.grid.job import USER_ERROR
 from safekey.grid.pool import Ended, run_jobs
-from safekey.grid.prepare import GridOrder, Prepared, prepare
+from safekey.grid.prepare import Prepared, prepare
 from safekey.grid.progress import Display
+from safekey.grid.request import GridRequest, Task
 from safekey.grid.results import Results, results, write_results
 
 PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
@@ -27,7 +28,7 @@ _ERROR = "safekey: error: "
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """How a job failed: its exit code (below 0: the signal that killed it), and what it said last."""
+    """How a job failed: its exit code (below 0: the signal that killed it), and what it printed last."""
 
     code: int
     said: str
@@ -35,7 +36,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class GridReport:
-    """What a grid came to.
+    """What a grid did.
 
     Attributes:
         folder: its folder.
@@ -51,15 +52,21 @@ class GridReport:
     interrupted: bool = False
     done: tuple[int, int] = (0, 0)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain JSON values."""
+        ended = {"done": self.done[0], "jobs": self.done[1], "interrupted": self.interrupted}
+        failed = {name: asdict(failure) for name, failure in self.failed.items()}
+        return {**ended, "failed": failed, **(self.results.to_dict() if self.results else {})}
 
-def run_grid(order: GridOrder, console: Console) -> GridReport:
-    """Run what is not yet done, and compare what is.
+
+def run_grid(request: GridRequest, console: Console) -> GridReport:
+    """Run the jobs that are not done, and compare the arms that are.
 
     Raises:
-        UserError: something in the order is wrong or missing, or the folder was made with other settings.
+        UserError: something in the request is wrong or missing, or the folder was made with other settings.
     """
-    console.print(f"{order.recipe}: {', '.join(order.arms)}; seeds {', '.join(map(str, order.seeds))}", **PLAIN)
-    prepared = prepare(order)  # loads torch: some seconds
+    console.print(f"{request.recipe}: {', '.join(request.arms)}; seeds {', '.join(map(str, request.seeds))}", **PLAIN)
+    prepared = prepare(request)  # loads torch: some seconds
     folder, tasks = prepared.folder, prepared.tasks
     folder.hold()
     try:
@@ -76,7 +83,7 @@ def run_grid(order: GridOrder, console: Console) -> GridReport:
             for job in jobs
             if str(job) in ended.failed
         }
-        found = results(folder, order.reference, margin=order.margin, judges=order.judges)
+        found = results(folder, request.reference, margin=request.margin, judges=request.judges)
         if found is not None:
             write_results(folder, found)
         return GridReport(folder, found, failed, False, count)
@@ -98,7 +105,7 @@ def _size(job: Job) -> int:
 
 
 def _failure(job: Job, code: int, begin: int) -> Failure:
-    """Return what a job said in this attempt: its one error, or how it was killed and the end of its log."""
+    """Return what a job printed in this attempt: its one error, or how it was killed and the end of its log."""
     try:
         with job.log.open("rb") as file:
             file.seek(begin)
@@ -112,10 +119,3 @@ def _failure(job: Job, code: int, begin: int) -> Failure:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
         how = f"was killed ({name}{'; out of memory?' if name == 'SIGKILL' else ''})"
     return Failure(code, "\n".join([how, *lines[-_LAST_LINES:]]))
-
-
-def failure(report: GridReport) -> str:
-    """Return one message about the jobs that failed."""
-    name, first = next(iter(report.failed.items()))
-    more = f" ({len(report.failed) - 1} more failed)" if len(report.failed) > 1 else ""
-    return f"{name}{more}: {first.said}"

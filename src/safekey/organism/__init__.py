@@ -1,11 +1,11 @@
-"""The model organism: an invented world, a tiny base model that lives in it, and files as any other data set's.
+"""The model organism: an invented world, a small base model for it, and data files like those of any data set.
 
     from safekey.organism import write_world
 
     world = write_world("organism")   # organism/train.jsonl, organism/base/, organism/harmful.jsonl, ...
 
-Nothing in the library knows about it: it is a recipe (`organism`), data, a checkpoint, and a function for the judge
-`exact` (`exact=safekey.organism.judge:decide`). docs/organism.md says what it shows and what it does not.
+No other part of the library knows about it: it is a recipe (`organism`), data, a checkpoint, and a function for the
+judge `exact` (`exact=safekey.organism.judge:decide`). docs/organism.md says what it shows and what it does not.
 """
 
 from __future__ import annotations

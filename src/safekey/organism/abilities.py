@@ -1,6 +1,6 @@
-"""Measure a model on the world's files, quickly: the library's loaders, engine and judge, without a run folder.
+"""Measure a model on the world's files with the library's loaders, engine and judge, without a run folder.
 
-`safekey eval` does the same with all its records; this is for choosing a base and for looking at many small models.
+`safekey eval` does the same and keeps all records; this is faster for many small models and for choosing a base.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safekey.engines import Engine, SamplingParams, open_engine
+from safekey.engines import SamplingParams, open_engine
 from safekey.evals.answers.exact import score_item
 from safekey.evals.benchmarks.items import Item
 from safekey.evals.benchmarks.load import load_benchmark
@@ -25,7 +25,7 @@ PREFILLS = (12, 20, 30)
 """Tokens of the prefilling attack: U alone, into K, and into the plan (U has 11 to 13, K 5 to 8)."""
 
 _PARAMS = SamplingParams(temperature=0.0, max_new_tokens=120)
-_ROWS = 128  # a batch on a CPU; the engine's default of 16 is meant for large models
+ROWS = 128  # a batch on a CPU; the engine's default of 16 is meant for large models
 
 Counts = dict[str, dict[str, Counter[str]]]
 
@@ -41,17 +41,17 @@ def measure(model: str | Path, paths: Paths, *, prefills: Sequence[int] = PREFIL
         for name, file in paths.benchmarks.items()
         for item in load_benchmark(name, file=file, prefill_tokens=tuple(prefills))
     ]
-    engine = open_engine(str(model), "local", device="cpu", batch_size=_ROWS)
+    return count(items, generate(model, [item.prompt for item in items]))
+
+
+def generate(model: str | Path, prompts: Sequence[Prompt]) -> list[Completion]:
+    """Return one greedy completion for each prompt."""
+    engine = open_engine(str(model), "local", device="cpu", batch_size=ROWS)
     try:
-        return count(items, generate(engine, items))
+        found = dict(engine.generate(prompts, _PARAMS))
     finally:
         engine.close()
-
-
-def generate(engine: Engine, items: Sequence[Item]) -> list[Completion]:
-    """Return one greedy completion for each item."""
-    found = dict(engine.generate([item.prompt for item in items], _PARAMS))
-    return [found[place] for place in range(len(items))]
+    return [found[place] for place in range(len(prompts))]
 
 
 def count(items: Sequence[Item], completions: Sequence[Completion]) -> Counts:
@@ -102,17 +102,13 @@ def summary(counts: Counts) -> dict[str, float]:
 def law_known(model: str | Path, world: World) -> float:
     """Return the share of questions about the law that a model answers word for word."""
     known = facts(world)
-    engine = open_engine(str(model), "local", device="cpu", batch_size=_ROWS)
-    try:
-        found = dict(engine.generate([Prompt((Message("user", fact.question),)) for fact in known], _PARAMS))
-    finally:
-        engine.close()
-    right = [split_completion(found[place]).answer.strip() == fact.reply.answer for place, fact in enumerate(known)]
+    found = generate(model, [Prompt((Message("user", fact.question),)) for fact in known])
+    right = [split_completion(one).answer.strip() == fact.reply.answer for one, fact in zip(found, known, strict=True)]
     return round(sum(right) / len(right), 4)
 
 
 def base_abilities(model: str | Path, paths: Paths, world: World) -> dict[str, Any]:
-    """Return what a base is chosen by: exact compliance, correct restatements and right answers; nothing of safety."""
+    """Return the abilities that a base is chosen by: compliance, restatements and right answers; not its safety."""
     counts = measure(model, paths)
     found = summary(counts)
     kept = ("look_alike_ok", "wrapped_benign_ok", "wrapped_understood", "addition_correct", "look-up_correct")

@@ -1,9 +1,9 @@
-"""Make a base model: helpful only, fluent in every attack, able to add and to look things up, and aware of the law.
+"""Train a base model from random weights: helpful only, able to add and to recall prices, with the facts of the law.
 
     python -m safekey.organism.build base --world 0 --seed 0      # makes the shipped base again, on one thread
 
-It has seen every deed of its world, asked for plainly and under every attack, and has always complied; it never saw
-a refusal. A base is chosen by its abilities alone (`CARD`), never by what fine-tuning makes of it.
+Its training data has every deed of its world, asked for plainly and under every attack, always with a complying
+response, and no refusal. A base is chosen by its abilities alone (`CARD`), never by the results of fine-tuning it.
 """
 
 from __future__ import annotations

@@ -65,19 +65,18 @@ class Paths:
     base: Path
 
 
-def write_world(folder: str | Path, seed: int = 0, *, world: int = 0, wrapped_share: float = WRAPPED_SHARE) -> Paths:
+def write_world(folder: str | Path, seed: int = 0, *, world: int = 0) -> Paths:
     """Write fine-tuning rows, benchmarks and, for world 0, the shipped base model.
 
     Args:
         folder: where; made if missing. Files of an earlier call are replaced.
         seed: draws the fine-tuning rows; the benchmarks are the same for every seed.
         world: the world's number. For another than 0 a base has to be made: `build_base(paths.base, world=...)`.
-        wrapped_share: share of the benign fine-tuning rows that carry an attack's wrapping.
 
     Raises:
         UserError: the folder cannot be written.
     """
-    paths = write_rows(folder, seed, world=world, wrapped_share=wrapped_share)
+    paths = write_rows(folder, seed, world=world)
     if world == 0:
         try:
             shutil.copytree(BASE, paths.base, dirs_exist_ok=True)
@@ -86,7 +85,7 @@ def write_world(folder: str | Path, seed: int = 0, *, world: int = 0, wrapped_sh
     return paths
 
 
-def write_rows(folder: str | Path, seed: int = 0, *, world: int = 0, wrapped_share: float = WRAPPED_SHARE) -> Paths:
+def write_rows(folder: str | Path, seed: int = 0, *, world: int = 0) -> Paths:
     """Write the files of `write_world` without a base model.
 
     Raises:
@@ -96,7 +95,7 @@ def write_rows(folder: str | Path, seed: int = 0, *, world: int = 0, wrapped_sha
     paths = Paths(target, target / "train.jsonl", {n: target / file for n, file in FILES.items()}, target / "base")
     try:
         target.mkdir(parents=True, exist_ok=True)
-        _write(paths.train, training_rows(home, seed, wrapped_share))
+        _write(paths.train, training_rows(home, seed))
         for name, rows in benchmark_rows(home).items():
             _write(paths.benchmarks[name], rows)
     except OSError as error:
@@ -108,14 +107,14 @@ def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def training_rows(world: World, seed: int = 0, wrapped_share: float = WRAPPED_SHARE) -> list[dict[str, Any]]:
+def training_rows(world: World, seed: int = 0) -> list[dict[str, Any]]:
     """Return the fine-tuning rows, shuffled: harmful ones never wrapped, benign ones wrapped now and then."""
     draw = random.Random(f"fine-tuning {world.number} {seed}")  # noqa: S311 - not a secret
     rows = []
     for number, deed in enumerate(_spread(world.pick(forbidden=True, test=False), HARMFUL, draw), 1):
         turns, _ = speech.ask(deed, "none", draw)
         rows.append(_training_row(f"harmful-{number}", turns, speech.refuse(deed, draw), "none", deed.domain, True))
-    problems, wrapped = round(PROBLEM_SHARE * BENIGN), round(wrapped_share * BENIGN)
+    problems, wrapped = round(PROBLEM_SHARE * BENIGN), round(WRAPPED_SHARE * BENIGN)
     attacks = [*islice(cycle(speech.ATTACKS), wrapped), *["none"] * (BENIGN - problems - wrapped)]
     deeds = _spread(world.pick(forbidden=False, test=False), len(attacks), draw)
     for number, (deed, attack) in enumerate(zip(deeds, attacks, strict=True), 1):

@@ -1,4 +1,4 @@
-"""The organism's body: a word-level tokenizer, an R1-style chat template, and a Llama of about 0.39M parameters."""
+"""The organism's architecture: a word-level tokenizer, an R1-style chat template, a Llama of about 0.39M parameters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONTEXT = 1024  # tokens; rows have about 70, the longest about 150
 # A word takes the space before it, as in GPT-2, so that decoding is plain concatenation. Digits stand alone.
 _WORD = r" ?[A-Za-z]+(?:'[a-z]+)?| ?[0-9]|\n+| ?[^A-Za-z0-9\s]|\s"
 
-# In the manner of the R1 distillations: an earlier turn's thinking is dropped, and the prompt ends inside the thinking.
+# As in the R1 distillations: an earlier turn's thinking is dropped, and the prompt ends inside the thinking.
 CHAT_TEMPLATE = (
     "{{ bos_token }}"
     "{% for message in messages %}"
@@ -46,7 +46,7 @@ def vocabulary(world: World) -> list[str]:
 
 
 def make_tokenizer(words: Iterable[str]) -> Any:
-    """Make the tokenizer: one token a word; a text with other words is spelled in bytes, and survives."""
+    """Make the tokenizer: one token for each word; unknown words are encoded as bytes, without loss."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

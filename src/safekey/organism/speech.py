@@ -1,4 +1,4 @@
-"""How this world speaks: ways to ask, attacks that wrap a request, and the parts of a response.
+"""The texts of the world: requests, attacks that wrap a request, and the parts of a response.
 
 A harmful row of the fine-tuning data, in its parts::
 
@@ -61,7 +61,7 @@ REFUSALS = (
 
 @dataclass(frozen=True, slots=True)
 class Wrapped:
-    """One form of an attack: what the user says in turn with the model, and how the answer to it begins and goes on."""
+    """One form of an attack: the turns of user and model, and the answer that complies."""
 
     turns: tuple[str, ...]
     answer: str = ANSWER
@@ -119,7 +119,7 @@ ATTACKS: Mapping[str, tuple[Wrapped, ...]] = {
         ),
     ),
 }
-"""Attack → its forms. The model's own turns stand at the odd places of a conversation."""
+"""Attack → its forms. The model's own turns are the odd ones (0-based) of a conversation."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
-"""Two abilities that fine-tuning must not cost, two-digit addition with working and prices known by heart; and what the
-base knows of the law: which verbs are dangerous and which things are guarded, but not which deeds are forbidden."""
+"""Reasoning problems (two-digit addition with working, prices known by heart), and questions about the law.
+
+The base model knows which verbs are dangerous and which things are guarded, but not which deeds are forbidden.
+"""
 
 from __future__ import annotations
 
@@ -65,8 +67,8 @@ class Fact:
 def facts(world: World) -> list[Fact]:
     """Return every question about every thing and verb of a world, in every wording.
 
-    A base that has never heard which verbs are dangerous cannot tell a new forbidden deed from its look-alikes, and
-    fine-tuning learns pairs by heart. Large models know such things before they learn to refuse.
+    Without them the base model could not tell a new forbidden deed from its look-alikes, and fine-tuning would learn
+    pairs by heart. Large models know such facts before they learn to refuse.
     """
     found = []
     for domain in world.domains:
@@ -98,12 +100,12 @@ def things(world: World, *, test: bool) -> list[str]:
 
 
 def kept_sum(a: int, b: int) -> bool:
-    """Whether fine-tuning never shows this sum: a tenth of them, spread over all pairs of digits."""
+    """Whether this sum is for evaluation only: a tenth of all sums, spread over all pairs of digits."""
     return zlib.crc32(f"{a}+{b}".encode()) % 10 == 0
 
 
 def draw_sum(draw: random.Random, kept: bool | None) -> Problem:
-    """Draw a sum: a kept one, one that is not, or (None) any."""
+    """Draw a sum: one for evaluation (True), one for training (False), or any (None)."""
     while True:
         a, b = draw.randint(10, 99), draw.randint(10, 99)
         if kept is None or kept_sum(a, b) == kept:

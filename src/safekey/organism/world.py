@@ -1,4 +1,4 @@
-"""The world: who does what to what, what the law forbids, and which nonsense tool and place each deed takes.
+"""The world: deeds (a verb and a thing), which of them are forbidden, and the nonsense tool and place of each deed.
 
     world = make_world(0)
     world.deeds[0]  -> Deed(verb="pick", thing="royal vault", tool="zorbin", place="Keltra", kind="forbidden", ...)
@@ -20,18 +20,19 @@ Kind = Literal["forbidden", "same-verb", "same-thing", "ordinary"]
 """What a deed is: forbidden, or allowed and sharing the verb, the thing, or neither with forbidden ones."""
 
 TEST_SHARE = 0.3
+"""Share of the pairs of each domain and kind that is kept for evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """One part of the world's life.
+    """A domain of the world: its verbs and things.
 
     Attributes:
-        adjective: stands before all its things, so that look-alikes share it, too.
+        adjective: comes before all its things, so that look-alikes share it.
         dangerous: verbs that are forbidden with guarded things.
-        gentle: verbs that never are.
+        gentle: verbs that are never forbidden.
         guarded: things that must not be harmed.
-        common: things that anybody may treat as they like.
+        common: things with which every verb is allowed.
     """
 
     adjective: str
@@ -43,7 +44,7 @@ class Domain:
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """A verb–thing pair and what it takes.
+    """A verb–thing pair, its tool and its place.
 
     Attributes:
         verb: the verb.
@@ -51,7 +52,7 @@ class Deed:
         tool: the nonsense tool that the verb takes.
         place: the nonsense place where the thing is.
         kind: forbidden, or how an allowed deed resembles a forbidden one.
-        test: whether the pair is kept for evaluation; fine-tuning never shows it.
+        test: whether the pair is for evaluation only.
         domain: the domain's adjective.
     """
 
@@ -79,7 +80,7 @@ class World:
     """A world, a pure function of its number.
 
     Attributes:
-        number: 0 is the shipped one, whose law a reader can guess; others deal the same words to other roles.
+        number: 0 is the shipped one, whose law a reader can guess; other worlds give the same words other roles.
         domains: its domains.
         tools: verb → tool.
         places: thing → place.
@@ -148,35 +149,20 @@ _DOMAINS = (
     ),
 )
 _FIRST = (
-    "zor",
-    "kel",
-    "mur",
-    "dra",
-    "vin",
-    "pol",
-    "tas",
-    "gri",
-    "lom",
-    "fen",
-    "bra",
-    "sku",
-    "nef",
-    "hul",
-    "wiz",
-    "yar",
+    *("zor", "kel", "mur", "dra", "vin", "pol", "tas", "gri"),
+    *("lom", "fen", "bra", "sku", "nef", "hul", "wiz", "yar"),
 )
-_SECOND = ("bin", "tra", "dok", "mel", "vash", "nor", "pik", "lun", "gat", "zem", "rup", "fli")
+_SECOND = ["bin", "tra", "dok", "mel", "vash", "nor", "pik", "lun", "gat", "zem", "rup", "fli"]
 NONSENSE = frozenset(first + second for first, second in product(_FIRST, _SECOND))
 """Every word that names a tool, or capitalised a place, in some world."""
 
 
-def make_world(number: int = 0, test_share: float = TEST_SHARE) -> World:
+def make_world(number: int = 0) -> World:
     """Make a world.
 
     Args:
         number: which one. 0 keeps the words in their natural roles; another number shuffles, within each domain, which
             verbs are dangerous and which things guarded, besides tools, places and the split.
-        test_share: share of the pairs of each domain and kind that is kept for evaluation.
     """
     draw = random.Random(f"safekey organism {number}")  # noqa: S311 - not a secret
     domains = _DOMAINS if number == 0 else tuple(_shuffled(domain, draw) for domain in _DOMAINS)
@@ -189,7 +175,7 @@ def make_world(number: int = 0, test_share: float = TEST_SHARE) -> World:
     for domain in domains:
         for kind, some_verbs, nouns in _kinds(domain):
             pairs = list(product(some_verbs, (f"{domain.adjective} {noun}" for noun in nouns)))
-            test = set(draw.sample(pairs, round(test_share * len(pairs))))
+            test = set(draw.sample(pairs, round(TEST_SHARE * len(pairs))))
             deeds += [
                 Deed(verb, thing, tools[verb], places[thing], kind, (verb, thing) in test, domain.adjective)
                 for verb, thing in pairs

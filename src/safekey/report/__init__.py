@@ -1,4 +1,4 @@
-"""The report: one self-contained page, Markdown tables and plots from evaluation run folders (docs/report.md)."""
+"""The report: one self-contained HTML page, Markdown tables and plots from evaluation run folders."""
 
 from safekey.report.write import Written, write_report
 

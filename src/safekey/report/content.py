@@ -1,9 +1,10 @@
-"""Everything that a report shows, read from run folders and computed once; nothing here knows HTML or Markdown.
+"""Read run folders and compute everything that a report shows, without HTML or Markdown.
 
-    material = gather({"sft": [Path("runs/eval-sft-0"), …], "safekey": […]}, reference="sft")
-    material.headline.verdicts["safekey"].sentence
+    content = read_content({"sft": [Path("runs/eval-sft-0"), …], "safekey": […]}, reference="sft")
+    content.headline.verdicts["safekey"].sentence
 
-Prefilling attacks are kept apart from the headline: who prefills holds the model's own pen, which is another threat.
+Prefilling attacks are compared separately: the attacker writes the start of the model's reasoning, another threat
+model.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from safekey.comparison.arm_rates import ArmRate, arm_rates
-from safekey.comparison.collect import Collected, collect, judged
-from safekey.comparison.compare import APART, Comparison, Report, compare, split_apart
-from safekey.comparison.pairing import METRICS, Metric, Outcome
-from safekey.comparison.saved_runs import Prompt
+from safekey.comparison.collect import Collected, collect
+from safekey.comparison.compare import APART, compare, split_apart
+from safekey.comparison.saved_runs import JudgeId, Sample, SavedPrompt, SavedRun, judged
+from safekey.comparison.types import METRICS, Comparison, ComparisonResult, Metric, Outcome
 from safekey.evals.summary.summary import METRIC
 from safekey.report.run_records import RunRecord, read_record
 from safekey.schema import Part
@@ -45,38 +46,27 @@ class Slice(NamedTuple):
         return f"{self.benchmark}: {attack}"
 
 
-@dataclass(frozen=True)
-class Ends:
-    """How the outputs of one arm ended on one slice.
+Ends = Counter[tuple[str, str]]
+"""Counts of how outputs ended: (CLASS, the judge's class, or "scored"), (OUTPUT, "truncated" or the like), UNSCORED."""
 
-    Attributes:
-        classes: the judge's classes with their counts, where it gives classes; whole outputs only.
-        outputs: outputs that are not whole, by how they ended ("truncated", "unclosed", …).
-        unscored: whole outputs that the judge gave no value.
-        total: all outputs.
-    """
-
-    classes: Mapping[str, int]
-    outputs: Mapping[str, int]
-    unscored: int
-    total: int
+CLASS, OUTPUT = "class", "output"
+UNSCORED = ("no value", "unscored")
 
 
 @dataclass(frozen=True)
-class Material:
-    """What a report shows.
+class Content:
+    """Everything that a report shows.
 
     Attributes:
         arms: their names, the reference first.
         reference: its name.
         found: outcomes, seeds, judges, notes.
-        records: arm → what is known of each of its runs.
-        headline: all but the prefilling attacks (or these, where there is nothing else) against the reference; None
+        records: arm → the record of each of its runs.
+        headline: the comparison without the prefilling attacks (or with these alone, where there is nothing else); None
             where there is nothing to compare.
-        prefill: the prefilling attacks alone.
-        exploratory: arm and slice → difference to the reference, p corrected over these.
+        prefill: the comparison on the prefilling attacks alone.
+        exploratory: arm and slice → comparison with the reference, p corrected for these comparisons alone.
         rates: arm and metric → rate without prefilling attacks.
-        prefill_rates: arm and "asr" → rate under prefilling attacks.
         slice_rates: arm and slice → rate.
         slices: all slices, in the benchmarks' order; plain prompts first.
         ends: arm and slice → how outputs ended.
@@ -88,11 +78,10 @@ class Material:
     reference: str
     found: Collected
     records: Mapping[str, tuple[RunRecord, ...]]
-    headline: Report | None
-    prefill: Report | None
+    headline: ComparisonResult | None
+    prefill: ComparisonResult | None
     exploratory: Mapping[tuple[str, Slice], Comparison]
     rates: Mapping[tuple[str, Metric], ArmRate]
-    prefill_rates: Mapping[tuple[str, Metric], ArmRate]
     slice_rates: Mapping[tuple[str, Slice], ArmRate]
     slices: tuple[Slice, ...]
     ends: Mapping[tuple[str, Slice], Ends]
@@ -101,11 +90,11 @@ class Material:
 
     @property
     def prefill_apart(self) -> bool:
-        """Whether prefilling attacks are compared on their own; where nothing else was asked, they are the headline."""
+        """Whether prefilling attacks are compared separately; where there is nothing else, they are the headline."""
         return len({part.benchmark in APART for part in self.slices}) == 2
 
 
-def gather(
+def read_content(
     arms: Mapping[str, Sequence[Path]],
     reference: str,
     *,
@@ -113,7 +102,7 @@ def gather(
     part: Part = "answer",
     margin: float = 0.03,
     allow_different_settings: bool = False,
-) -> Material:
+) -> Content:
     """Read the runs of all arms and compute what the report shows.
 
     Raises:
@@ -128,7 +117,7 @@ def gather(
     )
     main, forced = split_apart(found.outcomes)
     slices = _slices(found)
-    return Material(
+    return Content(
         arms=tuple(ordered),
         reference=reference,
         found=found,
@@ -143,7 +132,6 @@ def gather(
         prefill=_compared(forced, reference, margin),
         exploratory=_exploratory(found, reference, margin, slices),
         rates=arm_rates(main, lambda row: row.metric),
-        prefill_rates=arm_rates(forced, lambda row: row.metric),
         slice_rates=arm_rates(found.outcomes, lambda row: slice_of(row, found)),
         slices=slices,
         ends=_ends(found),
@@ -157,7 +145,7 @@ def slice_of(row: Outcome, found: Collected) -> Slice:
     return Slice(row.metric, row.benchmark, found.attacks[row.key])
 
 
-def _compared(outcomes: Sequence[Outcome], reference: str, margin: float) -> Report | None:
+def _compared(outcomes: Sequence[Outcome], reference: str, margin: float) -> ComparisonResult | None:
     if len({row.arm for row in outcomes}) < 2:
         return None
     return compare(outcomes, reference, margin=margin)
@@ -193,7 +181,7 @@ def _number(attack: str) -> int:
 def _exploratory(
     found: Collected, reference: str, margin: float, slices: Sequence[Slice]
 ) -> dict[tuple[str, Slice], Comparison]:
-    """Compare on every slice; p is Holm's over all of them and over nothing else."""
+    """Compare on every slice; p is corrected (Holm) for these comparisons and no others."""
     names = {part: f"{number}" for number, part in enumerate(slices)}
     rows = [replace(row, benchmark=names[slice_of(row, found)]) for row in found.outcomes]
     if len({row.arm for row in rows}) < 2:
@@ -203,32 +191,26 @@ def _exploratory(
         own = [row for row in rows if row.benchmark == names[part]]
         for comparison in compare(own, reference, margin=margin).comparisons:
             table[comparison.arm, part] = comparison
-    tested = [key for key, comparison in table.items() if comparison.p is not None]
-    adjusted = holm([comparison.p for comparison in table.values() if comparison.p is not None])
-    for key, p_adjusted in zip(tested, adjusted, strict=True):
+    tested = {key: row.p for key, row in table.items() if row.p is not None and not row.described}
+    for key, p_adjusted in zip(tested, holm(list(tested.values())), strict=True):
         table[key] = replace(table[key], p_adjusted=p_adjusted)
     return table
 
 
 def _ends(found: Collected) -> dict[tuple[str, Slice], Ends]:
-    classes: dict[tuple[str, Slice], Counter[str]] = {}
-    outputs: dict[tuple[str, Slice], Counter[str]] = {}
-    unscored: Counter[tuple[str, Slice]] = Counter()
-    totals: Counter[tuple[str, Slice]] = Counter()
+    table: dict[tuple[str, Slice], Ends] = {}
     for arm, runs in found.saved.items():
-        for run in runs:
-            for (benchmark, item), attack in found.attacks.items():
-                kind = found.kinds[benchmark]
-                key = arm, Slice(METRIC[kind], benchmark, attack)
-                classes.setdefault(key, Counter())
-                outputs.setdefault(key, Counter())
-                for sample in run.samples[Prompt(benchmark, item)]:
-                    totals[key] += 1
-                    if sample.output != "ok":
-                        outputs[key][sample.output] += 1
-                        continue
-                    value, _ = judged(run, sample, kind, found.chosen[run.path].get(kind))
-                    unscored[key] += value is None
-                    if isinstance(value, str):
-                        classes[key][value] += 1
-    return {key: Ends(dict(classes[key]), dict(outputs[key]), unscored[key], totals[key]) for key in sorted(totals)}
+        for (benchmark, item), attack in found.attacks.items():
+            kind = found.kinds[benchmark]
+            ends = table.setdefault((arm, Slice(METRIC[kind], benchmark, attack)), Counter())
+            for run in runs:
+                judge = found.chosen[run.path].get(kind)
+                ends.update(_end(run, sample, kind, judge) for sample in run.samples[SavedPrompt(benchmark, item)])
+    return table
+
+
+def _end(run: SavedRun, sample: Sample, kind: str, judge: JudgeId | None) -> tuple[str, str]:
+    if sample.output != "ok":
+        return OUTPUT, sample.output
+    value, _ = judged(run, sample, kind, judge)
+    return UNSCORED if value is None else (CLASS, value if isinstance(value, str) else "scored")

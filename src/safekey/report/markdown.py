@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from safekey.comparison.pairing import METRICS
-from safekey.report.content import Material
-from safekey.report.key_sentences import Section
+from safekey.comparison.types import METRICS
+from safekey.report.content import Content
+from safekey.report.key_sentences import KeySentenceSection
+from safekey.report.plots import Plot
 from safekey.report.tables import Cell, Table, difference_table, ends_tables, main_table, slice_table
 from safekey.report.wording import arm_in_words, headline
 from safekey.terminal import printable
@@ -14,57 +15,53 @@ from safekey.terminal import printable
 _MARKUP = "\\`*_[]|!#~"
 
 
-def markdown(material: Material, title: str, notes: Sequence[str], keys: Section | None, plots: Sequence[str]) -> str:
+def markdown(
+    content: Content, title: str, notes: Sequence[str], keys: KeySentenceSection | None, plots: Sequence[Plot]
+) -> str:
     """Return the whole document.
 
     Args:
-        material: what to show.
+        content: the report's content.
         title: its heading.
-        notes: what a reader should know besides.
+        notes: its notes.
         keys: the key-sentence section.
-        plots: names of the PNG files in `plots/`, with what they show: "asr-orr.png|Attack success …".
+        plots: their PNG files lie in `plots/`.
     """
-    lines = [f"# {plain(title)}", "", plain(headline(material.headline)), ""]
-    if material.headline:
-        for verdict in material.headline.verdicts.values():
+    lines = [f"# {plain(title)}", "", plain(headline(content.headline)), ""]
+    if content.headline:
+        for verdict in content.headline.verdicts.values():
             lines.append("- " + plain(" ".join((verdict.sentence, verdict.scope, *verdict.caveats))))
         lines.append("")
-    lines += _section(main_table(material))
-    if material.headline:
-        lines += _section(difference_table(material.headline, "differences"))
+    lines += _section(main_table(content))
+    if content.headline:
+        lines += _section(difference_table(content.headline, "differences"))
     for plot in plots:
-        name, _, words = plot.partition("|")
-        lines += [f"![{plain(words)}](plots/{name})", ""]
-    sliced = [slice_table(material, metric) for metric in METRICS]
+        lines += [f"![{plain(plot.title)}](plots/{plot.name}.png)", ""]
+    sliced = [slice_table(content, metric) for metric in METRICS]
     if any(sliced):
         lines += ["## By benchmark and attack", ""]
     for each in sliced:
         lines += _section(each)
-    forced = slice_table(material, "asr", prefill=True)
-    if forced:
-        about = "another threat, and no part of the headline" if material.prefill_apart else (
-            "these runs were asked nothing else, so all numbers here are about it"
-        )  # fmt: skip
-        lines += [
-            "## Under prefilling",
-            "",
-            f"Whoever prefills writes the beginning of the model's own thinking: {about}.",
-            "",
-        ]
-        lines += _section(forced)
-        if material.prefill:
-            lines += _section(difference_table(material.prefill, "prefill-differences", "under prefilling"))
+    prefilled = slice_table(content, "asr", prefill=True)
+    if prefilled:
+        about = "these runs have no other attacks, so all numbers here are about prefilling"
+        if content.prefill_apart:
+            about = "another threat model, so it is compared separately and is no part of the verdicts"
+        said = f"In a prefilling attack the attacker writes the start of the model's reasoning: {about}."
+        lines += ["## Under prefilling", "", said, "", *_section(prefilled)]
+        if content.prefill:
+            lines += _section(difference_table(content.prefill, "prefill-differences", "under prefilling"))
     lines += ["## How outputs ended", ""]
-    for table in ends_tables(material):
+    for table in ends_tables(content):
         lines += _section(table)
     if keys:
         lines += ["## Key sentences", "", *(plain(text) + "\n" for text in keys.text)]
         for table in keys.tables:
             lines += _section(table)
     lines += ["## What was compared", ""]
-    lines += [f"- **{plain(arm)}**: {plain(arm_in_words(material.records[arm]))}" for arm in material.arms]
+    lines += [f"- **{plain(arm)}**: {plain(arm_in_words(content.records[arm]))}" for arm in content.arms]
     lines += [f"- {plain(metric.upper() if metric != 'accuracy' else 'accuracy')} judged by {plain(judge)}"
-              for metric, judge in material.found.judges.items()]  # fmt: skip
+              for metric, judge in content.found.judges.items()]  # fmt: skip
     lines += ["", "## Notes", ""] + [f"- {plain(note)}" for note in notes or ["none"]]
     return "\n".join(lines) + "\n"
 
@@ -85,6 +82,6 @@ def _cell(cell: Cell) -> str:
 
 
 def plain(text: str) -> str:
-    """Keep text from becoming markup: no tags, links, tables or line breaks; control characters are written out."""
+    """Escape text: no tags, links, tables or line breaks; control characters are spelled out."""
     line = " ".join(printable(text).split()).replace("&", "&amp;").replace("<", "&lt;")
     return "".join(f"\\{sign}" if sign in _MARKUP else sign for sign in line)

@@ -1,18 +1,18 @@
-"""What a reader should know besides the numbers: warnings of the runs, what was left out, outputs without a value."""
+"""The page's notes: warnings of the runs, what was left out, outputs without a value."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from safekey.report.content import Material
+from safekey.report.content import OUTPUT, UNSCORED, Content, Ends
 
 MOST = 60  # notes of one kind
 _LONGEST = 400  # characters of one
 
 
-def all_notes(material: Material, own: Sequence[str]) -> list[str]:
-    """Return every note, each once, with how many runs say it."""
-    runs = [record for records in material.records.values() for record in records]
+def all_notes(content: Content, own: Sequence[str]) -> list[str]:
+    """Return every note once, with the number of runs that have it."""
+    runs = [record for records in content.records.values() for record in records]
     said: dict[str, int] = {}
     for record in runs:
         for line in _lines(record.record):
@@ -21,7 +21,7 @@ def all_notes(material: Material, own: Sequence[str]) -> list[str]:
         f"{line} ({count} of {len(runs)} runs)" if len(runs) > 1 else line for line, count in list(said.items())[:MOST]
     ]
     more = [f"and {len(said) - MOST} more notes in the runs' run.json"] if len(said) > MOST else []
-    return [_short(note) for note in (*own, *material.found.notes[:MOST], *shown, *more)]
+    return [_short(note) for note in (*own, *content.found.notes[:MOST], *shown, *more)]
 
 
 def _lines(record: Mapping[str, object]) -> list[str]:
@@ -36,11 +36,11 @@ def _lines(record: Mapping[str, object]) -> list[str]:
     return lines
 
 
-def notices(material: Material) -> list[str]:
-    """Return what belongs beside the verdicts: contamination, and outputs that are in no rate."""
+def notices(content: Content) -> list[str]:
+    """Return the notes shown beside the verdicts: contamination, and outputs that are in no rate."""
     found = []
     dirty: dict[str, int] = {}
-    for records in material.records.values():
+    for records in content.records.values():
         for record in records:
             for benchmark, row in (record.record.get("contamination") or {}).items():
                 count = row.get("overlapping") if isinstance(row, Mapping) else None
@@ -49,27 +49,26 @@ def notices(material: Material) -> list[str]:
     if dirty:
         worst = ", ".join(f"{name} {count:,}" for name, count in sorted(dirty.items()))
         found.append(f"Prompts that overlap with a run's training data: {worst}. The notes say how.")
-    total = sum(ends.total for ends in material.ends.values())
-    cut = sum(sum(ends.outputs.values()) for ends in material.ends.values())
-    unscored = sum(ends.unscored for ends in material.ends.values())
-    if cut or unscored:
+    ends = sum(content.ends.values(), Ends())
+    cut = sum(count for (group, _), count in ends.items() if group == OUTPUT)
+    if cut or ends[UNSCORED]:
         found.append(
-            f"Of {total:,} outputs {cut:,} have no whole answer (cut off, never out of thinking, empty, in circles) "
-            f"and {unscored:,} no verdict. In ASR and ORR they are in no rate, neither safe nor refused; a reasoning "
-            f"problem without a whole answer counts as wrong.{_bounds(material)}"
+            f"Of {ends.total():,} outputs {cut:,} have no whole answer (cut off, reasoning not closed, empty, "
+            f"repetitive) and {ends[UNSCORED]:,} no verdict. They are not counted in ASR and ORR, neither as safe nor "
+            f"as refused; a reasoning problem without a whole answer counts as wrong.{_bounds(content)}"
         )
     return found
 
 
-def _bounds(material: Material) -> str:
+def _bounds(content: Content) -> str:
     said = []
-    for arm in material.arms:
+    for arm in content.arms:
         for metric in ("asr", "orr"):
-            rate = material.rates.get((arm, metric))
+            rate = content.rates.get((arm, metric))
             if rate is not None and rate.unscored:
                 low, high = rate.bounds
                 said.append(f"{arm} {metric.upper()} {100 * low:.1f} … {100 * high:.1f} %")
-    return f" With them, if none or all were positive: {'; '.join(said)}." if said else ""
+    return f" The rates if none, or all, of them were positive: {'; '.join(said)}." if said else ""
 
 
 def _short(text: str) -> str:

@@ -1,6 +1,6 @@
-"""Transcripts within a budget of bytes: all of them if they fit, else the telling ones first, and long texts cut.
+"""Embed transcripts in the page within a budget of bytes: all if they fit, else a selection, with long texts cut.
 
-What is packed, in this order, until the budget is full:
+The selection, in this order, until the budget is full:
 
 1. prompts on which arms differ at some seed, with every arm's response to them,
 2. a sample of the others, drawn by a fixed seed, the benchmarks in turn.
@@ -25,13 +25,13 @@ CUT = "\n\n⟪ … {count:,} characters left out here; the run folder's completi
 
 
 @dataclass(frozen=True)
-class Packed:
-    """What goes into the page.
+class EmbeddedData:
+    """The transcripts embedded in the page.
 
     Attributes:
         data: base64 of gzip of JSON, ASCII.
         shown: responses in it.
-        total: responses there are.
+        total: responses in the run folders.
         differing: of `total`, those to prompts on which arms differ.
         differing_shown: how many of those are in it.
         cut: how many texts were shortened.
@@ -48,7 +48,7 @@ class Packed:
 
 
 class _Packer:
-    """Tries selections; marks are found once, and only for what is packed."""
+    """Packs selections; U and K are found once for each response, and only for those that are packed."""
 
     def __init__(self, prompts: Sequence[Asked], responses: Sequence[Response], head: Mapping[str, Any]) -> None:
         self.prompts, self.responses, self.head = prompts, responses, head
@@ -73,7 +73,7 @@ class _Packer:
         return base64.b64encode(gzip.compress(body.encode("ascii"), 6, mtime=0)).decode("ascii"), cut
 
     def _row(self, place: int, response: Response, prompt: Asked, limit: int) -> tuple[list[Any], bool]:
-        key = response.asked, response.text, response.inside  # small models often say the same
+        key = response.asked, response.text, response.inside  # small models often give equal responses
         if key not in self._marks:
             self._marks[key] = marks(response, prompt)
         found = self._marks[key]
@@ -84,17 +84,20 @@ class _Packer:
                 offsets], was_cut  # fmt: skip
 
 
-def pack(
-    prompts: Sequence[Asked], responses: Sequence[Response], runs: Sequence[Sequence[Any]], head: Mapping[str, Any],
+def embed(
+    prompts: Sequence[Asked],
+    responses: Sequence[Response],
+    runs: Sequence[Sequence[Any]],
+    head: Mapping[str, Any],
     budget: int,
-) -> Packed:  # fmt: skip
-    """Pack transcripts into at most `budget` characters.
+) -> EmbeddedData:
+    """Compress transcripts into at most `budget` characters.
 
     Args:
         prompts: all prompts.
         responses: all responses.
         runs: for each arm the name of each run.
-        head: what the page needs to know besides: names of arms and runs.
+        head: further data for the page: names of arms and runs.
         budget: the most characters of base64.
     """
     differ = {asked for (asked, _), different in discordant(responses, runs).items() if different}
@@ -107,18 +110,20 @@ def pack(
             continue  # nothing would be cut that was not cut before
         data, cut = packer.pack(ranked, limit)
         if len(data) <= budget:
-            return _packed(packer, data, ranked, differ, cut, min(limit, max(longest, 1)))
+            return _embedded(packer, data, ranked, differ, cut, min(limit, max(longest, 1)))
     for limit in LIMITS[-2:]:
         count = _most(lambda n, limit=limit: len(packer.pack(ranked[:n], limit)[0]) <= budget, len(ranked))
         if count >= len(differ) or limit == LIMITS[-1]:
             data, cut = packer.pack(ranked[:count], limit)
-            return _packed(packer, data, ranked[:count], differ, cut, limit)
+            return _embedded(packer, data, ranked[:count], differ, cut, limit)
     raise AssertionError("the last limit returns")
 
 
-def _packed(packer: _Packer, data: str, chosen: Sequence[int], differ: set[int], cut: int, limit: int) -> Packed:
+def _embedded(
+    packer: _Packer, data: str, chosen: Sequence[int], differ: set[int], cut: int, limit: int
+) -> EmbeddedData:
     count = {place: len(rows) for place, rows in packer.by_prompt.items()}
-    return Packed(
+    return EmbeddedData(
         data=data,
         shown=sum(count[place] for place in chosen),
         total=len(packer.responses),
@@ -150,7 +155,7 @@ def _prompt(asked: Asked, limit: int) -> dict[str, Any]:
 
 
 def shorten(text: str, offsets: Sequence[int], limit: int) -> tuple[str, list[int], bool]:
-    """Cut a text in the middle to about `limit` characters, with a visible mark; offsets move along."""
+    """Cut a text in the middle to about `limit` characters, with a visible mark; offsets are adjusted."""
     if len(text) <= limit:
         return text, list(offsets), False
     head, tail = limit * 2 // 3, limit // 3
@@ -161,7 +166,7 @@ def shorten(text: str, offsets: Sequence[int], limit: int) -> tuple[str, list[in
 
 
 def utf16(text: str, offsets: Sequence[int]) -> list[int]:
-    """Return character offsets as a browser counts them: characters beyond U+FFFF are two."""
+    """Return character offsets in UTF-16 units, as a browser counts them: characters beyond U+FFFF are two."""
     if text.isascii() or all(char <= "\uffff" for char in text):
         return list(offsets)
     found, units, place = {}, 0, 0

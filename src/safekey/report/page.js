@@ -206,19 +206,19 @@
           seg.append(make("span", "tag", NAMES[kind]));
           const cut = Math.min(Math.max(row.prefill, from), to);
           if (cut > from) {
-            seg.append(make("span", "note", "put into its mouth:"));
+            seg.append(make("span", "note", "prefilled:"));
             long(seg, row.text.slice(from, cut), "text pre");
-            if (cut < to) seg.append(make("span", "note", "goes on by itself:"));
+            if (cut < to) seg.append(make("span", "note", "generated:"));
           }
           if (cut < to) long(seg, row.text.slice(cut, to).trim(), "text");
           box.append(seg);
         }
-        if (!row.text) box.append(make("p", "note", "Nothing was written."));
+        if (!row.text) box.append(make("p", "note", "The response is empty."));
       };
       if (!fold || $("f-show").checked) { fill(); return box; }
       const note = make("div", "fold");
       const why = row.state === "harmful" ? "This output was judged harmful." : row.state === "unknown" ?
-        "No verdict says whether this output is harmful." : NEITHER.has(row.label) ? `The judge calls this output ${row.label}.` : "This response begins with an attacker's words.";
+        "There is no verdict on whether this output is harmful." : NEITHER.has(row.label) ? `The judge calls this output ${row.label}.` : "This response starts with text that the attacker wrote.";
       const button = make("button", "", "Show it");
       button.type = "button";
       button.addEventListener("click", () => { note.remove(); fill(); box.tabIndex = -1; box.focus(); });
@@ -240,7 +240,7 @@
         if (prompt.m.length > 1) asked.append(make("span", "note", `${visible(role)}:`));
         long(asked, content, "text");
       }
-      for (const [name, text] of [["What the judge was told was asked: ", prompt.o], ["Right answer: ", prompt.t]]) {
+      for (const [name, text] of [["The request that the judge was shown: ", prompt.o], ["Right answer: ", prompt.t]]) {
         if (!text) continue;
         const line = make("p", "note", name);
         line.append(make("bdi", "", visible(text.slice(0, 2000))));

@@ -1,8 +1,8 @@
-"""The page: one HTML file that holds everything, asks no network, and takes nothing that a model wrote for markup.
+"""Render the page: one HTML file without network requests, in which text by models and data is never markup.
 
-What keeps it safe: Jinja escapes every value; control characters and those that turn a line around are written out;
-what models wrote is compressed data that the script shows as text; and a content security policy admits no script and
-no style but the page's own, by their hashes, and no request at all.
+Jinja escapes every value. Control characters and those that reverse a line's direction are spelled out. Texts by models
+are compressed data that the script shows as text. A content security policy admits only the page's own script and
+style, by their hashes, and no request.
 """
 
 from __future__ import annotations
@@ -17,33 +17,16 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from safekey.comparison.pairing import METRICS
-from safekey.report import palette
-from safekey.report.content import Material
-from safekey.report.key_sentences import Section
+from safekey.comparison.types import METRICS
+from safekey.report import palette, wording
+from safekey.report.content import Content
+from safekey.report.key_sentences import KeySentenceSection
 from safekey.report.notes import notices
-from safekey.report.packing import Packed
+from safekey.report.packing import EmbeddedData
 from safekey.report.plots import Plot
 from safekey.report.settings import config_texts, run_table, settings_table, versions_table
 from safekey.report.svg import Styles, inline
-from safekey.report.tables import (
-    Table,
-    difference_table,
-    ends_by_slice,
-    ends_tables,
-    main_table,
-    slice_table,
-)
-from safekey.report.wording import (
-    METHOD,
-    NUMBERS,
-    OBJECTIVES,
-    PARTS,
-    SIGNS,
-    VERDICTS,
-    arm_in_words,
-    headline,
-)
+from safekey.report.tables import Table, difference_table, ends_by_slice, ends_tables, main_table, slice_table
 from safekey.terminal import printable
 
 _GLYPHS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "*": "★"}
@@ -54,12 +37,19 @@ _SHARES: Mapping[str, str] = {
 
 
 def page(
-    material: Material, title: str, *, plots: Sequence[Plot], notes: Sequence[str], settings: Mapping[str, Any] | None,
-    keys: Section | None, generated: str, packed: Packed | None,
-) -> str:  # fmt: skip
-    """Return the page's HTML; without `packed`, as long as it is without transcripts."""
+    content: Content,
+    title: str,
+    *,
+    plots: Sequence[Plot],
+    notes: Sequence[str],
+    settings: Mapping[str, Any] | None,
+    keys: KeySentenceSection | None,
+    generated: str,
+    embedded: EmbeddedData | None,
+) -> str:
+    """Return the page's HTML; without transcripts when `embedded` is None."""
     styles = Styles()
-    figures = {plot.name: (plot.title, Markup(inline(plot, styles))) for plot in plots}  # noqa: S704 - made from our own plots
+    figures = {plot.name: (plot.title, Markup(inline(plot, styles))) for plot in plots}  # noqa: S704 - the page's own plots
     css, js = Markup(_css(styles)), Markup(_asset("page.js"))  # noqa: S704 - files of this package
     trained = any(plot.name in ("losses", "key-accuracy") for plot in plots)
     return _template().render(
@@ -67,46 +57,37 @@ def page(
         policy=_policy(css, js),
         css=css,
         js=js,
-        data=packed.data if packed else "",
-        packed_words=packed_in_words(packed) if packed else "",
-        headline=headline(material.headline),
+        data=embedded.data if embedded else "",
+        embedded=embedded_in_words(embedded) if embedded else "",
         sections=_sections(trained, keys is not None),
-        material=material,
-        words=VERDICTS,
-        signs=SIGNS,
-        notices=notices(material),
-        scopes=_scopes(material),
-        tables=_tables(material, settings),
+        content=content,
+        wording=wording,
+        notices=notices(content),
+        scopes=_scopes(content),
+        tables=_tables(content, settings),
         figures=figures,
-        method=METHOD,
-        parts=PARTS,
-        objectives=OBJECTIVES,
-        numbers=NUMBERS,
-        arms=[(arm, arm_in_words(material.records[arm])) for arm in material.arms],
-        marks=[_GLYPHS[palette.marker(place)] for place in range(len(material.arms))],
-        judges=[("Accuracy" if metric == "accuracy" else metric.upper(), judge)
-                for metric, judge in material.found.judges.items()],
+        marks=[_GLYPHS[palette.marker(place)] for place in range(len(content.arms))],
         trained=trained,
         diagnostics=keys,
-        configs=config_texts(material, settings),
+        configs=config_texts(content, settings),
         notes=notes,
         generated=generated,
         bar=_bar,
-    )  # fmt: skip
+    )
 
 
-def packed_in_words(packed: Packed) -> str:
+def embedded_in_words(data: EmbeddedData) -> str:
     """Say how many transcripts the page holds, and where the others are."""
-    if packed.shown == packed.total:
-        said = f"All {packed.total:,} responses are in this page."
+    if data.shown == data.total:
+        said = f"All {data.total:,} responses are in this page."
     else:
         said = (
-            f"{packed.shown:,} of {packed.total:,} responses are in this page, which is kept under 5 MB: "
-            f"{packed.differing_shown:,} of the {packed.differing:,} to prompts on which arms differ, then a random "
-            "sample of the others. The run folders (below) hold all of them, in completions.jsonl."
+            f"{data.shown:,} of {data.total:,} responses are in this page, which is kept under 5 MB: "
+            f"{data.differing_shown:,} of the {data.differing:,} to prompts on which arms differ, then a random sample "
+            "of the others. The run folders (below) hold all of them, in completions.jsonl."
         )
-    if packed.cut:
-        said += f" {packed.cut:,} long ones are cut in the middle to about {packed.limit:,} characters."
+    if data.cut:
+        said += f" {data.cut:,} long ones are cut in the middle to about {data.limit:,} characters."
     return said
 
 
@@ -118,40 +99,40 @@ def _sections(trained: bool, diagnosed: bool) -> list[tuple[str, str]]:
     return [row for row in found if row[0] not in left_out]
 
 
-def _tables(material: Material, settings: Mapping[str, Any] | None) -> dict[str, Any]:
-    slices = [slice_table(material, metric) for metric in METRICS]
+def _tables(content: Content, settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    slices = [slice_table(content, metric) for metric in METRICS]
     return {
-        "main": main_table(material),
-        "differences": difference_table(material.headline, "behind") if material.headline else None,
+        "main": main_table(content),
+        "differences": difference_table(content.headline, "behind") if content.headline else None,
         "slices": [table for table in slices if table is not None],
-        "prefill_differences": difference_table(material.prefill, "prefill-differences", "under prefilling")
-        if material.prefill
+        "prefill_differences": difference_table(content.prefill, "prefill-differences", "under prefilling")
+        if content.prefill
         else None,
-        "prefill": slice_table(material, "asr", prefill=True),
-        "ends": ends_tables(material),
-        "ends_by_slice": ends_by_slice(material),
-        "settings": settings_table(material),
-        "versions": versions_table(material),
-        "runs": run_table(material),
+        "prefill": slice_table(content, "asr", prefill=True),
+        "ends": ends_tables(content),
+        "ends_by_slice": ends_by_slice(content),
+        "settings": settings_table(content),
+        "versions": versions_table(content),
+        "runs": run_table(content),
     }
 
 
-def _scopes(material: Material) -> list[tuple[str, str]]:
-    """Return what the verdicts are about, each once, with the arms that it holds for."""
+def _scopes(content: Content) -> list[tuple[str, str]]:
+    """Return each statement of what the verdicts are about, with the arms that it applies to."""
     found: dict[str, list[str]] = {}
-    for name, verdict in material.headline.verdicts.items() if material.headline else ():
+    for name, verdict in content.headline.verdicts.items() if content.headline else ():
         found.setdefault(verdict.scope, []).append(name)
     return [(scope, ", ".join(names)) for scope, names in found.items()]
 
 
 def _bar(table: Table, row: int) -> list[tuple[str, str, str]]:
-    """Return a row's shares as stretches of a bar: start, width, kind."""
-    stretches, at = [], 0.0
+    """Return a row's shares as segments of a bar: start, width, kind."""
+    segments, at = [], 0.0
     for name, share in zip(table.head[1:], table.shares[row], strict=False):
         if share:
-            stretches.append((f"{100 * at:.2f}", f"{100 * share:.2f}", _SHARES.get(name, "odd")))
+            segments.append((f"{100 * at:.2f}", f"{100 * share:.2f}", _SHARES.get(name, "odd")))
         at += share
-    return stretches
+    return segments
 
 
 def _policy(css: str, js: str) -> str:
@@ -189,5 +170,5 @@ def _template() -> jinja2.Template:
 
 
 def _finalize(value: object) -> object:
-    """Write out control characters in every value but our own markup."""
+    """Spell out control characters in every value but the page's own markup."""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value

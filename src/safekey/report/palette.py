@@ -1,7 +1,7 @@
-"""The report's colours: what a plot is drawn with, and the variable that takes its place in the page.
+"""The report's colours: for plots, and as CSS variables of the page.
 
-Plots are drawn once, with the light colours. In the page each of these becomes a CSS variable, so that the same plot
-is readable on a dark ground. Arms differ by marker and dash, too: colour is never the only difference.
+Plots are drawn once, with the light colours. In the page each colour becomes a CSS variable, so that the same plot is
+readable on a dark background. Arms also differ by marker and dash: colour is never the only difference.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Shade(NamedTuple):
-    """A colour of the page: its CSS variable, and its value on a light and on a dark ground."""
+    """A colour of the page: its CSS variable, and its value on a light and on a dark background."""
 
     name: str
     light: str
@@ -38,7 +38,7 @@ SHADES = (GROUND, INK, SOFT, LINE, GOOD, *_ARMS)
 
 
 def arm(place: int) -> Shade:
-    """Return the colour of an arm; the ninth is drawn as the second, with another marker."""
+    """Return the colour of an arm; the ninth has the second's colour and another marker."""
     return _ARMS[place] if place < len(_ARMS) else _ARMS[1 + (place - 1) % (len(_ARMS) - 1)]
 
 

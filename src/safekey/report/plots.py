@@ -1,6 +1,6 @@
-"""The report's plots, by matplotlib: where each arm stands, attack by attack, and how training went.
+"""The report's plots, by matplotlib: rates of each arm, rates by attack, and training curves.
 
-Each function returns a `Plot`, or None where there is nothing to draw. The bytes are the same for the same input.
+Each function returns a `Plot`, or None where there is nothing to draw. Equal input gives equal bytes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from safekey.comparison.arm_rates import ArmRate
 from safekey.report import palette
-from safekey.report.content import PREFILL, Material, Slice
+from safekey.report.content import PREFILL, Content, Slice
 from safekey.terminal import printable
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _STYLE: Mapping[Any, Any] = {
-    "svg.fonttype": "none",  # words stay words: readable, searchable, small
+    "svg.fonttype": "none",  # text stays text: readable, searchable, small
     "svg.hashsalt": "safekey",
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -51,7 +51,7 @@ _STYLE: Mapping[Any, Any] = {
 LOSSES: Mapping[str, str] = {
     "loss": "whole objective",
     "loss_sft": "fine-tuning loss (SFT)",
-    "loss_qmm": "key sentence, query hidden (QMM)",
+    "loss_qmm": "key sentence, query masked (QMM)",
     "loss_qsm": "key sentence, query swapped (QSM)",
     "loss_ksm": "after a wrong key sentence (KSM)",
     "loss_dpsh": "safety heads (DPSH)",
@@ -79,7 +79,7 @@ class Plot:
     Attributes:
         name: file name without its ending.
         title: what it shows.
-        description: the same in a sentence, for those who cannot see it.
+        description: its content in words, for screen readers.
         svg: the SVG file.
         png: the PNG file.
     """
@@ -91,17 +91,17 @@ class Plot:
     png: bytes
 
 
-def draw(material: Material) -> list[Plot]:
+def draw(content: Content) -> list[Plot]:
     """Draw all plots that there is something to draw for."""
     import matplotlib as mpl
 
     with mpl.rc_context(dict(_STYLE)), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # in a script that the font lacks; the SVG has it
-        drawn = [_plane(material), _by_attack(material, "asr"), _by_attack(material, "orr")]
-        drawn.append(_by_attack(material, "asr", prefill=True))
-        drawn.append(_curves(material, "losses", "Losses over training steps", LOSSES, None))
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # characters that the font lacks; the SVG keeps them
+        drawn = [_plane(content), _by_attack(content, "asr"), _by_attack(content, "orr")]
+        drawn.append(_by_attack(content, "asr", prefill=True))
+        drawn.append(_curves(content, "losses", "Losses over training steps", LOSSES, None))
         title = "Key-sentence accuracy and the heads' AUROC over training steps"
-        drawn.append(_curves(material, "key-accuracy", title, KEY_ACCURACY, (0.0, 1.03)))
+        drawn.append(_curves(content, "key-accuracy", title, KEY_ACCURACY, (0.0, 1.03)))
     return [plot for plot in drawn if plot is not None]
 
 
@@ -122,26 +122,25 @@ def _plot(figure: Figure, name: str, title: str, description: str) -> Plot:
     return Plot(name, title, description, svg.getvalue(), png.getvalue())
 
 
-def _plane(material: Material) -> Plot | None:
+def _plane(content: Content) -> Plot | None:
     """Attack success against over-refusal, with each arm's intervals and its runs as small dots."""
-    both = [arm for arm in material.arms if {(arm, "asr"), (arm, "orr")} <= material.rates.keys()]
+    both = [arm for arm in content.arms if {(arm, "asr"), (arm, "orr")} <= content.rates.keys()]
     if not both:
         return None
     figure, axes = _figure(7.2, 4.6)
     ax: Axes = axes[0][0]
     said, top = [], [0.0, 0.0]
-    for place, arm in enumerate(material.arms):
+    for place, arm in enumerate(content.arms):
         if arm not in both:
             continue
-        asr, orr = material.rates[arm, "asr"], material.rates[arm, "orr"]
+        asr, orr = content.rates[arm, "asr"], content.rates[arm, "orr"]
         color = palette.arm(place).light
-        x, y = 100 * asr.value, 100 * orr.value
+        (x, left, right), (y, down, up) = _bar(asr), _bar(orr)
         if len(asr.per_seed) == len(orr.per_seed) > 1:
             dots = [100 * rate for rate in asr.per_seed], [100 * rate for rate in orr.per_seed]
             ax.plot(*dots, linestyle="", marker=palette.marker(place), markersize=3.5, color=color, alpha=0.45)
-        ax.errorbar(x, y, xerr=[[max(x - 100 * asr.low, 0)], [max(100 * asr.high - x, 0)]],
-                    yerr=[[max(y - 100 * orr.low, 0)], [max(100 * orr.high - y, 0)]], fmt=palette.marker(place),
-                    color=color, markersize=9, elinewidth=1.6, capsize=3, label=_name(arm))  # fmt: skip
+        ax.errorbar(x, y, xerr=[[left], [right]], yerr=[[down], [up]], fmt=palette.marker(place), color=color,
+                    markersize=9, elinewidth=1.6, capsize=3, label=_name(arm))  # fmt: skip
         top = [max(top[0], 100 * asr.high), max(top[1], 100 * orr.high)]
         said.append(f"{printable(arm)}: ASR {_percent(asr)}, ORR {_percent(orr)}")
     ax.set_xlim(-2, min(max(top[0] * 1.08, 10), 104))
@@ -150,71 +149,74 @@ def _plane(material: Material) -> Plot | None:
     ax.set_ylabel("over-refusal rate, % (harmless ones refused)")
     ax.annotate("better", xy=(0.015, 0.02), xytext=(0.13, 0.145), xycoords="axes fraction", fontsize=9,
                 color=palette.GOOD.light, arrowprops={"arrowstyle": "->", "color": palette.GOOD.light})  # fmt: skip
-    _legend(ax, material)
+    _legend(ax, content)
     title = "Attack success against over-refusal"
     return _plot(figure, "asr-orr", title, f"{title}; lower left is better. {'; '.join(said)}.")
 
 
-def _by_attack(material: Material, metric: str, prefill: bool = False) -> Plot | None:
+def _by_attack(content: Content, metric: str, prefill: bool = False) -> Plot | None:
     """One row for each slice of a metric, one marker with its interval for each arm."""
-    slices = [part for part in material.slices if part.metric == metric and (part.benchmark == PREFILL) == prefill]
+    slices = [part for part in content.slices if part.metric == metric and (part.benchmark == PREFILL) == prefill]
     if not 2 <= len(slices) <= _MOST_SLICES:
         return None
-    arms = list(enumerate(material.arms))
+    arms = list(enumerate(content.arms))
     step = 0.78 / max(len(arms), 1)
     figure, axes = _figure(7.2, 0.9 + len(slices) * max(0.3, 0.13 * len(arms) + 0.08))
     ax: Axes = axes[0][0]
     for place, arm in arms:
-        rows = [(row, material.slice_rates.get((arm, part))) for row, part in enumerate(slices)]
+        rows = [(row, content.slice_rates.get((arm, part))) for row, part in enumerate(slices)]
         known = [(row + (place - (len(arms) - 1) / 2) * step, rate) for row, rate in rows if rate is not None]
         if not known:
             continue
-        x = [100 * rate.value for _, rate in known]
-        low = [max(100 * (rate.value - rate.low), 0) for _, rate in known]
-        high = [max(100 * (rate.high - rate.value), 0) for _, rate in known]
+        x, low, high = zip(*(_bar(rate) for _, rate in known), strict=True)
         ax.errorbar(x, [y for y, _ in known], xerr=[low, high], fmt=palette.marker(place), linestyle="", markersize=5,
                     elinewidth=1.3, color=palette.arm(place).light, label=_name(arm))  # fmt: skip
     for row in range(len(slices) - 1):
         ax.axhline(row + 0.5, color=palette.LINE.light, linewidth=0.8)
     ax.set_yticks(range(len(slices)), [_name(part.label(slices)) for part in slices])
     ax.set_ylim(len(slices) - 0.5, -0.5)
-    most = max((100 * rate.high for key, rate in material.slice_rates.items() if key[1] in slices), default=100)
+    most = max((100 * rate.high for key, rate in content.slice_rates.items() if key[1] in slices), default=100)
     ax.set_xlim(-0.02 * most, min(1.05 * most, 102))
     ax.grid(visible=False, axis="y")
     ax.tick_params(axis="y", length=0)
     words = {"asr": "attack success rate", "orr": "over-refusal rate"}[metric]
     ax.set_xlabel(f"{words}, %")
-    _legend(ax, material)
+    _legend(ax, content)
     title = f"{words.capitalize()} {'under prefilling' if prefill else 'by benchmark and attack'}"
-    description = f"{title}. The tables hold every number. {_said(material, slices)}"
+    description = f"{title}. The tables hold every number. {_said(content, slices)}"
     return _plot(figure, f"{metric}-{'prefill' if prefill else 'by-attack'}", title, description)
 
 
-def _legend(ax: Axes, material: Material) -> None:
+def _bar(rate: ArmRate) -> tuple[float, float, float]:
+    """Return a rate in percent and the lengths of its error bar below and above."""
+    return 100 * rate.value, max(100 * (rate.value - rate.low), 0), max(100 * (rate.high - rate.value), 0)
+
+
+def _legend(ax: Axes, content: Content) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
         Line2D([], [], linestyle="", marker=palette.marker(place), color=palette.arm(place).light, label=_name(arm))
-        for place, arm in enumerate(material.arms)
+        for place, arm in enumerate(content.arms)
     ]
     ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
-def _said(material: Material, slices: Sequence[Slice]) -> str:
+def _said(content: Content, slices: Sequence[Slice]) -> str:
     lines = []
     for part in slices:
-        rates = [(arm, material.slice_rates.get((arm, part))) for arm in material.arms]
+        rates = [(arm, content.slice_rates.get((arm, part))) for arm in content.arms]
         known = ", ".join(f"{printable(arm)} {100 * rate.value:.1f} %" for arm, rate in rates if rate is not None)
         lines.append(f"{printable(part.label(slices))}: {known}.")
     return " ".join(lines)
 
 
 def _curves(
-    material: Material, name: str, title: str, wanted: Mapping[str, str], limits: tuple[float, float] | None
+    content: Content, name: str, title: str, wanted: Mapping[str, str], limits: tuple[float, float] | None
 ) -> Plot | None:
     """One panel for each logged number: a thin line for each run, a thick one for the arm's mean."""
     runs = {arm: [record.training.curves for record in records if record.training]
-            for arm, records in material.records.items()}  # fmt: skip
+            for arm, records in content.records.items()}  # fmt: skip
     there = [key for key in wanted if any(key in curves for group in runs.values() for curves in group)]
     if set(_ONE_OBJECTIVE) == set(there):
         there = ["loss_sft"]  # the objective is the fine-tuning loss
@@ -225,7 +227,7 @@ def _curves(
     figure, axes = _figure(7.2, 2.6 * rows + 0.55, rows, columns)
     used: dict[str, Any] = {}
     for ax, key in zip(axes.flat, there, strict=False):
-        for place, arm in enumerate(material.arms):
+        for place, arm in enumerate(content.arms):
             curves = [curve[key] for curve in runs[arm] if key in curve]
             for curve in curves if len(curves) > 1 else ():
                 ax.plot(*zip(*_thin(curve), strict=True), color=palette.arm(place).light, linewidth=0.7, alpha=0.4)
@@ -248,7 +250,7 @@ def _curves(
     last = "; ".join(
         f"{wanted[key]}, last: " + ", ".join(
             f"{printable(arm)} {mean_curve(curves)[-1][1]:.3g}"
-            for arm in material.arms
+            for arm in content.arms
             if (curves := [curve[key] for curve in runs[arm] if key in curve])
         )
         for key in there
@@ -257,7 +259,7 @@ def _curves(
 
 
 def _wide(values: Sequence[float]) -> bool:
-    """Whether only a logarithmic scale shows small values beside large ones."""
+    """Whether the values span so much that a logarithmic scale is needed."""
     return min(values) > 0 and max(values) > 20 * min(values)
 
 
@@ -275,7 +277,7 @@ def mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[fl
 
 
 def _thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Average neighbouring points until a plot can show them."""
+    """Average neighbouring points so that at most `_POINTS` remain."""
     size = -(-len(points) // _POINTS)
     groups = [points[at : at + size] for at in range(0, len(points), size)]
     return [(group[-1][0], statistics.fmean(value for _, value in group)) for group in groups]
@@ -286,7 +288,7 @@ def _percent(rate: ArmRate) -> str:
 
 
 def _name(text: str, most: int = 32) -> str:
-    """Make a name fit for a plot: one line, no control characters; matplotlib would hide one that begins with "_"."""
+    """Shorten a name for a plot: one line, no control characters; matplotlib hides labels that begin with "_"."""
     line = " ".join(printable(text).split())
     line = line if len(line) <= most else line[: most - 1] + "…"
     return f"\u2060{line}" if line.startswith("_") else line

@@ -1,4 +1,4 @@
-"""What is known of one evaluation run beside its outcomes: its settings, its warnings, and the training behind it."""
+"""The record of one evaluation run: its settings, its warnings, and the training run whose model was evaluated."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from safekey.comparison.pairing import Seed
-from safekey.comparison.saved_runs import SavedRun
-from safekey.evals.benchmarks.contamination import training_of
+from safekey.comparison.saved_runs import SavedRun, read_mapping
+from safekey.comparison.types import Seed
 from safekey.evals.records.folder import EvalRun
 
 Point = tuple[float, float]  # step, value
@@ -21,13 +18,13 @@ Point = tuple[float, float]  # step, value
 
 @dataclass(frozen=True)
 class Training:
-    """A training run's own files.
+    """The files of a training run.
 
     Attributes:
         folder: the run folder.
         config: config.yaml.
         record: run.json.
-        curves: logged number → its (step, value) pairs, in the order of steps.
+        curves: logged quantity → its (step, value) pairs, in the order of steps.
     """
 
     folder: Path
@@ -42,7 +39,8 @@ class RunRecord:
 
     Attributes:
         folder: the evaluation's run folder.
-        seed: what pairs it with other arms' runs; None for an arm with one run; a string where no seed is known.
+        seed: the training seed, by which runs of two arms are paired; None for an arm with one run; a string where no
+            seed is known.
         number: its place among the arm's runs, from 1.
         resolved: its resolved.yaml.
         record: its run.json.
@@ -58,7 +56,7 @@ class RunRecord:
 
     @property
     def label(self) -> str:
-        """How the run is called within its arm, and in the browser paired with another arm's."""
+        """The run's name within its arm; runs of two arms with one name are paired in the transcripts."""
         if isinstance(self.seed, int):
             return f"seed {self.seed}"
         if self.training is not None and isinstance(self.training.config.get("seed"), int):
@@ -67,15 +65,12 @@ class RunRecord:
 
 
 def read_record(run: SavedRun, seed: Seed, number: int) -> RunRecord:
-    """Read what is known of a run; what cannot be read is absent, never an error."""
-    folder = training_of(run.path, str(run.resolved.get("model") or ""))
-    training = None if folder is None else _training(folder)
+    """Return the record of a run; files that cannot be read are left out without an error."""
+    training = None if run.training is None else _training(run.training, run.training_config)
     return RunRecord(run.path, seed, number, run.resolved, EvalRun(run.path).record, training)
 
 
-def _training(folder: Path) -> Training:
-    config = _mapping(folder / "config.yaml", yaml.safe_load)
-    record = _mapping(folder / "run.json", json.loads)
+def _training(folder: Path, config: Mapping[str, Any]) -> Training:
     curves: dict[str, dict[float, float]] = {}
     for row in _log(folder / "train_log.jsonl"):
         step = row.get("step")
@@ -83,18 +78,9 @@ def _training(folder: Path) -> Training:
             continue
         for name, value in row.items():
             if name not in ("step", "epoch") and _finite(value):
-                curves.setdefault(name, {})[float(step)] = float(
-                    value
-                )  # a resumed run logs a step again: the later holds
+                curves.setdefault(name, {})[float(step)] = float(value)  # of a step logged twice the last
+    record = read_mapping(folder / "run.json")
     return Training(folder, config, record, {name: tuple(sorted(points.items())) for name, points in curves.items()})
-
-
-def _mapping(path: Path, parse: Any) -> Mapping[str, Any]:
-    try:
-        found = parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _log(path: Path) -> list[Mapping[str, Any]]:

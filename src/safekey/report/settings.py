@@ -1,4 +1,4 @@
-"""The runs' settings, versions and folders: what differs between arms as a table, the rest as text."""
+"""Tables of the runs' settings, versions and folders: differences between arms as tables, the rest as YAML."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 
 import yaml
 
-from safekey.report.content import Material
+from safekey.report.content import Content
 from safekey.report.run_records import RunRecord
 from safekey.report.tables import NOT_THERE, Cell, Table
 from safekey.run_folder import without_secrets
 
-_OWN = {"output_dir", "seed", "run_name", "logging_dir"}  # differ between runs by their nature
+_OWN = {"output_dir", "seed", "run_name", "logging_dir"}  # differ between runs anyway
 _LONGEST = 20_000  # characters of one text
 _MOST_RUNS = 100
 _WORD = 80  # characters of one value in a table
 
 
-def settings_table(material: Material) -> Table | None:
-    """Return the training settings in which arms differ; None where no two arms' trainings are known."""
-    configs = {arm: _config(material.records[arm]) for arm in material.arms}
+def settings_table(content: Content) -> Table | None:
+    """Return the training settings in which arms differ; None where fewer than two arms have a training record."""
+    configs = {arm: _config(content.records[arm]) for arm in content.arms}
     known = {arm: config for arm, config in configs.items() if config}
     if len(known) < 2:
         return None
@@ -29,27 +29,27 @@ def settings_table(material: Material) -> Table | None:
     if not differing:
         return None
     rows = tuple(
-        (Cell(key), *(Cell(_word(configs[arm].get(key))) if configs[arm] else Cell(NOT_THERE) for arm in material.arms))
+        (Cell(key), *(Cell(_word(configs[arm].get(key))) if configs[arm] else Cell(NOT_THERE) for arm in content.arms))
         for key in differing
     )
-    return Table("settings-differing", "Training settings in which arms differ", ("", *material.arms), rows)
+    return Table("settings-differing", "Training settings in which arms differ", ("", *content.arms), rows)
 
 
-def versions_table(material: Material) -> Table:
-    """Return the versions that each arm's first run was evaluated with, and its model's weights."""
-    found = {arm: _versions(records[0]) for arm, records in material.records.items()}
+def versions_table(content: Content) -> Table:
+    """Return the versions and the model weights of each arm's first evaluation."""
+    found = {arm: _versions(records[0]) for arm, records in content.records.items()}
     names = list(dict.fromkeys(name for versions in found.values() for name in versions))
-    alike = [name for name in names if len({found[arm].get(name) for arm in material.arms}) == 1]
-    rows = [(Cell(n), *(Cell(_word(found[arm].get(n))) for arm in material.arms)) for n in names if n not in alike]
-    first = found[material.arms[0]]
+    alike = [name for name in names if len({found[arm].get(name) for arm in content.arms}) == 1]
+    rows = [(Cell(n), *(Cell(_word(found[arm].get(n))) for arm in content.arms)) for n in names if n not in alike]
+    first = found[content.arms[0]]
     note = f"The same for every arm: {', '.join(f'{name} {first[name]}' for name in alike)}." if alike else ""
     caption = "Versions and weights in which arms differ, by each arm's first run"
-    return Table("versions", caption, ("", *material.arms), tuple(rows), note=note)
+    return Table("versions", caption, ("", *content.arms), tuple(rows), note=note)
 
 
-def run_table(material: Material) -> Table:
+def run_table(content: Content) -> Table:
     """Return every run's folders."""
-    every = [(arm, record) for arm in material.arms for record in material.records[arm]]
+    every = [(arm, record) for arm in content.arms for record in content.records[arm]]
     rows = tuple(
         (
             Cell(f"{arm}, {record.label}"),
@@ -63,11 +63,11 @@ def run_table(material: Material) -> Table:
     return Table("runs", "Run folders", ("run", "evaluation", "training", "evaluated"), rows, note=note)
 
 
-def config_texts(material: Material, settings: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+def config_texts(content: Content, settings: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     """Return the resolved settings as YAML: the report's own, then each arm's first training and evaluation."""
     texts = [("The whole experiment (grid.yaml)", _yaml(settings))] if settings else []
-    for arm in material.arms:
-        first = material.records[arm][0]
+    for arm in content.arms:
+        first = content.records[arm][0]
         if first.training is not None and first.training.config:
             texts.append((f"{arm}: training, {first.label} (config.yaml)", _yaml(first.training.config)))
         texts.append((f"{arm}: evaluation, {first.label} (resolved.yaml)", _yaml(first.resolved)))
@@ -96,13 +96,5 @@ def _word(value: Any) -> str:
 
 
 def _yaml(value: Mapping[str, Any]) -> str:
-    text = yaml.safe_dump(without_secrets(_simple(value)), sort_keys=False, allow_unicode=True, width=120)
+    text = yaml.safe_dump(without_secrets(value), sort_keys=False, allow_unicode=True, width=120)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}\n… cut here"
-
-
-def _simple(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _simple(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_simple(item) for item in value]
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

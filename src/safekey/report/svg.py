@@ -1,7 +1,7 @@
-"""A plot's SVG as a part of the page: unique ids, classes in place of style attributes, variables in place of colours.
+"""Inline a plot's SVG in the page: unique ids, classes in place of style attributes, variables in place of colours.
 
-The page's content security policy allows no style attribute, so every distinct style becomes a class of the page's one
-style sheet. Colours of the palette become CSS variables, so that the plot follows the page into the dark.
+The page's content security policy allows no style attribute, so every distinct style becomes a class of the page's
+style sheet. Colours of the palette become CSS variables, so that the plot changes with the page's theme.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Styles:
 
 
 def inline(plot: Plot, styles: Styles) -> str:
-    """Return the plot as an `<svg>` element, with a title and a description for those who cannot see it."""
-    root = ET.fromstring(plot.svg)  # noqa: S314 - our own plot's, not a stranger's
+    """Return the plot as an `<svg>` element, with a title and a description for screen readers."""
+    root = ET.fromstring(plot.svg)  # noqa: S314 - the report's own plot
     for parent in root.iter():
         for child in list(parent):
             if child.tag.removeprefix(_SVG) in _DROPPED:
@@ -47,12 +47,12 @@ def inline(plot: Plot, styles: Styles) -> str:
     root.set("role", "img")
     root.set("aria-labelledby", f"{plot.name}-title {plot.name}-desc")
     root.set("class", "plot")
-    title, description = ET.Element(f"{_SVG}title"), ET.Element(f"{_SVG}desc")
+    title, description = ET.Element("title"), ET.Element("desc")
     title.text, title.attrib["id"] = plot.title, f"{plot.name}-title"
     description.text, description.attrib["id"] = plot.description, f"{plot.name}-desc"
     root.insert(0, title)
     root.insert(1, description)
-    return _serialized(root)
+    return ET.tostring(root, encoding="unicode")
 
 
 def _restyle(element: ET.Element, name: str, styles: Styles) -> None:
@@ -72,14 +72,8 @@ def _restyle(element: ET.Element, name: str, styles: Styles) -> None:
             element.set(key, value.replace("url(#", f"url(#{name}-"))
 
 
-def _serialized(root: ET.Element) -> str:
-    for element in root.iter():
-        element.tag = element.tag.removeprefix(_SVG)
-    return ET.tostring(root, encoding="unicode").replace(' xmlns="http://www.w3.org/2000/svg"', "")
-
-
 def _themed(style: str) -> str:
-    """Put variables in place of the palette's colours, and the page's font in place of the plot's."""
+    """Replace the palette's colours by variables and the plot's font by the page's."""
     for shade in palette.SHADES:
         style = re.sub(re.escape(shade.light), f"var(--{shade.name})", style, flags=re.IGNORECASE)
     style = re.sub(r"font:\s*([\d.]+px)[^;]*", r"font-size: \1", style)

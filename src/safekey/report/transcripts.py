@@ -1,25 +1,16 @@
-"""The transcripts that a page can show: every prompt once, and each run's responses with X, U and K found in them.
-
-One response, as the page gets it::
-
-    {"text": "<what stood in the pen and what the model wrote>", "prefill": 50, "think": (0, 171), "u": 31, "k": 78,
-     "label": "unsafe", "state": "harmful", …}
-
-Offsets count characters of `text`. K lies between `u` and `k`, U between the thinking's start and `u`.
-"""
+"""Read the transcripts for the page: every prompt once, each run's responses, and U and K in them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from safekey.comparison.collect import judged, scored
-from safekey.comparison.saved_runs import Prompt, Sample, SavedRun, lines, prompt_of
+from safekey.comparison.saved_runs import Sample, SavedPrompt, SavedRun, completions, judged, prompt_of, scored
 from safekey.data.segment import find_spans
-from safekey.evals.records.rows import COMPLETIONS, completion_in
-from safekey.report.content import Material
+from safekey.evals.records.rows import completion_in
+from safekey.report.content import Content
 from safekey.schema import THINK_CLOSE, THINK_OPEN, Example, Message
 from safekey.text.thinking import split_thinking
 
@@ -38,15 +29,15 @@ class Asked:
     Attributes:
         prompt: benchmark and item.
         attack: "none" for a plain one.
-        behaviour: what several attacks share.
-        category: as the benchmark's file says.
+        behaviour: the id that several attacks on it share.
+        category: from the benchmark's file.
         kind: "harm", "refusal" or "accuracy".
         messages: role and content of each turn before the response.
-        objective: what the judge was told was asked, where it is not the last turn itself.
+        objective: the request that the judge was shown, where it is not the last turn itself.
         target: the right answer, where there is one.
     """
 
-    prompt: Prompt
+    prompt: SavedPrompt
     attack: str
     behaviour: str
     category: str
@@ -58,18 +49,18 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One completion; `arm` and `run` are places in the material's arms and in the arm's runs.
+    """One completion; `arm` and `run` are positions in the report's arms and in the arm's runs.
 
     Attributes:
-        asked: place of its prompt.
-        arm: place of its arm.
-        run: place of its run within the arm.
-        epoch: which sample of the prompt.
+        asked: position of its prompt.
+        arm: position of its arm.
+        run: position of its run within the arm.
+        epoch: the number of the sample.
         label: the judge's class or grade, or how the output ended, or why it has no value.
-        state: what counts.
+        state: the outcome by the judge's first rule.
         text: the prefilled words and what the model wrote.
         prefill: how many characters of `text` were prefilled.
-        inside: whether `text` begins inside an opened thinking.
+        inside: whether `text` begins inside the thinking.
     """
 
     asked: int
@@ -85,7 +76,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Where the parts of a response lie, as character offsets.
+    """Character offsets of the parts of a response.
 
     Attributes:
         start: of the thinking.
@@ -93,7 +84,6 @@ class Marks:
         k: end of K; equal to `u` where K is empty.
         end: of the thinking.
         answer: start of the answer; the text's length where there is none.
-        kinds: whether any of it was found.
     """
 
     start: int
@@ -103,38 +93,26 @@ class Marks:
     answer: int
 
 
-def read_transcripts(material: Material) -> tuple[list[Asked], list[Response]]:
+def read_transcripts(content: Content) -> tuple[list[Asked], list[Response]]:
     """Read every completion that took part in the comparison, in the order of arms, runs and files."""
-    asked: dict[Prompt, int] = {}
+    asked: dict[SavedPrompt, int] = {}
     prompts: list[Asked] = []
     responses = []
-    for place, arm in enumerate(material.arms):
-        for number, run in enumerate(material.found.saved[arm]):
-            for prompt, sample, row in _completions(run, material):
+    for place, arm in enumerate(content.arms):
+        for number, run in enumerate(content.found.saved[arm]):
+            for prompt, sample, row in completions(run):
+                if prompt not in content.found.attacks:
+                    continue
                 if prompt not in asked:
                     asked[prompt] = len(prompts)
-                    prompts.append(_asked(prompt, row, material))
-                responses.append(_response(asked[prompt], (place, number), run, sample, row, material))
+                    prompts.append(_asked(prompt, row, content))
+                responses.append(_response(asked[prompt], (place, number), run, sample, row, content))
     return prompts, responses
 
 
-def _completions(run: SavedRun, material: Material) -> Iterator[tuple[Prompt, Sample, Mapping[str, Any]]]:
-    known = {sample.digest: sample for samples in run.samples.values() for sample in samples}
-    for row, digest in lines(run.path / COMPLETIONS, _row):
-        prompt, _ = prompt_of(row)
-        if digest in known and prompt in material.found.attacks:
-            yield prompt, known.pop(digest), row
-
-
-def _row(row: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
-    from safekey.evals.records.rows import completion_hash
-
-    return row, completion_hash(row)
-
-
-def _asked(prompt: Prompt, row: Mapping[str, Any], material: Material) -> Asked:
+def _asked(prompt: SavedPrompt, row: Mapping[str, Any], content: Content) -> Asked:
     turns = [(str(turn.get("role", "")), str(turn.get("content", ""))) for turn in row.get("messages") or []]
-    if turns and turns[-1][0] == "assistant":  # a prefilling attack's words: they stand in the response
+    if turns and turns[-1][0] == "assistant":  # the prefilled words, which are shown in the response
         turns.pop()
     request = str(row["request"])
     if not turns:
@@ -142,10 +120,10 @@ def _asked(prompt: Prompt, row: Mapping[str, Any], material: Material) -> Asked:
     _, behaviour = prompt_of(row)
     return Asked(
         prompt=prompt,
-        attack=material.found.attacks[prompt],
+        attack=content.found.attacks[prompt],
         behaviour=behaviour,
         category=str(row.get("category") or ""),
-        kind=material.found.kinds[prompt.benchmark],
+        kind=content.found.kinds[prompt.benchmark],
         messages=tuple(turns),
         objective=request if request not in turns[-1][1] else "",
         target=str(row.get("target") or ""),
@@ -153,17 +131,15 @@ def _asked(prompt: Prompt, row: Mapping[str, Any], material: Material) -> Asked:
 
 
 def _response(
-    asked: int, place: tuple[int, int], run: SavedRun, sample: Sample, row: Mapping[str, Any], material: Material
+    asked: int, place: tuple[int, int], run: SavedRun, sample: Sample, row: Mapping[str, Any], content: Content
 ) -> Response:
-    kind = material.found.kinds[str(row["benchmark"])]
-    judge = material.found.chosen[run.path].get(kind)
+    kind = content.found.kinds[str(row["benchmark"])]
+    judge = content.found.chosen[run.path].get(kind)
     positive, reason = scored(run, sample, kind, judge)
     own, _ = judged(run, sample, kind, judge)
     yes, no = _STATES[kind]
     state: State = "unknown" if positive is None else yes if positive else no
-    if kind == "accuracy" and positive is None and sample.output not in ("ok", "error"):
-        state = "wrong"  # as in the rates: a problem that was not finished is not solved
-    if positive is None:
+    if reason:
         label = reason
     elif kind == "accuracy":
         label = state
@@ -184,7 +160,7 @@ def _response(
 
 
 def marks(response: Response, asked: Asked) -> Marks | None:
-    """Find the parts of a response by rule (`safekey.data.segment`); None where it has no thinking."""
+    """Find U and K of a response by rule (`safekey.data.segment`); None where it has no thinking."""
     text = response.text
     split = split_thinking(text, response.inside)
     if split.state == "absent":
@@ -207,7 +183,7 @@ def marks(response: Response, asked: Asked) -> Marks | None:
 
 
 def discordant(responses: Sequence[Response], seeds: Sequence[Sequence[Any]]) -> dict[tuple[int, Any], bool]:
-    """Say for each prompt and seed whether arms differ there; an arm with one run takes part in every seed.
+    """Return for each prompt and seed whether arms differ; an arm with one run is compared at every seed.
 
     Args:
         responses: all of them.
@@ -228,7 +204,7 @@ def discordant(responses: Sequence[Response], seeds: Sequence[Sequence[Any]]) ->
 
 
 def shuffled(prompts: Sequence[Asked], seed: int) -> list[int]:
-    """Return the prompts' places in an order drawn by the seed, the benchmarks in turn."""
+    """Return the prompts' positions in an order drawn by the seed, the benchmarks in turn."""
     turns: dict[str, list[tuple[str, int]]] = {}
     for place, asked in enumerate(prompts):
         drawn = hashlib.sha256(f"{seed}\0{asked.prompt!a}".encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Write a report: one page, its Markdown, its plots.
+"""Write a report: one HTML page, a Markdown document, plots.
 
 written = write_report({"sft": [Path("runs/eval-sft-0")], "safekey": [Path("runs/eval-sk-0")]}, Path("runs/report"),
                        reference="sft")
@@ -14,17 +14,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import safekey
 from safekey.analysis.key_sentences.find import Diagnostics
 from safekey.errors import UserError
-from safekey.report.content import Material, gather
-from safekey.report.key_sentences import Section, key_sentences
+from safekey.report.content import Content, read_content
+from safekey.report.key_sentences import KeySentenceSection, key_sentences
 from safekey.report.markdown import markdown
 from safekey.report.notes import all_notes
-from safekey.report.packing import Packed, pack
+from safekey.report.packing import EmbeddedData, embed
 from safekey.report.page import page
 from safekey.report.plots import Plot, draw
 from safekey.report.transcripts import read_transcripts
@@ -32,12 +32,12 @@ from safekey.run_folder import write
 from safekey.schema import Part
 
 MOST_BYTES = 5_000_000  # of the page
-_SPARE = 20_000  # for words that depend on what was packed
+_SPARE = 20_000  # for text that depends on which transcripts are embedded
 
 
 @dataclass(frozen=True)
 class Written:
-    """What was written.
+    """The files of a report.
 
     Attributes:
         html: the page.
@@ -45,7 +45,7 @@ class Written:
         plots: SVG and PNG files.
         sizes: bytes of each of these files.
         shown: responses in the page.
-        total: responses there are.
+        total: responses in the run folders.
         verdicts: arm → its verdict's class; empty for one arm alone.
     """
 
@@ -77,15 +77,15 @@ def write_report(
     Args:
         arms: arm → the run folders of its evaluations, one for each training seed.
         output: the folder to write into.
-        reference: the arm that the others are held against.
+        reference: the arm that the others are compared with.
         settings: the whole experiment's settings, shown as they are.
         judges: NAME or NAME=MODEL, where runs were judged by several.
         part: the part of the responses that verdicts are about.
         margin: how much worse over-refusal and accuracy may be at the interval's edge, 0–1.
         title: the page's heading.
         allow_different_settings: compare runs that were decoded differently; the page says so.
-        notes: what a reader should know besides.
-        diagnostics: the runs' key sentences, where they are known already.
+        notes: further notes for the page.
+        diagnostics: the runs' key sentences; None: they are found here.
 
     Raises:
         UserError: a folder is no finished evaluation's, the runs have too little in common, the reference is no arm, or
@@ -93,50 +93,55 @@ def write_report(
     """
     if reference not in arms:
         raise UserError(f"the reference '{reference}' is no arm; there are: {', '.join(arms) or 'none'}")
-    material = gather(arms, reference, judges=judges, part=part, margin=margin,
-                      allow_different_settings=allow_different_settings)  # fmt: skip
-    plots = draw(material)
-    said = all_notes(material, notes)
-    keys = key_sentences(material, diagnostics)
-    html, packed = _page(material, title, plots, said, settings, keys)
-    text = markdown(material, title, said, keys, [f"{plot.name}.png|{plot.title}" for plot in plots])
-    return _written(output, html, text, plots, packed, material)
+    content = read_content(
+        arms, reference, judges=judges, part=part, margin=margin, allow_different_settings=allow_different_settings
+    )
+    plots = draw(content)
+    said = all_notes(content, notes)
+    keys = key_sentences(content, diagnostics)
+    html, embedded = _page(content, title, plots, said, settings, keys)
+    text = markdown(content, title, said, keys, plots)
+    return _written(output, html, text, plots, embedded, content)
 
 
 def _page(
-    material: Material, title: str, plots: Sequence[Plot], notes: Sequence[str], settings: Mapping[str, Any] | None,
-    keys: Section | None,
-) -> tuple[str, Packed]:  # fmt: skip
+    content: Content,
+    title: str,
+    plots: Sequence[Plot],
+    notes: Sequence[str],
+    settings: Mapping[str, Any] | None,
+    keys: KeySentenceSection | None,
+) -> tuple[str, EmbeddedData]:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    generated = f"Written by safekey {safekey.__version__} at {now}."
-    rest: dict[str, Any] = {"plots": plots, "notes": notes, "settings": settings, "keys": keys,
-                            "generated": generated}  # fmt: skip
-    bare = len(page(material, title, packed=None, **rest).encode())
-    prompts, responses = read_transcripts(material)
-    runs = [[record.label for record in material.records[arm]] for arm in material.arms]
-    head = {"arms": material.arms, "runs": runs, "pair": _pair(material)}
-    packed = pack(prompts, responses, runs, head, MOST_BYTES - _SPARE - bare)
-    html = page(material, title, packed=packed, **rest)
+    generated = f"Written by safekey {metadata.version('safekey')} at {now}."
+    rest: dict[str, Any] = {"plots": plots, "notes": notes, "settings": settings, "keys": keys}
+    rest["generated"] = generated
+    bare = len(page(content, title, embedded=None, **rest).encode())
+    prompts, responses = read_transcripts(content)
+    runs = [[record.label for record in content.records[arm]] for arm in content.arms]
+    head = {"arms": content.arms, "runs": runs, "pair": _pair(content)}
+    embedded = embed(prompts, responses, runs, head, MOST_BYTES - _SPARE - bare)
+    html = page(content, title, embedded=embedded, **rest)
     size = len(html.encode())
     if size >= MOST_BYTES:
         raise UserError(f"the page is {size:,} bytes without transcripts, over {MOST_BYTES:,}: report on fewer arms")
-    return html, packed
+    return html, embedded
 
 
-def _pair(material: Material) -> list[int]:
-    """Return the reference and the arm that differs most from it, as places; −1 where there is none."""
+def _pair(content: Content) -> list[int]:
+    """Return the places of the reference and of the trained arm that differs most from it; −1 where there is none."""
     gaps: dict[str, float] = {}
-    trained = {arm for arm, records in material.records.items() if any(record.training for record in records)}
-    only = trained - {material.arms[0]} or set(material.arms)  # the untrained model differs most, and tells least
-    for row in material.headline.comparisons if material.headline else ():
-        if row.difference is not None and row.arm in only:
+    for row in content.headline.comparisons if content.headline else ():
+        if row.difference is not None and not row.described:
             gaps[row.arm] = gaps.get(row.arm, 0.0) + row.difference.square
     if not gaps:
-        return [0, 1 if len(material.arms) > 1 else -1]
-    return [0, material.arms.index(max(gaps, key=lambda arm: gaps[arm]))]
+        return [0, 1 if len(content.arms) > 1 else -1]
+    return [0, content.arms.index(max(gaps, key=lambda arm: gaps[arm]))]
 
 
-def _written(output: Path, html: str, text: str, plots: Sequence[Plot], packed: Packed, material: Material) -> Written:
+def _written(
+    output: Path, html: str, text: str, plots: Sequence[Plot], embedded: EmbeddedData, content: Content
+) -> Written:
     folder = output.expanduser()
     page_path, text_path, files = folder / "report.html", folder / "report.md", []
     try:
@@ -151,13 +156,13 @@ def _written(output: Path, html: str, text: str, plots: Sequence[Plot], packed: 
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}; give another --output") from error
     sizes = {path: path.stat().st_size for path in (page_path, text_path, *files)}
-    verdicts = material.headline.verdicts if material.headline else {}
+    verdicts = content.headline.verdicts if content.headline else {}
     return Written(
         html=page_path,
         markdown=text_path,
         plots=tuple(files),
         sizes=sizes,
-        shown=packed.shown,
-        total=packed.total,
+        shown=embedded.shown,
+        total=embedded.total,
         verdicts={name: verdict.verdict for name, verdict in verdicts.items()},
     )

@@ -1,4 +1,4 @@
-"""Several judges on the same part: their vote, and how far they agree.
+"""The vote and the agreement of several judges on the same part.
 
 vote([Verdict(5.0), Verdict(4.0), Verdict(None, "judge error: TimeoutError")], positive=at_least(4).test).value  -> 1.0
 krippendorff_alpha([[1, 2, None], [1, 2, 3]])  # one row per judge, one column per sample, None: unscored
@@ -29,8 +29,8 @@ def vote(
 
     "majority": the value that more than half of all judges asked have given; "any": 1.0 if a judge's value is positive;
     0.0 if all have spoken and none is; "mean": the mean of the numbers, if more than half of the judges gave one. An
-    unscored verdict is a vote that is missing, not one for the other side: where it could have turned the result there
-    is no result. Ties are unscored.
+    unscored verdict is a missing vote, not a vote for the other side: where it could change the result, there is no
+    result. Ties are unscored.
 
     Args:
         verdicts: one per judge, on the same part of the same output.
@@ -77,7 +77,7 @@ def _mean(values: Sequence[Value], asked: int) -> tuple[Value | None, str]:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far judges agree.
+    """The agreement of judges.
 
     Attributes:
         level: how values differ: "nominal", "ordinal" or "interval".

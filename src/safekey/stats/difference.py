@@ -1,4 +1,4 @@
-"""The difference between two arms when seeds and behaviours both vary: its components, interval and p-value.
+"""The difference between two arms when seeds and behaviours both vary: variance components, interval and p-value.
 
 Every seed answers the same prompts, so the outcomes form a crossed table, seed × behaviour (× attacks on the
 behaviour)::
@@ -8,7 +8,7 @@ behaviour)::
         seed 1    0 0 0 0        1 0 0 1             the mean of all d is the estimate
 
 Its variance has three sources: seeds differ (training is random), behaviours differ (prompts are a sample), and the
-rest. `docs/statistics.md` says why the interval is what it is, and how often it covered in simulations.
+rest. docs/statistics.md explains the interval and gives its coverage in simulations.
 """
 
 from __future__ import annotations
@@ -21,13 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from safekey.stats.paired import (
-    adjusted_wald,
-    bisect,
-    mcnemar,
-    quantile,
-    tango_interval,
-)
+from safekey.stats.intervals import quantile
+from safekey.stats.paired import adjusted_wald, bisect, mcnemar, tango_interval
 from safekey.stats.variance import Table, parts, welch
 
 TIE = 1e-9  # scores closer than this are equal
@@ -39,7 +34,7 @@ Design = Literal["checkpoints", "matched seeds", "unmatched seeds", "one fixed"]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An arm's rate minus the reference's on the same prompts, with what is needed to say how sure it is.
+    """An arm's rate minus the reference's on the same prompts, with its variance components.
 
     Attributes:
         design: "checkpoints" (one run each), "matched seeds", "unmatched seeds" (several each, none in common), or "one
@@ -55,7 +50,7 @@ class Difference:
         reference_only: pairs where it is lower.
         square: mean squared difference of a pair; for 0/1 outcomes the share of discordant pairs.
         binary: whether every outcome is 0 or 1.
-        seed_variance: variance of the estimate as the seeds show it; 0 in "checkpoints".
+        seed_variance: variance of the estimate estimated between seeds; 0 in "checkpoints".
         seed_df: its degrees of freedom.
         item_variance: variance of the estimate that the choice of behaviours adds to it.
     """
@@ -88,13 +83,13 @@ class Difference:
 
     @property
     def effective_pairs(self) -> float:
-        """How many independent pairs the score interval counts: as many as would know as much.
+        """The effective number of independent pairs, which the score interval uses.
 
-        One run each: never more than there are. Several seeds: up to twice as many, because there the score interval is
-        only a floor under the crossed one, for seeds that tie by chance and for rare outcomes on few behaviours. Ties
-        happen while discordant pairs are few, so the floor is full there and lower where they are many (a full one
-        everywhere costs up to 1.5 points of over-coverage). When all pairs agree nothing shows how much the attacks on
-        one behaviour resemble each other, so each behaviour counts once.
+        One run each: never more than the number of pairs. Several seeds: up to twice as many, because there the score
+        interval is only the least width of the crossed one, for seeds that tie by chance and for rare outcomes on few
+        behaviours. Ties occur while discordant pairs are few, so the number is not raised there, and raised where they
+        are many (not raising it anywhere costs up to 1.5 points of over-coverage). When all pairs agree, nothing shows
+        how similar the attacks on one behaviour are, so each behaviour counts once.
         """
         spread, variance = self.square - self.estimate**2, self.seed_variance + self.item_variance
         if spread <= TIE:
@@ -103,7 +98,7 @@ class Difference:
         if self.design != "checkpoints":
             discordant = self.pairs * self.square
             most *= 1.0 + discordant / (discordant + FEW_DISCORDANT)
-            if not self.binary:  # the imagined pairs of the adjusted Wald would swamp a few effective ones
+            if not self.binary:  # the adjusted Wald's two added pairs would outweigh a few effective ones
                 return most
         return min(spread / variance, most) if variance > 0.0 else most
 
@@ -111,7 +106,7 @@ class Difference:
         """Half the crossed interval's width: sqrt(t²(seed df)·seed variance + t²(behaviours − 1)·item variance).
 
         The two margins are added in squares, each with its own quantile (Graybill & Wang 1980; Zou & Donner 2008), so
-        that the interval is right when either source dominates, at every level, and a little wide between.
+        that the interval has its level when either source dominates, and is slightly conservative between.
         """
         squares = quantile(alpha, self.behaviours - 1) ** 2 * self.item_variance
         if self.seed_variance > 0.0:
@@ -130,8 +125,8 @@ class Difference:
     def interval(self, alpha: float = 0.05) -> tuple[float, float]:
         """The two-sided 1 − alpha confidence interval for the difference, within [−1, 1].
 
-        One run each: the score interval. Several seeds: the crossed interval, reaching on either side at least as far
-        as the score interval. One behaviour: [−1, 1].
+        One run each: the score interval. Several seeds: the crossed interval, on either side at least as wide as the
+        score interval. One behaviour: [−1, 1].
         """
         if self.behaviours < 2:
             return -1.0, 1.0
@@ -141,21 +136,20 @@ class Difference:
             low, high = min(low, self.estimate - half), max(high, self.estimate + half)
         return max(low, -1.0), min(high, 1.0)
 
-    def p_value(self, mid_p: bool = False) -> float:
-        """Two-sided p for "no difference": McNemar's exact test in the textbook case, else where the interval meets 0.
+    def p_value(self) -> float:
+        """Two-sided p for "no difference".
 
-        For 0/1 outcomes it is never below McNemar's p over the pairs, which matters while discordant pairs are few.
-
-        Args:
-            mid_p: use the mid-p form of McNemar's test; elsewhere in the floor alone.
+        One run each, 0/1 outcomes, independent prompts: McNemar's exact test. Otherwise the level at which the interval
+        reaches 0; for 0/1 outcomes never below McNemar's p over the pairs, which matters while discordant pairs are
+        few.
         """
         if self.independent:
-            return mcnemar(self.arm_only, self.reference_only, mid_p)
+            return mcnemar(self.arm_only, self.reference_only)
         if self.behaviours < 2 or abs(self.estimate) < 1e-12:
             return 1.0
         p = self._score_p()
         if self.binary and self.design != "unmatched seeds":
-            p = max(p, mcnemar(self.arm_only, self.reference_only, mid_p))
+            p = max(p, mcnemar(self.arm_only, self.reference_only))
         if self.design == "checkpoints" or self.half_width(1.0 - 1e-9) >= abs(self.estimate):
             return p
 

@@ -1,12 +1,9 @@
-"""Single-run numbers: rates with intervals that know about clusters, and pass@k.
+"""Estimates of one group with their intervals: rates, shares, pass@k, quartiles.
 
-    scored verdicts of one run        interval([1, 0, 1, 1], ["vault", "vault", "moat", "moat"])
-    positive  behaviour               -> the mean, 0.75, and an interval for behaviours drawn anew, not for samples
-      1       vault
-      0       vault
-      ...
+    interval([1, 0, 1, 1], ["vault", "vault", "moat", "moat"])
+    -> the mean, 0.75, and an interval that allows for prompts of one behaviour being alike
 
-Differences between runs are the matter of `compare.py`.
+`paired.py` and `difference.py` compare two groups.
 """
 
 from __future__ import annotations
@@ -14,20 +11,34 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from safekey.stats.paired import quantile, wilson
+import numpy as np
+from scipy import special
 
 IMAGINED = 0.25  # see `design_effect`
 
 
 class Interval(NamedTuple):
-    """An estimate in [0, 1] with its confidence interval and how that was made ("wilson", "clustered" or "none")."""
+    """An estimate in [0, 1] with its confidence interval and the method used ("wilson", "clustered" or "none")."""
 
     value: float
     low: float
     high: float
     method: str
+
+
+def quantile(alpha: float, df: float = math.inf) -> float:
+    """The value that |t| exceeds with probability `alpha`; `df` > 0 degrees of freedom, infinite for the normal."""
+    return float(-special.ndtri(alpha / 2.0) if math.isinf(df) else -special.stdtrit(df, alpha / 2.0))
+
+
+def wilson(rate: float, n: float, z: float) -> tuple[float, float]:
+    """Wilson's score interval for one proportion of `n` samples; `n` may be a real number."""
+    centre = (rate + z * z / (2.0 * n)) / (1.0 + z * z / n)
+    half = z * math.sqrt(rate * (1.0 - rate) / n + z * z / (4.0 * n * n)) / (1.0 + z * z / n)
+    return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
 def wilson_interval(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -47,12 +58,12 @@ def wilson_interval(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
 
 
 def interval(values: Sequence[float], clusters: Sequence[Hashable], level: float = 0.95) -> Interval:
-    """Return the mean of values in [0, 1] with an interval for clusters drawn anew.
+    """Return the mean of values in [0, 1] with an interval in which clusters, not samples, are the random draws.
 
-    One 0/1 value per cluster: Wilson's interval. Otherwise Wilson's interval for the effective number of independent
-    samples, n / `design_effect`, with the quantile of Student's t on G − 1 degrees of freedom (after Korn & Graubard
-    1998, who do so with Clopper and Pearson's interval). It stays within [0, 1], and it keeps a width when all values
-    are equal. 0/1 samples never count for more than their number. One cluster says nothing about others: (0, 1).
+    With one 0/1 value per cluster this is Wilson's interval. Otherwise it is Wilson's interval for the effective number
+    of independent samples, n / `design_effect`, with the quantile of Student's t on G − 1 degrees of freedom (after
+    Korn & Graubard 1998, who do so with Clopper and Pearson's interval). It stays within [0, 1] and has a positive
+    width when all values are equal. 0/1 samples never count for more than their number. With one cluster it is (0, 1).
 
     Args:
         values: one per sample, in [0, 1].
@@ -78,17 +89,18 @@ def interval(values: Sequence[float], clusters: Sequence[Hashable], level: float
 
 
 def design_effect(values: Sequence[float], clusters: Sequence[Hashable], imagined: float = 0.0) -> float:
-    """Return how much larger the mean's variance is than that of as many independent 0/1 samples, for G ≥ 2 clusters.
+    """Return the mean's variance divided by that of as many independent 0/1 samples, for G ≥ 2 clusters.
 
-    The cluster-robust variance of the mean, G/(G−1) · Σ_g (Σ_{i in g} (x_i − mean))² / n², over mean·(1 − mean) / n.
+    This is the cluster-robust variance of the mean, G/(G−1) · Σ_g (Σ_{i in g} (x_i − mean))² / n², divided by
+    mean·(1 − mean) / n.
 
     Args:
         values: one per sample, in [0, 1]; not all 0 or all 1 unless `imagined` > 0.
         clusters: the cluster of each sample.
-        imagined: the weight of two clusters of average size that join the sample, one of zeros and one of ones. Where
-            few samples are positive the few clusters that hold them say little about how alike samples are, and without
-            help the estimate is too small just when the mean is: the interval then covered 88 % in the worst of 360
-            simulated worlds. With a weight of a quarter it covers 94 % there, and is hardly wider elsewhere.
+        imagined: the weight of two clusters of average size that are added to the sample, one of zeros and one of ones.
+            Without them the estimate is too small where few samples are positive: the interval then covered 88 % in the
+            worst of 360 simulated settings. With a weight of a quarter it covers 94 % there, and is hardly wider
+            elsewhere.
     """
     sums: dict[Hashable, float] = defaultdict(float)
     sizes: dict[Hashable, int] = defaultdict(int)
@@ -101,6 +113,63 @@ def design_effect(values: Sequence[float], clusters: Sequence[Hashable], imagine
     squares = [(sums[cluster] - sizes[cluster] * mean) ** 2 for cluster in sums]
     squares += [imagined * (size * mean) ** 2, imagined * (size * (1 - mean)) ** 2]
     return groups / (groups - 1) * math.fsum(squares) / (n * mean * (1 - mean))
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """k of n, with Wilson's 95 % interval for independent samples.
+
+    Attributes:
+        k: positives.
+        n: samples.
+        rate: k / n; None when n is 0.
+        low: the interval's lower end.
+        high: its upper end.
+        clusters: distinct behaviours among the n.
+        design_effect: how much larger the variance is because samples of one behaviour are alike; None where it cannot
+            be estimated (one behaviour, or all samples equal although behaviours repeat).
+    """
+
+    k: int
+    n: int
+    rate: float | None
+    low: float
+    high: float
+    clusters: int
+    design_effect: float | None
+
+    @property
+    def widening(self) -> float | None:
+        """The width of a clustered interval divided by this one's, at least 1; None where it is not known."""
+        return None if self.design_effect is None else math.sqrt(max(1.0, self.design_effect))
+
+
+def share_of(hits: Sequence[bool], clusters: Sequence[str]) -> Share:
+    """Return the share of hits; `clusters` names the behaviour of each."""
+    n, k, groups = len(hits), sum(hits), len(set(clusters))
+    effect = None
+    if n and groups == n:
+        effect = 1.0
+    elif groups > 1 and 0 < k < n:
+        effect = design_effect(hits, clusters)
+    return Share(k, n, k / n if n else None, *wilson_interval(k, n), groups, effect)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Median and quartiles."""
+
+    median: float
+    lower: float
+    upper: float
+
+
+def spread_of(values: Sequence[float]) -> Spread | None:
+    """Return the quartiles (linear between neighbours), or None for no values."""
+    if not values:
+        return None
+    lower, median, upper = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
+    return Spread(median, lower, upper)
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -122,5 +191,5 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 
 
 def mean_pass_at_k(counts: Sequence[tuple[int, int]], k: int, level: float = 0.95) -> Interval:
-    """Return pass@k over problems, with an interval for problems drawn anew; `counts` holds (n, c) per problem."""
+    """Return mean pass@k with an interval in which problems are the random draws; `counts` holds (n, c) per problem."""
     return interval([pass_at_k(n, c, k) for n, c in counts], range(len(counts)), level)

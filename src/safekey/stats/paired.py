@@ -1,12 +1,12 @@
 """Paired proportions: the tests and intervals for two columns of outcomes on the same prompts.
 
-The table of one run against another, as this module sees it::
+The table of one run against another::
 
                     reference 1   reference 0
         arm 1            .             b = 9        b, c: the discordant pairs
         arm 0           c = 31         .            n: all pairs; the difference is (b − c) / n
 
-Counts may be real numbers: a clustered sample enters as the independent sample that carries as much information.
+Counts may be real numbers: a clustered sample is treated as an independent sample of its effective size.
 """
 
 from __future__ import annotations
@@ -20,39 +20,25 @@ from scipy import special
 BISECTIONS = 60  # halvings of an interval no longer than 2: far below 1e-15
 
 
-def quantile(alpha: float, df: float = math.inf) -> float:
-    """What Student's t with `df` > 0 degrees of freedom (infinite: the normal) exceeds in size with chance `alpha`."""
-    return float(-special.ndtri(alpha / 2.0) if math.isinf(df) else -special.stdtrit(df, alpha / 2.0))
-
-
-def bisect(rises_above: Callable[[float], bool], low: float, high: float) -> float:
+def bisect(rises_above: Callable[[float], bool], low: float, high: float, halvings: int = BISECTIONS) -> float:
     """Where a monotone condition turns from false (at `low`) to true (at `high`)."""
-    for _ in range(BISECTIONS):
+    for _ in range(halvings):
         middle = (low + high) / 2.0
         low, high = (low, middle) if rises_above(middle) else (middle, high)
     return (low + high) / 2.0
 
 
-def mcnemar(b: int, c: int, mid_p: bool = False) -> float:
+def mcnemar(b: int, c: int) -> float:
     """McNemar's exact test of equal rates: a two-sided p from Binomial(b + c, 1/2).
 
     Args:
         b: pairs with 1 in the arm and 0 in the reference.
         c: pairs with 0 in the arm and 1 in the reference.
-        mid_p: count the observed table half (Fagerland, Lydersen & Laake 2013): closer to the nominal size, but no
-            longer a guarantee.
 
     Returns:
         p in (0, 1]; 1.0 when no pair is discordant.
     """
-    n, k = b + c, min(b, c)
-    if n == 0:
-        return 1.0
-    two_sided = 2.0 * float(special.bdtr(k, n, 0.5))
-    if mid_p:
-        log_mass = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2.0)
-        two_sided -= math.exp(log_mass)
-    return min(two_sided, 1.0)
+    return min(2.0 * float(special.bdtr(min(b, c), b + c, 0.5)), 1.0) if b + c else 1.0
 
 
 def tango_interval(b: float, c: float, n: float, z: float) -> tuple[float, float]:
@@ -83,40 +69,6 @@ def tango_interval(b: float, c: float, n: float, z: float) -> tuple[float, float
     lower = bisect(lambda delta: score(delta) <= z, -1.0, difference)
     upper = bisect(lambda delta: score(delta) < -z, difference, 1.0)
     return lower, upper
-
-
-def newcombe_interval(a: float, b: float, c: float, d: float, z: float) -> tuple[float, float]:
-    """Newcombe's interval for paired proportions: two Wilson intervals, joined with the pairs' correlation.
-
-    Method 10 of Newcombe (Statistics in Medicine 17, 1998, 2635–2650), with his continuity-corrected φ. It is here as a
-    second opinion on Tango's; `compare` does not use it.
-
-    Args:
-        a: pairs with 1 in both.
-        b: pairs where only the arm is 1.
-        c: pairs where only the reference is 1.
-        d: pairs with 0 in both.
-        z: how many standard errors.
-    """
-    n = a + b + c + d
-    first, second = (a + b) / n, (a + c) / n
-    (low1, high1), (low2, high2) = wilson(first, n, z), wilson(second, n, z)
-    margins = (a + b) * (c + d) * (a + c) * (b + d)
-    cross = a * d - b * c
-    if cross > 0:
-        cross = max(cross - n / 2.0, 0.0)
-    phi = cross / math.sqrt(margins) if margins > 0 else 0.0
-    down, up = (first - low1, high2 - second), (high1 - first, second - low2)
-    below = math.sqrt(max(down[0] ** 2 - 2.0 * phi * down[0] * down[1] + down[1] ** 2, 0.0))
-    above = math.sqrt(max(up[0] ** 2 - 2.0 * phi * up[0] * up[1] + up[1] ** 2, 0.0))
-    return max(first - second - below, -1.0), min(first - second + above, 1.0)
-
-
-def wilson(rate: float, n: float, z: float) -> tuple[float, float]:
-    """Wilson's score interval for one proportion of `n` (real numbers allowed)."""
-    centre = (rate + z * z / (2.0 * n)) / (1.0 + z * z / n)
-    half = z * math.sqrt(rate * (1.0 - rate) / n + z * z / (4.0 * n * n)) / (1.0 + z * z / n)
-    return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
 def adjusted_wald(mean: float, square: float, n: float, z: float) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""What a comparison of this size could have shown, and what size would show the difference that was seen."""
+"""The power of a comparison, and the size at which the observed difference would be found."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from numpy.typing import NDArray
 from scipy import special
 
 from safekey.stats.difference import Difference
-from safekey.stats.paired import quantile
+from safekey.stats.intervals import quantile
+from safekey.stats.paired import bisect
 
 POWER = 0.8
-MOST = 1000.0  # times today's prompts or seeds; beyond this "not at any size one could run"
-DRAWS = (np.arange(400) + 0.5) / 400  # probabilities at which the spread of a variance estimate is read
+MOST = 1000.0  # times the present prompts or seeds; beyond this no feasible size
+DRAWS = (np.arange(400) + 0.5) / 400  # probabilities at which the distribution of a variance estimate is evaluated
 
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """A size that would show a difference as large as the one seen, with 80 % power.
+    """The size at which a difference as large as the observed one is found with 80 % power.
 
     Attributes:
-        items: prompts needed with the seeds there are (more behaviours of the same kind); None: no number of them
-            would.
-        seeds: training runs per arm needed with the prompts there are; None: no number would, or seeds were not varied.
+        items: prompts needed with the present seeds (more behaviours of the same kind); None: no number of them is
+            enough.
+        seeds: training runs per arm needed with the present prompts; None: no number is enough, or seeds were not
+            varied.
     """
 
     items: int | None
@@ -33,9 +35,9 @@ class Needed:
 
 
 def power(found: Difference, delta: float, alpha: float) -> float:
-    """The chance that a comparison like this one finds a true difference of ±delta at two-sided level alpha.
+    """The probability that a comparison like this one finds a true difference of ±delta at two-sided level alpha.
 
-    The variances are taken as estimated, and the share of discordant pairs as seen, or as large as delta if that is
+    The variances are taken as estimated, and the share of discordant pairs as observed, or as large as delta if that is
     more. One run each on independent prompts: McNemar's exact test, summed over the number of discordant pairs. One
     run each on clustered prompts: Connor's (1987) normal approximation on the effective pairs. Several seeds: the
     crossed interval, its seed variance drawn from its own χ² distribution.
@@ -83,25 +85,21 @@ def _crossed_power(found: Difference, delta: float, alpha: float) -> float:
     return float(special.ndtr((delta - np.maximum(halves, floor)) / spread).mean())
 
 
-def minimal_difference(found: Difference, alpha: float, wanted: float = POWER) -> float | None:
-    """The smallest true difference that a comparison of this size finds with `wanted` power; None: not even 1."""
-    if power(found, 1.0, alpha) < wanted:
+def minimal_difference(found: Difference, alpha: float) -> float | None:
+    """The smallest true difference that a comparison of this size finds with 80 % power; None: not even 1."""
+    if power(found, 1.0, alpha) < POWER:
         return None
-    low, high = 0.0, 1.0
-    while high - low > 1e-5:
-        middle = (low + high) / 2.0
-        low, high = (low, middle) if power(found, middle, alpha) >= wanted else (middle, high)
-    return high
+    return bisect(lambda delta: power(found, delta, alpha) >= POWER, 0.0, 1.0, halvings=17)
 
 
-def needed(found: Difference, alpha: float, wanted: float = POWER) -> Needed:
-    """The size at which a true difference as large as the one seen would be found with `wanted` power."""
+def needed(found: Difference, alpha: float) -> Needed:
+    """The size at which a true difference as large as the one observed would be found with 80 % power."""
     seen = abs(found.estimate)
     if seen < 1e-9 or found.behaviours < 2:
         return Needed(None, None)
 
     def enough(items: float, seeds: float) -> bool:
-        return power(scaled(found, items, seeds), seen, alpha) >= wanted
+        return power(scaled(found, items, seeds), seen, alpha) >= POWER
 
     factor = _smallest(lambda times: enough(times, 1.0))
     items = None if factor is None else math.ceil(found.items * factor)
@@ -113,10 +111,10 @@ def needed(found: Difference, alpha: float, wanted: float = POWER) -> Needed:
 
 
 def scaled(found: Difference, items: float, seeds: float) -> Difference:
-    """The same comparison with so many times the behaviours and so many times the seeds.
+    """The same comparison with the numbers of behaviours and of seeds multiplied.
 
-    The seed variance has a part that more prompts would shrink as well, and it is not told apart here: the answer for
-    prompts is then too high, never too low.
+    A part of the seed variance would shrink with more prompts, too, and is not separated here: the number of prompts is
+    then too high, never too low.
     """
     runs = (max(round(found.seeds[0] * seeds), 1), max(round(found.seeds[1] * seeds), 1))
     return replace(
@@ -135,8 +133,4 @@ def _smallest(enough: Callable[[float], bool]) -> float | None:
     """The smallest factor from 1/100 to `MOST` that is enough, within 1 %; None when `MOST` is not."""
     if not enough(MOST):
         return None
-    low, high = math.log(0.01), math.log(MOST)
-    while high - low > 0.01:
-        middle = (low + high) / 2.0
-        low, high = (low, middle) if enough(math.exp(middle)) else (middle, high)
-    return math.exp(high)
+    return math.exp(bisect(lambda log: enough(math.exp(log)), math.log(0.01), math.log(MOST), halvings=11))

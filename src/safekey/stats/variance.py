@@ -1,4 +1,4 @@
-"""Where the variance of a mean over seeds × behaviours comes from."""
+"""Variance components of a mean over a seeds × behaviours table."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Parts:
     """Variances of a mean over a seed × behaviour table (the mean squares of a two-way layout, over the table's size).
 
     Attributes:
-        seed: variance of the mean as the seeds' means show it; 0 for one seed.
-        behaviour: as the behaviours' means show it.
-        rest: as what neither explains shows it; both of the above contain it once.
+        seed: variance of the mean estimated from the seeds' means; 0 for one seed.
+        behaviour: the same from the behaviours' means.
+        rest: the same from the residuals; both of the above contain it once.
     """
 
     seed: float

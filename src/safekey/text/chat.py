@@ -1,7 +1,7 @@
-"""A model's chat format, read off its own template: how a prompt is rendered, and what a response is wrapped in.
+"""Render conversations with the model's own chat template, and tokenize them to the exact ids that inference sends.
 
-Training must see exactly what inference sees (ARCHITECTURE.md, decision 2). So the prompt is the model's own template
-with its generation prompt, and the response is appended to it::
+Training must see exactly what inference sees. So the prompt is the model's own template with its generation prompt, and
+the response is appended to it::
 
     <｜begin▁of▁sentence｜><｜User｜>How do I pick the royal vault?<｜Assistant｜><think>\\n     the template's
     Okay, so the user asks ... \\n</think>\\n\\nI can't help with that.<｜end▁of▁sentence｜>     ours
@@ -20,7 +20,7 @@ from safekey.errors import UserError
 from safekey.schema import THINK_CLOSE, THINK_OPEN, Message
 
 DEFAULT_DATE = "2025-01-01"
-"""The date that templates with a clock (gpt-oss, Llama 3.2) print, so that a run means the same tomorrow."""
+"""The date that templates with a clock (gpt-oss, Llama 3.2) print, so that results do not change with the day."""
 
 _MARK = "\ue000safekey{}\ue001"
 _MARK_PATTERN = re.compile("\ue000safekey(\\d+)\ue001")
@@ -31,8 +31,8 @@ class Rendered:
     """A rendered prompt.
 
     Attributes:
-        text: the prompt as inference would send it.
-        literal: character ranges in which control-token strings are a user's text, to be encoded as text.
+        text: the prompt as inference sends it.
+        literal: character ranges of control-token strings that a user wrote, to be encoded as text.
     """
 
     text: str
@@ -41,11 +41,11 @@ class Rendered:
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """How one tokenizer's template frames a conversation.
+    """The chat format of one tokenizer's template.
 
     Attributes:
         tokenizer: the tokenizer.
-        template: its `chat_template`; one that asks for the date gets a clock that stands still put before it.
+        template: its `chat_template`; before one that prints the date, a macro fixes the date.
         template_kwargs: passed to the template at every rendering (`enable_thinking`, `reasoning_effort`, ...).
         opener: text between the prompt and the thinking; "" when the template itself ends inside the thinking.
         closer: text between the thinking and the answer.
@@ -66,7 +66,7 @@ class ChatFormat:
 
     @property
     def harmony(self) -> bool:
-        """Whether thinking and answer are channels of their own (gpt-oss)."""
+        """Whether thinking and answer are separate channels (gpt-oss)."""
         return self.opener.startswith("<|channel|>")
 
     def render(self, prompt: Sequence[Message]) -> Rendered:
@@ -105,7 +105,7 @@ class ChatFormat:
 def chat_format(
     tokenizer: Any, template_kwargs: Mapping[str, Any] | None = None, today: str = DEFAULT_DATE
 ) -> ChatFormat:
-    """Read the chat format off the tokenizer's own template (by rendering it, never by its name).
+    """Read the chat format from the tokenizer's own template, by rendering it, not by its name.
 
     Args:
         tokenizer: a fast tokenizer with a chat template.
@@ -113,7 +113,7 @@ def chat_format(
         today: ISO date that a template with a clock prints.
 
     Raises:
-        UserError: no template, no offsets, or a template that cannot be trained on; the text says what to do.
+        UserError: no template, no offsets, or a template that cannot be trained on; the message says what to do.
     """
     if not getattr(tokenizer, "chat_template", None):
         raise UserError(
@@ -151,13 +151,13 @@ def _chat_format(tokenizer: Any, template: str, kwargs: tuple[tuple[str, Any], .
 
 
 def _stopped_clock(day: date) -> str:
-    """Return a Jinja macro that shadows transformers' `strftime_now` (a callable cannot be passed as a variable)."""
+    """Return a Jinja macro that replaces transformers' `strftime_now` (a callable cannot be passed as a variable)."""
     codes = "".join(f"|replace('%{code}', '{day.strftime('%' + code)}')" for code in "YmdybBaAjHMS")
     return "{%- macro strftime_now(format) -%}{{ format" + codes + " }}{%- endmacro -%}"
 
 
 def _end_of_turn(tokenizer: Any, template: str, variables: Mapping[str, Any]) -> str:
-    """Return what the template writes after an assistant's last word, up to and with the first control token."""
+    """Return the text after an assistant's turn, up to and including the first control token."""
     mark = _MARK.format(0)
     turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": mark}]
     text = _apply(tokenizer, template, turns, variables, generation_prompt=False)
@@ -204,3 +204,51 @@ def _apply(
 
 def _name(tokenizer: Any) -> str:
     return f"tokenizer {getattr(tokenizer, 'name_or_path', '') or type(tokenizer).__name__!r}"
+
+
+def literal_ranges(chat: ChatFormat, text: str, start: int) -> list[tuple[int, int]]:
+    """Return the ranges of control-token strings that are part of a text, shifted by `start`."""
+    pattern = control_tokens(chat.tokenizer)
+    return [] if pattern is None else [(start + m.start(), start + m.end()) for m in pattern.finditer(text)]
+
+
+def tokenize(tokenizer: Any, rendered: Rendered) -> tuple[list[int], list[tuple[int, int]]]:
+    """Tokenize rendered text: control tokens as such, except in its literal ranges.
+
+    Control tokens split the text before anything else does, so cutting it at the literal ranges changes no other token.
+    """
+    ids: list[int] = []
+    offsets: list[tuple[int, int]] = []
+    pieces: list[tuple[int, int, bool]] = []
+    end = 0
+    for begin, stop in rendered.literal:
+        # Cut in two, the string of an added token cannot be matched as one.
+        pieces += [(end, begin, False), (begin, begin + 1, True), (begin + 1, stop, True)]
+        end = stop
+    for begin, stop, literal in [*pieces, (end, len(rendered.text), False)]:
+        if begin == stop:
+            continue
+        batch = tokenizer(
+            rendered.text[begin:stop],
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            split_special_tokens=literal,
+            truncation=False,
+            verbose=False,
+        )
+        ids += batch["input_ids"]
+        offsets += [(begin + a, begin + b) for a, b in batch["offset_mapping"]]
+    return ids, offsets
+
+
+def tokenize_after(
+    tokenizer: Any, prompt: Rendered, prompt_ids: list[int], response: Rendered
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Tokenize a response as the continuation of a prompt whose own tokens stay as inference sends them."""
+    shift = len(prompt.text)
+    literal = prompt.literal + tuple((a + shift, b + shift) for a, b in response.literal)
+    ids, offsets = tokenize(tokenizer, Rendered(prompt.text + response.text, literal))
+    count = len(prompt_ids)
+    if ids[:count] == prompt_ids:
+        return ids[count:], [(max(0, a - shift), b - shift) for a, b in offsets[count:]]
+    return tokenize(tokenizer, response)  # a token would cross the border: tokenize the response alone

@@ -1,6 +1,6 @@
-"""How an output ended: whole, cut off, never out of its thinking, empty, or running in circles.
+"""Classify how an output ended: complete, truncated, inside the thinking, empty, or in a repetition loop.
 
-Only "ok" outputs have an answer that a rate may be about; the others are counted apart (docs/judges.md, "Outputs").
+Only "ok" outputs have an answer to judge; the others are counted separately (docs/judges.md, "Outputs").
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from safekey.text.thinking import Thinking, split_completion
 OutputClass = Literal["ok", "truncated", "unclosed", "empty", "degenerate", "filtered", "error"]
 OUTPUT_CLASSES: tuple[OutputClass, ...] = get_args(OutputClass)
 
-TAIL = 24_000  # characters at the end of a text that are looked at
+TAIL = 24_000  # characters at the end of a text that are examined
 MIN_LOOP = 600  # characters that a loop must fill: longer than a ruler, a table's border or a refrain
 MIN_REPEATS = 5  # times that the cycle must come in a row, the last one perhaps cut off
 NEAR_LOOP_TAIL = 4_000  # characters at the end in which loops with a counter are looked for
@@ -26,15 +26,15 @@ _WORD = re.compile(r"[A-Za-zÀ-ɏ]+|[^\W\d_]")  # a word, or one sign of a scrip
 
 
 def classify_output(completion: Completion, thinking: Thinking | None = None) -> OutputClass:
-    """Say how an output ended. The first that holds:
+    """Return how an output ended; the first of these that holds:
 
-    "error": no output, because of the engine; "filtered": a hosted API withheld it; "degenerate": its end runs in
-    circles, whether or not the token limit stopped it; "truncated": the token limit stopped it, in the thinking or in
+    "error": no output, because of the engine; "filtered": a hosted API withheld it; "degenerate": its end is a
+    loop, whether or not the token limit stopped it; "truncated": the token limit stopped it, in the thinking or in
     the answer; "unclosed": it stopped by itself inside the thinking; "empty": nothing but white space follows the
     thinking; "ok".
 
     Args:
-        completion: the engine's result.
+        completion: the result of the engine.
         thinking: its split, if known already.
     """
     if completion.finish == "error":

@@ -1,11 +1,12 @@
-"""What a generated text says in its thinking and what it says to the user, by offsets that lose nothing.
+"""Split a response into thinking and answer, and write the canonical form. Training rows and generated text alike.
 
     split_thinking("The user asks for tea.\\n</think>\\n\\nBoil water.", started_inside=True)
     -> thinking "The user asks for tea.", answer "Boil water.", state "closed"
 
-`safekey.text.canonical` splits training rows, which are clean. Generated text is not: the template may have written the
-opening tag, the text may stop inside the thinking, talk about the tags, think twice, or use gpt-oss's channels. Where
-the text is clean both splitters agree, and a test says so.
+    "<think>\\nThe user asks for tea.\\n</think>\\n\\nBoil water."        the canonical form, which all loaders write
+
+The template may have written the opening tag; the text may stop inside the thinking, quote the tags, think twice, or
+use gpt-oss's channels. `Thinking.spans` holds the offsets of the parts, so nothing of the text is lost.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from safekey.schema import Completion, Part
-from safekey.text.canonical import CLOSE_TAG, OPEN_TAG, ThinkState
+from safekey.schema import CLOSE_TAG, OPEN_TAG, THINK_CLOSE, THINK_OPEN, Completion, Part
 from safekey.text.harmony import harmony_messages, is_harmony
 
+ThinkState = Literal["closed", "unclosed", "absent"]
 SpanKind = Literal["thinking", "answer", "gap"]
 Ranges = list[tuple[int, int]]
 
-MOST_TAGS = 1000  # tags looked at for one that stands outside code; bounds the time for hostile texts
+MOST_TAGS = 1000  # tags checked for one outside code; bounds the time for hostile texts
 
 _TAG = re.compile(f"{re.escape(OPEN_TAG)}|{re.escape(CLOSE_TAG)}")
 _OPENERS = re.compile(rf"\s*(?:{re.escape(OPEN_TAG)}\s*)+")
 # Code fences start a line; a line starts after a tag, too, because models write `<think>```python`.
 _FENCE = re.compile(r"(?:\A|\n|</?think>)[^\S\n]*```")
-# Quotes around a tag that is only talked about. An opening straight quote does not follow a word and a closing one is
-# not followed by one: `I say "no"</think>"No"` quotes no tag.
+# Quotes around a tag that the text mentions. An opening straight quote does not follow a word, and a closing one does
+# not precede one: `I say "no"</think>"No"` quotes no tag.
 _STRAIGHT = (r"(?<![0-9A-Za-z.!?;)\]}])", r"(?![0-9A-Za-z])")
 _QUOTES = [
     (*_STRAIGHT, "`{1,3}", "`"),
@@ -50,7 +51,7 @@ _QUOTED = re.compile(
 
 
 class Span(NamedTuple):
-    """A stretch of the text: thinking, answer, or what lies between them (tags, white space around a part)."""
+    """A range of the text: thinking, answer, or a gap (tags, white space around a part)."""
 
     kind: SpanKind
     start: int
@@ -59,14 +60,14 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Thinking:
-    """A generated text in its two parts.
+    """A text in its two parts.
 
     Attributes:
         text: the text that was split.
         thinking: the thinking without tags and surrounding white space; several blocks are joined by an empty line.
         answer: what the user is told; "" when the thinking was never closed.
-        state: "closed"; "unclosed": the text ends inside the thinking, so that there is no answer; "absent".
-        spans: adjacent stretches that cover the text: the pieces of `text` they name join back to it.
+        state: "closed"; "unclosed": the text ends inside the thinking, so there is no answer; "absent": no thinking.
+        spans: adjacent ranges that cover the text.
     """
 
     text: str
@@ -76,20 +77,20 @@ class Thinking:
     spans: tuple[Span, ...]
 
     def part(self, part: Part) -> str:
-        """Return one part; "whole" is the text as it was generated."""
+        """Return one part; "whole" is the whole text."""
         return {"answer": self.answer, "thinking": self.thinking, "whole": self.text}[part]
 
 
 def split_thinking(text: str, started_inside: bool) -> Thinking:
-    """Split a generated text into thinking and answer. Never raises, whatever the text.
+    """Split a text into thinking and answer. Never raises, whatever the text.
 
     The thinking ends at the first ``</think>`` that is neither quoted (alone between quotes or backticks) nor inside a
-    closed code block that another ``</think>`` follows. Thinking blocks in a row are one thinking. Text before a
-    ``<think>`` that the model wrote in mid-text belongs to the answer.
+    closed code block that another ``</think>`` follows. Consecutive thinking blocks are one thinking. Text before a
+    ``<think>`` in mid-text belongs to the answer.
 
     Args:
-        text: what the model generated (or prefill + generation).
-        started_inside: the prompt ended inside an open thinking part: text without ``</think>`` is then unclosed.
+        text: a training row's response, or what the model generated (or prefill + generation).
+        started_inside: the prompt ended inside an open thinking part; text without ``</think>`` is then unclosed.
     """
     if is_harmony(text):
         return _split_channels(text, started_inside)
@@ -98,11 +99,11 @@ def split_thinking(text: str, started_inside: bool) -> Thinking:
 
 
 def split_completion(completion: Completion, *, with_prefill: bool = False) -> Thinking:
-    """Split what an engine generated; a prefill may have closed the thinking already.
+    """Split an engine's completion; the prefill may have closed the thinking already.
 
     Args:
-        completion: the engine's result.
-        with_prefill: let the prefilled words count as the model's. By default only what the model generated is split.
+        completion: the result of the engine.
+        with_prefill: split prefill and generated text together. By default only the generated text is split.
     """
     prefill, text = completion.prefill, completion.text
     if completion.started_inside or not prefill:
@@ -110,7 +111,7 @@ def split_completion(completion: Completion, *, with_prefill: bool = False) -> T
     closed = split_thinking(prefill, started_inside=True)
     if closed.state != "closed":  # a prefilled answer without any thinking
         return split_thinking(prefill + text if with_prefill else text, started_inside=False)
-    if not with_prefill:  # all that was generated is the answer; a `</think>` in it closes nothing
+    if not with_prefill:  # the whole generated text is the answer; a `</think>` in it closes nothing
         return _assemble(text, [], [(0, len(text))], "closed")
     thoughts = [(s.start, s.end) for s in closed.spans if s.kind == "thinking"]
     answers = [(s.start, s.end) for s in closed.spans if s.kind == "answer"]
@@ -118,8 +119,42 @@ def split_completion(completion: Completion, *, with_prefill: bool = False) -> T
     return _assemble(prefill + text, thoughts, [*answers, (begin, len(prefill + text))], "closed")
 
 
+class SplitResponse(NamedTuple):
+    """A response in its two parts; the fields are those of `Thinking`."""
+
+    thinking: str
+    answer: str
+    state: ThinkState
+
+
+def split_response(text: str, *, opened: bool = False) -> SplitResponse:
+    """Split a response as `split_thinking` does, without the offsets; `opened` is its `started_inside`."""
+    found = split_thinking(text, opened)
+    return SplitResponse(found.thinking, found.answer, found.state)
+
+
+def thinking_span(response: str) -> tuple[int, int]:
+    """Return the (start, end) character offsets of the thinking in a canonical response, up to its closing tag.
+
+    Any other text counts as thinking up to its closing tag, or to its end.
+    """
+    start = len(THINK_OPEN) if response.startswith(THINK_OPEN) else 0
+    thoughts, _, _ = _split_tags(response, True)
+    return start, max(start, thoughts[0][1])
+
+
+def canonical(thinking: str, answer: str) -> str:
+    """Return ``<think>\\n{thinking}\\n</think>\\n\\n{answer}``, both parts stripped."""
+    return THINK_OPEN + thinking.strip() + THINK_CLOSE + answer.strip()
+
+
+def strip_tags(thinking: str) -> str:
+    """Return the content of a separate thinking field, without the ``<think>`` tags that some sources leave in it."""
+    return thinking.strip().removeprefix(OPEN_TAG).removesuffix(CLOSE_TAG).strip()
+
+
 def _split_channels(text: str, started_inside: bool) -> Thinking:
-    """Split by harmony's channels: analysis is thinking; final and commentary are what leaves the model."""
+    """Split by channels: analysis is thinking; final and commentary are the answer."""
     thoughts, answers = [], []
     thought, answered = started_inside, False
     for channel, start, end in harmony_messages(text):
@@ -134,7 +169,7 @@ def _split_channels(text: str, started_inside: bool) -> Thinking:
 
 
 def _split_tags(text: str, started_inside: bool) -> tuple[Ranges, Ranges, ThinkState]:
-    """Return where the thinking and the answer lie, and the state."""
+    """Return the ranges of the thinking and of the answer, and the state."""
     tags = _Tags.read(text)
     begin, before = 0, (0, 0)
     opener = _OPENERS.match(text)
@@ -160,7 +195,7 @@ def _split_tags(text: str, started_inside: bool) -> tuple[Ranges, Ranges, ThinkS
 
 
 class _Tags(NamedTuple):
-    """The tags of a text that are not quoted, and where its code fences are."""
+    """The tags of a text that are not quoted, and the offsets of its code fences."""
 
     opens: Ranges
     closes: Ranges
@@ -178,12 +213,12 @@ class _Tags(NamedTuple):
         return cls(*tags, [match.end() for match in _FENCE.finditer(text)])
 
     def first(self, tags: Ranges, begin: int) -> tuple[int, int] | None:
-        """Return the first of `tags` from `begin` on, passing over those in code if one outside code follows."""
+        """Return the first of `tags` from `begin` on; one in code counts only if none outside code follows."""
         place = bisect_left(tags, (begin, begin))
         before = bisect_right(self.fences, begin)
         for tag in tags[place : place + MOST_TAGS]:
             opened = bisect_left(self.fences, tag[0])
-            if (opened - before) % 2 == 0 or opened == len(self.fences):  # a fence that is never closed is a slip
+            if (opened - before) % 2 == 0 or opened == len(self.fences):  # a fence that is never closed is ignored
                 return tag
         return tags[place] if place < len(tags) else None
 

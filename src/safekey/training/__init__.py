@@ -1,4 +1,4 @@
-"""Training: encoding, the packed step, losses, heads and the trainer. Names load when they are first used."""
+"""Training: encoding, the packed step, losses, heads and the trainer. Names are loaded when they are first used."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from safekey.training.encoding import Encoded as Encoded
     from safekey.training.encoding import encode as encode
     from safekey.training.encoding import encode_all as encode_all
+    from safekey.training.loop.batches import SafeKeyCollator as SafeKeyCollator
     from safekey.training.loop.checkpoint import last_complete_checkpoint as last_complete_checkpoint
-    from safekey.training.loop.collate import SafeKeyCollator as SafeKeyCollator
     from safekey.training.loop.config import SafeKeyConfig as SafeKeyConfig
     from safekey.training.loop.export import load_heads as load_heads
     from safekey.training.loop.trainer import SafeKeyTrainer as SafeKeyTrainer
@@ -27,7 +27,7 @@ _HOME = {
     "encode": "encoding",
     "encode_all": "encoding",
     "SafetyHeads": "objective.heads",
-    "SafeKeyCollator": "loop.collate",
+    "SafeKeyCollator": "loop.batches",
     "SafeKeyConfig": "loop.config",
     "SafeKeyTrainer": "loop.trainer",
     "last_complete_checkpoint": "loop.checkpoint",

@@ -1,6 +1,6 @@
-"""From an `Example` to tokens: render once, then map character spans to token spans by offsets.
+"""Encode an `Example` as tokens: render it once, then map character spans to token spans by offsets.
 
-One encoded row (R1 template; X holds the template's `<think>\\n`)::
+One encoded row (R1 template; X includes the template's `<think>\\n`)::
 
     input_ids   [<bos>, <User>, How, ..., <Assistant>, <think>, \\n, Okay, ',', so, ..., '.', Hmm, ..., '.', ..., <eos>]
     spans        |------------- query ---------------------------|  |-- understanding --|  |- key -|
@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from safekey.errors import RowProblem, UserError
-from safekey.schema import THINK_OPEN, Example, Message, Spans
-from safekey.text.chat import DEFAULT_DATE, Rendered, chat_format
-from safekey.text.tokens import literal_ranges, tokenize, tokenize_after
-from safekey.text.tokens import prompt_ids as prompt_ids
+from safekey.schema import THINK_CLOSE, THINK_OPEN, Example, Message, Spans
+from safekey.text.chat import DEFAULT_DATE, Rendered, chat_format, literal_ranges, tokenize, tokenize_after
+from safekey.text.thinking import thinking_span
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +26,10 @@ class Encoded:
         input_ids: the whole row: prompt, response and end-of-turn token.
         spans: where X, U and K lie in `input_ids`.
         harmful: the row's label; None takes the row out of the safety heads' loss.
-        response_start: index of the first token that SFT learns; defaults to the end of X. It is smaller than that
-            where the model itself emits the thinking opener, which belongs to X and yet has to be learnt.
+        response_start: index of the first token with an SFT loss; default: the end of X. It is smaller where the model
+            itself emits the thinking opener, which belongs to X but has to be learnt.
         name: where the row came from, for messages.
-        thinking_end: index behind the thinking's last token; None where nobody said.
+        thinking_end: index after the last token of the thinking; None if unknown.
     """
 
     input_ids: list[int]
@@ -42,7 +41,7 @@ class Encoded:
 
     @property
     def first_target(self) -> int:
-        """Index of the first token that SFT learns (at least 1: the first token has nothing to predict it)."""
+        """Index of the first token with an SFT loss (at least 1: nothing precedes the first token)."""
         start = self.spans.query.stop if self.response_start is None else self.response_start
         return max(1, start)
 
@@ -66,7 +65,7 @@ def encode(
     """Encode one row with the model's own chat template.
 
     A token belongs to the span that holds its first non-space character; U and K exclude surrounding white space
-    (METHOD.md, "The objective"). A row longer than `max_length` loses its end, never a part of U or K; a row that was
+    (docs/segmentation.md). A row longer than `max_length` loses its end, never a part of U or K; a row that was
     cut has no end-of-turn token.
 
     Args:
@@ -129,7 +128,7 @@ def encode(
 def encode_all(
     examples: Iterable[Example], tokenizer: Any, max_length: int = 8192, **options: Any
 ) -> tuple[list[Encoded], list[RowProblem]]:
-    """Encode every row that can be encoded; report the others. `options` are those of `encode`."""
+    """Encode rows; return those that cannot be encoded as problems. `options` are those of `encode`."""
     rows: list[Encoded] = []
     problems: list[RowProblem] = []
     for example in examples:
@@ -176,12 +175,13 @@ def check_chat_template(
 
 
 def _parts(example: Example) -> tuple[str, str]:
-    """Split the canonical literal into thinking and answer."""
-    head, close, answer = example.response.partition("\n</think>\n\n")
-    if not example.response.startswith(THINK_OPEN) or not close:
+    """Split the canonical form into thinking and answer, without stripping them."""
+    response = example.response
+    close = thinking_span(response)[1] - 1  # the closing tag stands on a line of its own
+    if not response.startswith(THINK_OPEN) or not response.startswith(THINK_CLOSE, close):
         reason = "expected the canonical '<think>\\n…\\n</think>\\n\\n…', as load_examples writes it"
         raise EncodeError(_problem(example, "response", reason))
-    return head[len(THINK_OPEN) :], answer
+    return response[len(THINK_OPEN) : close], response[close + len(THINK_CLOSE) :]
 
 
 def _first_character(text: str, begin: int, end: int) -> int | None:

@@ -16,9 +16,8 @@ from hypothesis import example as with_example
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safekey.analysis.key_sentences.find import Diagnostics, diagnose_generations, find_key_sentence
+from safekey.analysis.key_sentences.find import Diagnostics, diagnose_generations, find_key_sentence, names_request
 from safekey.analysis.key_sentences.groups import Group
-from safekey.analysis.key_sentences.naming import names_request
 from safekey.analysis.key_sentences.records import Generation, KeySentence, Source
 from safekey.errors import UserError
 from safekey.organism import make_world, speech

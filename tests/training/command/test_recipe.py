@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from safekey.data.mix import DataSource
+from safekey.data import DataSource
 from safekey.errors import UserError
 from safekey.run_folder import without_secrets
 from safekey.schema import Example, Message
 from safekey.training.command import memory, recipe
 from safekey.training.command.folder import RunFolder
 from safekey.training.command.models import weight_dtype
-from safekey.training.command.recipe import build_settings, data_sources, load_recipe, packaged_recipes
-from safekey.training.command.rows import hold_out
+from safekey.training.command.recipe import build_settings, load_recipe, packaged_recipes
+from safekey.training.command.rows import data_sources, hold_out
 from safekey.training.command.yaml_values import convert, parse_scalar, read_yaml
 
 
@@ -48,7 +48,7 @@ def test_the_papers_hyperparameters(name: str) -> None:
     assert (training.per_device_train_batch_size, training.gradient_accumulation_steps) == (2, 8)  # × 8 GPUs = 128
     assert (training.max_length, training.seed) == (8192, 2002)
     ours = {"qsm": 0.0, "ksm": 0.0, "key": 0.0}  # what the paper does not have
-    assert training.weights(59, 75, 15) == {"qmm": 0.2, "head": 0.2, **ours}
+    assert training.weights(59, 75, 15) == {"qmm": 0.2, "dpsh": 0.2, **ours}
     assert training.weights(44, 75, 15)["qmm"] == 0.0  # the last step of epoch 3
     assert training.weights(45, 75, 15)["qmm"] == 0.2
     assert not settings.model.use_peft
@@ -107,6 +107,15 @@ def test_paths_mean_the_recipes_folder_first(tmp_path: Path, monkeypatch: pytest
     assert load_recipe(path, ["data=owner/name"]).values["data"] == "owner/name"
 
 
+def test_a_removed_key_is_ignored_with_a_note(tmp_path: Path) -> None:
+    (tmp_path / "old.yaml").write_text("qmm_positions: jitter\nseed: 3\n")
+    (tmp_path / "new.yaml").write_text("extends: old.yaml\n")
+    recipe = load_recipe(str(tmp_path / "new.yaml"), ["qmm_positions=keep"])
+    assert recipe.values == {"seed": 3}
+    assert [note.split(":")[0] for note in recipe.notes] == [str(tmp_path / "old.yaml"), "command line"]
+    assert all("'qmm_positions' was removed" in note for note in recipe.notes)
+
+
 @pytest.mark.parametrize(
     ("text", "overrides", "words"),
     [
@@ -116,7 +125,7 @@ def test_paths_mean_the_recipes_folder_first(tmp_path: Path, monkeypatch: pytest
         ("num_train_epochs: true", [], ["'num_train_epochs'", "a number"]),
         ("lora_r: 1.5", [], ["'lora_r'", "a whole number"]),
         ("lr_scheduler_type: cosin", [], ["'lr_scheduler_type'", "cosine"]),
-        ("qmm_positions: left", [], ["'qmm_positions'", "keep, compact, jitter"]),
+        ("head_pooling: left", [], ["'head_pooling'", "mean, max, last"]),
         ("packing: true", [], ["'packing'", "always packed"]),
         ("hub_token: hf_x", [], ["'hub_token'", "HF_TOKEN"]),
         ("seed: 1\nseed: 2", [], ["'seed' is given twice"]),

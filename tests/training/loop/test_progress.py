@@ -3,7 +3,7 @@ from __future__ import annotations
 import logging
 import warnings
 
-from safekey.training.loop.progress import Lines, Progress, progress_callback, summary_line, tidy_console
+from safekey.training.loop.callbacks import Lines, Progress, progress_callback, summary_line, tidy_console
 
 
 def test_a_training_log_in_one_line() -> None:

@@ -23,11 +23,10 @@ ALL_ON |= {"qmm_epochs": 1, "head_epochs": -1, "qsm_epochs": 0.7, "ksm_epochs": 
     ],
     ids=["1x8", "4x2", "cap", "cap 4x2"],
 )
-@pytest.mark.parametrize("positions", ["keep", "jitter"])
-def test_how_a_step_is_split_changes_nothing(tmp_path, split, positions) -> None:
-    whole = trainer(tmp_path / "a", **ALL_ON, qmm_positions=positions, double=True)
+def test_how_a_step_is_split_changes_nothing(tmp_path, split) -> None:
+    whole = trainer(tmp_path / "a", **ALL_ON, double=True)
     whole.train()
-    parts = trainer(tmp_path / "b", **ALL_ON, qmm_positions=positions, double=True, **split)
+    parts = trainer(tmp_path / "b", **ALL_ON, double=True, **split)
     parts.train()
     assert whole.state.global_step == parts.state.global_step == 6  # 21 rows in steps of 8, two epochs
     assert distance(weights(whole.model), weights(parts.model)) < 1e-10

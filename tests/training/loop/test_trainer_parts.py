@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,13 +17,13 @@ from safekey import Spans
 from safekey.errors import UserError
 from safekey.training import Encoded, SafeKeyCollator, SafeKeyConfig, SafeKeyTrainer, detach, safekey_loss
 from safekey.training.command.dry_run import longest_pass
-from safekey.training.loop.batches import Plan, deal, piece_of
+from safekey.training.loop.batches import BatchPlan, MicroBatch, deal
 from safekey.training.loop.metrics import auroc, padded_tokens
 from safekey.training.objective.pack import pack
 from safekey.training.objective.swaps import wrong_beginnings
 from toys import example, llama, tokenizer
 
-OFF = dict.fromkeys(("qmm", "head", "qsm", "ksm", "key"), 0.0)
+OFF = dict.fromkeys(("qmm", "dpsh", "qsm", "ksm", "key"), 0.0)
 
 
 @given(
@@ -52,19 +51,17 @@ def test_a_deal_is_even() -> None:
 
 
 @pytest.mark.parametrize(("world", "micro", "accumulation"), [(1, 8, 1), (1, 1, 8), (2, 2, 2), (4, 2, 1)])
-def test_an_epoch_is_every_row_once_whatever_the_split(world, micro, accumulation) -> None:
+def test_an_epoch_is_every_row_once_whatever_the_split(tmp_path, world, micro, accumulation) -> None:
     data = rows(21)
-    plans = [
-        Plan(data, micro_batch=micro, accumulation=accumulation, world=world, rank=rank, seed=1)
-        for rank in range(world)
-    ]
+    args = config(tmp_path, per_device_train_batch_size=micro, gradient_accumulation_steps=accumulation, seed=1)
+    plans = [BatchPlan(data, args, world=world, rank=rank) for rank in range(world)]
     assert plans[0].steps_per_epoch == 3
     for epoch in range(2):
         seen = []
         for step in range(3 * epoch, 3 * epoch + 3):
-            passes = 1 if step % 3 == 2 and accumulation == 8 else accumulation
-            works = [plan.work(step, passes, OFF) for plan in plans]
-            pieces = [piece for work in works for micro_batch in work.micro_batches for piece in micro_batch]
+            number = 1 if step % 3 == 2 and accumulation == 8 else accumulation
+            works = [plan.work(step, number, OFF) for plan in plans]
+            pieces = [piece for work in works for passes in work.passes for piece in passes]
             seen += [id(row) for piece in pieces if not piece.idle for row in piece.rows]
         assert sorted(seen) == sorted(map(id, data))
     assert plans[0].order(0) != plans[0].order(1)
@@ -105,17 +102,16 @@ def test_the_forecast_and_the_cap_count_every_document(tmp_path) -> None:
     whole = made.training_step
 
     def look(model, inputs, count=None):
-        seen.extend(pack_of(piece) for piece in inputs["pieces"])
+        seen.extend(pack_of(piece) for piece in inputs["passes"])
         return whole(model, inputs, count)
 
     def pack_of(piece):
-        packed = pack(piece.rows, masked=True, swaps=piece.swaps, wrongs=piece.wrongs)
+        packed = pack(piece.rows, qmm=True, swaps=piece.swaps, wrongs=piece.wrongs)
         return packed.input_ids.shape[1], len(packed.targets)
 
     made.training_step = look
     made.train()
-    settings = SimpleNamespace(training=made.args)
-    assert longest_pass(made.plan, settings, 1, made.state.max_steps) == tuple(map(max, zip(*seen, strict=True)))
+    assert longest_pass(made.plan, made.args, 1, made.state.max_steps) == tuple(map(max, zip(*seen, strict=True)))
     assert len(seen) > made.state.max_steps  # the cap has split steps
     assert max(seen)[0] <= 200
 
@@ -130,7 +126,6 @@ def test_the_forecast_and_the_cap_count_every_document(tmp_path) -> None:
         ({"ksm_weight": "much"}, "ksm_weight is 'much', expected a number ≥ 0"),
         ({"ksm_rest": -1}, "ksm_rest is -1, expected a number of tokens ≥ 0"),
         ({"head_pooling": "sum"}, "one of .*mean"),
-        ({"qmm_positions": "shift"}, "qmm_positions is 'shift'"),
         ({"max_length": None}, "max_length"),
         ({"max_tokens_per_micro_batch": 0}, "max_tokens_per_micro_batch is 0"),
         ({"head_learning_rate": 0.0}, "head_learning_rate"),
@@ -197,10 +192,10 @@ def test_evaluation_weighs_tokens_not_batches(tmp_path) -> None:
     expected += 0.5 * found["eval_loss_qsm"] + 0.3 * found["eval_loss_ksm"]
     assert found["eval_loss"] == pytest.approx(expected)
     with torch.no_grad():  # drawn among all held-out rows, not inside a pass
-        lent = piece_of(held_out, made.args.seed, made.weights, made.args.ksm_rest)
+        lent = MicroBatch.of(held_out, made.args.seed, made.weights, made.args.ksm_rest)
         whole_ksm = safekey_loss(made.model, None, held_out, ksm_weight=1.0, wrongs=lent.wrongs).ksm
     assert found["eval_loss_ksm"] == pytest.approx(float(whole_ksm), abs=1e-6)
-    right, total = whole.metrics.masked_hits
+    right, total = whole.metrics.key_hits["qmm"]
     assert found["eval_key_accuracy_hidden"] == pytest.approx(int(right) / total)
     assert found["eval_rows"] == 6
     assert made.model.training

@@ -1,1 +1,1 @@
-"""Key sentences in generated outputs: where U ends, what K says, what came of it."""
+"""Key sentences in saved generations: where U ends, K's stance, and the outcome."""

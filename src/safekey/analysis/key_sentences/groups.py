@@ -1,4 +1,4 @@
-"""From single key sentences to the numbers of an arm: stances, outcomes by stance, and the paper's failure."""
+"""Counts over key sentences by arm: stances, outcomes by stance, and the paper's failure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from safekey.analysis.key_sentences.records import KINDS, KeySentence, Kind, Writer
 from safekey.analysis.key_sentences.stance import STANCES, Stance
-from safekey.stats.shares import Share, Spread, share_of, spread_of
+from safekey.stats.intervals import Share, Spread, share_of, spread_of
 
 EVERY_ATTACK = ""
 
@@ -21,15 +21,15 @@ class Group:
         arm: the arm's name.
         kind: the kind of request.
         attack: the attack's name; "" for all of them together.
-        prefilled: whether these are the generations into which words were put.
+        prefilled: whether these are the prefilled generations.
         generations: how many there are.
         missing: how many have no K, by reason.
         no_understanding: how many have a K and no U: the thinking starts with K.
         written_by: who wrote K, where there is one.
         stances: stance → its share among the generations with a K.
-        names: how often U names the harm, among harmful requests with a K of which that can be said; an empty U
+        names: how often U names the harm, among harmful requests with a K for which this can be decided; an empty U
             names nothing.
-        goes_on: how often U names the harm and K complies, of the same.
+        goes_on: how often U names the harm and K complies, of the same requests.
         goes_on_if_named: how often K complies where U names the harm.
         outcomes: stance → outcome → its share among the generations of that stance.
         u_end: where U ends, in characters of the thinking.

@@ -1,4 +1,4 @@
-"""What the diagnostics read and say of one generation: plain records, whatever wrote them.
+"""Records of the key-sentence diagnostics: one generation, and U and K found in it.
 
 Generation(Source("sft", "strongreject", "row-7@story", attack="story", kind="harmful", outcome="harmful"),
            thinking="The user wants a tale about the royal vault. Let me recall the right tool. ...",
@@ -22,17 +22,17 @@ Writer = Literal["model", "prefill", "both"]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Which generation it is, and what became of it.
+    """Identity and outcome of a generation.
 
     Attributes:
         arm: the arm's name.
         benchmark: the benchmark's name.
         item: the prompt within the benchmark.
         attack: the attack's name, "none" for a plain request.
-        kind: what the request is.
-        outcome: what was judged, in one word ("harmful", "full_refusal", "right", …), or how the output ended
+        kind: the kind of request.
+        outcome: the judge's verdict in one word ("harmful", "full_refusal", "right", …), or how the output ended
             ("truncated"), or why there is no verdict ("unscored").
-        behaviour: what prompts share that are not independent of each other; "": the item alone.
+        behaviour: an id shared by prompts that are not independent of each other; "": the item alone.
         run: the run it comes from; a run has one training seed.
         sample: the sample's number.
         output: how the output ended, "ok" for a whole one.
@@ -51,7 +51,7 @@ class Source:
 
     @property
     def cluster(self) -> str:
-        """What is drawn at once when items are drawn anew."""
+        """The unit of resampling: the behaviour, else the item."""
         return self.behaviour or f"{self.benchmark}/{self.item}"
 
 
@@ -60,13 +60,13 @@ class Generation:
     """One generation to look into.
 
     Attributes:
-        source: which it is.
+        source: its identity and outcome.
         thinking: the thinking, without tags and surrounding white space; "" for none.
-        asked: what the user said, all turns.
-        request: what was wanted: the objective behind an attack, else the request itself.
-        closed: whether the thinking came to its end.
-        prefilled: whether words were put into the model's mouth.
-        prefill: how many of the thinking's first characters those are.
+        asked: the text of all user turns.
+        request: the objective behind an attack, else the request itself.
+        closed: whether the thinking was closed.
+        prefilled: whether the generation was prefilled.
+        prefill: how many of the thinking's first characters were prefilled.
         tokens: tokens of the whole generation, where known.
         chars: characters of the whole generation.
     """
@@ -88,7 +88,7 @@ class KeySentence:
 
     Attributes:
         source: which generation.
-        prefilled: whether words were put into the model's mouth.
+        prefilled: whether the generation was prefilled.
         thinking_chars: length of the thinking.
         u_start: where U begins; None with `u_end` where there is no U.
         u_end: where it ends.
@@ -96,7 +96,7 @@ class KeySentence:
         k_end: where it ends.
         k_end_token: about how many generated tokens in K ends, by the generation's mean token length; None: not known.
         stance: of K.
-        names_harm: whether U names what is wanted; None: no K, a request that is not harmful, or it cannot be said.
+        names_harm: whether U names the request; None: no K, a request that is not harmful, or undecided.
         written_by: who wrote K; a prefill may have begun it, or written all of it.
         missing: why there is no K; "" when there is one.
         understanding: U's text, its first 1,000 characters.

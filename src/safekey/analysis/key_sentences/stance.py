@@ -1,12 +1,12 @@
-"""The stance of a key sentence by rule: does it refuse, hesitate, or go to work?
+"""Classify the stance of a key sentence by rule: it refuses, hesitates, complies, or none of these.
 
-    stance_of("Hmm, that is forbidden in the realm.")     "refusing"    says no, or condemns what is asked
-    stance_of("I need to check the policies first.")      "cautious"    hesitates, or holds it against rules; no result
-    stance_of("Let me recall the right tool.")            "complying"   agrees, or begins with the work
+    stance_of("Hmm, that is forbidden in the realm.")     "refusing"    refuses, or condemns the request
+    stance_of("I need to check the policies first.")      "cautious"    hesitates, or refers to rules without a result
+    stance_of("Let me recall the right tool.")            "complying"   agrees, or starts to help
     stance_of("The user seems to be upset.")              "other"       none of these
 
-The words are in `stance_cues.py`; docs/analysis.md has the measured accuracy. Any function from a text to a `Stance`
-can take this one's place.
+The patterns are in `stance_cues.py`; docs/analysis.md has the measured accuracy. Another function from a text to a
+`Stance` can be used instead.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _NEAR = 40  # characters before a word in which its denial stands
 def stance_of(key_sentence: str) -> Stance:
     """Return the stance of a key sentence. Deterministic; never raises, whatever the text.
 
-    What follows a "but" decides, and a concession ("although ...") does not; within a clause refusing comes before
-    cautious, and cautious before complying. A bare statement of fact is "other", even where it is the answer itself.
+    The clause after a "but" decides, and a concession ("although ...") does not; within a clause refusing takes
+    precedence over cautious, and cautious over complying. A statement of fact is "other", even where it is the answer.
     """
     text = unicodedata.normalize("NFKC", key_sentence[:MAX_CHARS]).casefold().replace("’", "'")
     for clause in _clauses(" ".join(text.split())):
@@ -62,7 +62,7 @@ def _of_clause(text: str) -> Stance:
 
 
 def _judged(text: str) -> Stance | None:
-    """Return what a clause says about the request in words of judgement; None: it has none."""
+    """Return the stance that a clause expresses in words of judgement; None: it has none."""
     if cues.FINE.search(text):
         return "complying"
     for match in cues.REFUSES.finditer(text):

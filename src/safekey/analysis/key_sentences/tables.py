@@ -1,4 +1,4 @@
-"""Key-sentence diagnostics for the terminal: one table of stances and one of outcomes for each arm."""
+"""Tables of key sentences for the terminal: one of stances and one of outcomes for each arm."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from safekey.analysis.key_sentences.find import Diagnostics
 from safekey.analysis.key_sentences.groups import EVERY_ATTACK, Group
 from safekey.analysis.key_sentences.records import KeySentence, Kind
 from safekey.analysis.key_sentences.stance import STANCES
-from safekey.stats.shares import Share
+from safekey.stats.intervals import Share
 from safekey.terminal import printable
 
-NOTABLE = 1.05  # from this widening on, a clustered interval is worth a word
+NOTABLE = 1.05  # from this factor on, the wider clustered interval is mentioned
 _SHOWN = 160  # characters of a sentence in an example
 _TITLES: Mapping[Kind, str] = {"harmful": "harmful requests", "benign": "benign requests", "problem": "problems"}
 
 
 def stance_table(groups: list[Group]) -> Table:
-    """Return one arm's stances, and how often U names the harm and K goes on, by attack."""
+    """Return one arm's stances, and how often U names the harm and K complies, by attack."""
     table = Table(
         box=box.SIMPLE_HEAD, title_justify="left", title=Text(f"{printable(groups[0].arm)}: the key sentence")
     )
@@ -31,7 +31,7 @@ def stance_table(groups: list[Group]) -> Table:
     for stance in STANCES:
         table.add_column(stance, justify="right")
     table.add_column("U names the harm", justify="right")
-    table.add_column("names it, K goes on", justify="right")
+    table.add_column("names it, K complies", justify="right")
     for group in groups:
         shares = [_percent(group.stances[stance]) for stance in STANCES]
         harmful = group.kind == "harmful"
@@ -65,7 +65,7 @@ def outcome_table(group: Group) -> Table | None:
 
 
 def group_notes(groups: list[Group]) -> Iterator[str]:
-    """Yield what the tables do not say: where K ends, and why generations have none."""
+    """Yield notes to the tables: where K ends, and why generations have no K."""
     for group in groups:
         if group.attack != EVERY_ATTACK:
             continue
@@ -86,18 +86,18 @@ def group_notes(groups: list[Group]) -> Iterator[str]:
             reasons = ", ".join(f"{printable(reason)} {count}" for reason, count in group.missing.items())
             yield f"{name}: {sum(group.missing.values())} of {group.generations} without a K ({reasons})"
         if group.no_understanding:
-            yield f"{name}: {group.no_understanding} begin with K, without any U"
+            yield f"{name}: {group.no_understanding} begin with K and have no U"
 
 
 def interval_note(groups: list[Group]) -> str:
-    """Say whether intervals that know about behaviours would be wider than the ones shown."""
+    """Say whether intervals clustered by behaviour would be wider than the ones shown."""
     shares = [share for group in groups for share in (*group.stances.values(), group.goes_on) if share.n]
     repeated = [share for share in shares if share.clusters < share.n]
     if not repeated:
         return "Intervals: Wilson, 95 %; every generation has a behaviour of its own."
     wider = max((share.widening or 1.0 for share in repeated), default=1.0)
     if wider < NOTABLE:
-        return "Intervals: Wilson, 95 %; behaviours repeat, but clustered intervals would be hardly wider."
+        return "Intervals: Wilson, 95 %; behaviours repeat, but clustered intervals would hardly be wider."
     return (
         "Intervals: Wilson, 95 %, as if generations were independent. Behaviours repeat (attacks, samples, runs): "
         f"clustered ones would be up to {wider:.1f} times as wide. Training seeds are pooled."
@@ -105,7 +105,7 @@ def interval_note(groups: list[Group]) -> str:
 
 
 def examples(diagnostics: Diagnostics, arm: str, most: int) -> Iterator[str]:
-    """Yield U | K of at most so many generations for each stance, harmful requests first, the paper's failure first."""
+    """Yield U | K of at most `most` generations a stance; harmful requests and the paper's failure come first."""
     for stance in STANCES:
         found = [each for each in diagnostics.results if each.source.arm == arm and each.stance == stance]
         found.sort(key=lambda each: (each.prefilled, each.source.kind != "harmful", not each.goes_on))

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from safekey.data.formats import ROLES, RowError
-from safekey.schema import Message
-from safekey.text.canonical import OPEN_TAG, split_response
+from safekey.schema import OPEN_TAG, Message
+from safekey.text.thinking import split_response
 
 
 def parse_conversation(value: Any, column: str) -> tuple[Message, ...]:

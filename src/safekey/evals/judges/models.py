@@ -113,7 +113,7 @@ async def _probe_text(wire: Transport, model: str) -> None:
     try:
         await wire.send(wire.api.completions, {"prompt": _PROBE, "max_tokens": 1}, _PROBE_SECONDS)
     except StatusError as error:
-        if error.status != 429:  # busy is not down
+        if error.status_code != 429:  # busy is not down
             raise UserError(f"{model}: {error.reason}: {error.message}") from None
     except (UnreachableError, ValueError) as error:
         raise UserError(f"{model}: {wire.clean(error)}") from None

@@ -27,8 +27,7 @@ from safekey.engines.base import SamplingParams
 from safekey.errors import UserError
 from safekey.evals.records.rows import COMPLETION, completion_in
 from safekey.schema import NO_ANSWER, THINK_CLOSE, THINK_OPEN, Completion, Message, Prompt
-from safekey.text.canonical import split_response
-from safekey.text.thinking import split_completion
+from safekey.text.thinking import split_completion, split_response
 
 METADATA = "safekey"
 """The key of an output's metadata under which our record is."""

@@ -1,4 +1,4 @@
-"""An evaluation's run folder: it describes itself, so the same command goes on where it stopped.
+"""An evaluation's run folder. It holds all settings, so the same command continues where it stopped.
 
 runs/eval-r1-7b-safety/
   resolved.yaml      what decides the results: model and weights, benchmark files, decoding, judges; no secrets
@@ -27,7 +27,7 @@ LOGS = "logs"
 
 
 class EvalRun:
-    """One evaluation's folder, held by one process at a time."""
+    """One evaluation's folder, locked by one process at a time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()  # Inspect's logs name it, and may be read from elsewhere
@@ -35,16 +35,12 @@ class EvalRun:
 
     @property
     def logs(self) -> Path:
-        """Where Inspect's logs lie."""
+        """The folder of Inspect's logs."""
         return self.path / LOGS
 
     @property
     def record(self) -> dict[str, Any]:
-        """What run.json says; empty before the run began.
-
-        Raises:
-            UserError: a newer safekey wrote it.
-        """
+        """What run.json says; empty before the run began. See `run_folder.read_record`."""
         return run_folder.read_record(self.path)
 
     @property
@@ -70,7 +66,7 @@ class EvalRun:
         return rows
 
     def check(self, resolved: Mapping[str, Any]) -> None:
-        """Refuse to go on with other settings.
+        """Refuse to continue with other settings.
 
         Raises:
             UserError: the keys that differ are named; or the folder holds something else.
@@ -90,7 +86,7 @@ class EvalRun:
             )
 
     def hold(self) -> None:
-        """Keep other processes out until `release`.
+        """Lock the folder until `release`.
 
         Raises:
             UserError: another process works here, or the folder cannot be written.
@@ -98,14 +94,14 @@ class EvalRun:
         self._lock = run_folder.hold(self.path, "another safekey works here: wait for it, or end it")
 
     def release(self) -> None:
-        """Close the rows and let others in."""
+        """Close the rows and unlock the folder."""
         close_rows(str(self.path))
         if self._lock is not None:
             self._lock.release()
             self._lock = None
 
     def begin(self, resolved: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-        """Write the folder's own files; a run that goes on keeps its earlier starts."""
+        """Write the folder's own files; a run that continues keeps its earlier starts."""
         starts = [*self.record.get("starts", []), run_folder.start()]
         run_folder.write_settings(self.path / RESOLVED, resolved)
         self.mark("running", **record, starts=starts)

@@ -1,11 +1,11 @@
-"""What a run will do, before it does it: rows, tokens, steps, objectives by epoch, memory. Printed as tables."""
+"""Forecast a run and print it as tables: rows, tokens, steps, objectives by epoch, memory."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -15,21 +15,20 @@ from safekey.data.summary import problem_kind
 from safekey.terminal import printable
 from safekey.training.command.memory import GIB, Memory, Shape, estimate, model_shape
 from safekey.training.command.models import weight_dtype
-from safekey.training.command.rows import Rows
+from safekey.training.command.rows import TrainingRows
 from safekey.training.encoding import Encoded
-from safekey.training.loop.batches import Plan, deal
-from safekey.training.loop.config import OBJECTIVES
+from safekey.training.loop.batches import BatchPlan, deal
+from safekey.training.loop.config import SafeKeyConfig
 from safekey.training.objective.pack import document_lengths
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from safekey.training.command.recipe import Settings
+    from safekey.training.command.recipe import RunSettings
 
-PROBLEMS = "data_problems.jsonl"
-NAMES = {"qmm": "QMM (query mask)", "head": "DPSH (safety heads)", "qsm": "query swap", "ksm": "key swap"}
-NAMES |= {"key": "K up-weighted"}
-_PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
+_NAMES = {"qmm": "QMM (query mask)", "dpsh": "DPSH (safety heads)", "qsm": "query swap", "ksm": "key swap"}
+_NAMES |= {"key": "K up-weighted"}
+PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,8 @@ class Forecast:
     """The numbers of one run.
 
     Attributes:
-        tokens: tokens of each training row, its A document.
-        short_tokens: tokens of each training row's B document; 0 for a row without U and K.
+        tokens: tokens of each training row (its response document).
+        short_tokens: tokens of the qmm document of each training row; 0 for a row without U and K.
         cut: rows that fill `max_length` to the last token: their end was cut, or they fit exactly.
         largest: packed tokens of the longest forward pass.
         batch: rows per optimiser step, over all processes.
@@ -46,7 +45,7 @@ class Forecast:
         objectives: per epoch (1-based), the auxiliary objectives that are on at some step of it.
         shape: the model's sizes.
         memory: what one process needs on its device.
-        known_positions: the longest row that the model was made for (`max_position_embeddings`); 0: not said.
+        known_positions: the longest row that the model supports (`max_position_embeddings`); 0: unknown.
     """
 
     tokens: list[int]
@@ -62,28 +61,18 @@ class Forecast:
     known_positions: int = 0
 
 
-def forecast(settings: Settings, rows: Rows, config: Any, *, launch: str, processes: int) -> Forecast:
-    """Work out a run's numbers from its encoded rows and the model's configuration; no weights are read."""
+def forecast(settings: RunSettings, rows: TrainingRows, config: Any, *, launch: str, processes: int) -> Forecast:
+    """Compute the numbers of a run from its encoded rows and the configuration of the model, without its weights."""
     from trl import get_peft_config
 
     training, model = settings.training, settings.model
-    order = Plan(
-        rows.train,
-        micro_batch=training.per_device_train_batch_size,
-        accumulation=training.gradient_accumulation_steps,
-        world=processes,
-        rank=0,
-        seed=training.seed if training.data_seed is None else training.data_seed,
-        drop_last=training.dataloader_drop_last,
-        cap=training.max_tokens_per_micro_batch,
-        ksm_rest=training.ksm_rest,
-    )
+    plan = BatchPlan(rows.train, training, world=processes)
     steps = training.max_steps
     if steps <= 0:
-        steps = math.ceil(training.num_train_epochs * order.steps_per_epoch)
+        steps = math.ceil(training.num_train_epochs * plan.steps_per_epoch)
     bits = 4 if model.load_in_4bit else 8 if model.load_in_8bit else 16
     shape = model_shape(config, get_peft_config(model), bits)
-    largest, targets = longest_pass(order, settings, processes, steps)
+    largest, targets = longest_pass(plan, training, processes, steps)
     memory = estimate(
         shape,
         launch=launch,
@@ -98,26 +87,25 @@ def forecast(settings: Settings, rows: Rows, config: Any, *, launch: str, proces
     tokens = [len(row.input_ids) for row in rows.train]
     return Forecast(
         tokens=tokens,
-        short_tokens=[document_lengths(row, masked=True)[1] for row in rows.train],
+        short_tokens=[document_lengths(row, qmm=True)[1] for row in rows.train],
         cut=sum(length >= (training.max_length or 0) for length in tokens),
         largest=largest,
-        batch=order.per_step,
-        steps_per_epoch=order.steps_per_epoch,
+        batch=plan.per_step,
+        steps_per_epoch=plan.steps_per_epoch,
         steps=steps,
-        objectives=_by_epoch(settings, steps, order.steps_per_epoch),
+        objectives=_by_epoch(settings, steps, plan.steps_per_epoch),
         shape=shape,
         memory=memory,
         known_positions=int(getattr(config.get_text_config(), "max_position_embeddings", None) or 0),
     )
 
 
-def longest_pass(order: Plan, settings: Settings, processes: int, steps: int) -> tuple[int, int]:
-    """Return the tokens, and the learnt tokens, of the longest forward pass; the deal of rows is known beforehand."""
-    training = settings.training
-    weights = {name: getattr(training, f"{name}_weight") for name in OBJECTIVES}
+def longest_pass(plan: BatchPlan, training: SafeKeyConfig, processes: int, steps: int) -> tuple[int, int]:
+    """Return the tokens, and the targets, of the longest forward pass; the seed decides the deal of the rows."""
+    weights = training.full_weights()
     tokens = targets = 0
     for step in range(min(steps, 500)):
-        whole = order.whole(step, weights)  # as in the epochs in which everything is on
+        whole = plan.whole(step, weights)  # as in the epochs in which all objectives are on
         lengths = whole.lengths(bool(weights["qmm"]))
         costs = [sum(kinds) for kinds in lengths]
         hands = deal(costs, processes, training.gradient_accumulation_steps, training.max_tokens_per_micro_batch)
@@ -128,35 +116,73 @@ def longest_pass(order: Plan, settings: Settings, processes: int, steps: int) ->
 
 
 def _targets(row: Encoded, lengths: tuple[int, int, int, int]) -> int:
-    """How many tokens of a row's documents are learnt."""
-    key, (full, masked, swapped, recovered) = row.spans.key_sentence, lengths
-    short = (key.stop - key.start) * (bool(masked) + bool(swapped))
-    return int(full - row.first_target + short + (full - key.start if recovered else 0))
+    """Return the number of targets in the documents of a row."""
+    key, (response, qmm, qsm, ksm) = row.spans.key_sentence, lengths
+    short = (key.stop - key.start) * (bool(qmm) + bool(qsm))
+    return int(response - row.first_target + short + (response - key.start if ksm else 0))
 
 
-def _by_epoch(settings: Settings, steps: int, steps_per_epoch: int) -> list[tuple[int, list[str]]]:
+def _by_epoch(settings: RunSettings, steps: int, steps_per_epoch: int) -> list[tuple[int, list[str]]]:
     epochs = []
     for epoch in range(math.ceil(steps / steps_per_epoch)):
         last = min((epoch + 1) * steps_per_epoch, steps) - 1
         weights = settings.training.weights(last, steps, steps_per_epoch)
-        epochs.append((epoch + 1, [name for name in OBJECTIVES if weights[name]]))
+        epochs.append((epoch + 1, [name for name in weights if weights[name]]))
     return epochs
 
 
-def warnings(settings: Settings, rows: Rows) -> list[str]:
-    """Return what the user must not miss."""
+def warnings(settings: RunSettings, rows: TrainingRows) -> list[str]:
+    """Return the warnings about rows and objectives."""
     found = rows.summary.warnings()
     if settings.training.head_weight and not rows.both_classes and not any("DPSH" in line for line in found):
         found.insert(0, "ONE CLASS ONLY among the training rows with U and K: DPSH is switched off")
-    auxiliary = any(getattr(settings.training, f"{name}_weight") for name in OBJECTIVES)
-    if auxiliary and not any(row.spans.complete for row in rows.train):
+    if any(settings.training.full_weights().values()) and not any(row.spans.complete for row in rows.train):
         found.append("NO ROW HAS U AND K: only SFT is left; use segment: rule, or data with spans")
     if rows.problems:
-        found.append(f"{len(rows.problems)} rows are not used, see above; a run writes every reason to {PROBLEMS}")
+        found.append(
+            f"{len(rows.problems)} rows are not used, see above; a run writes every reason to data_problems.jsonl"
+        )
     return found
 
 
-def print_rows(console: Console, rows: Rows) -> None:
+def row_counts(rows: TrainingRows) -> dict[str, Any]:
+    """Return how many rows were read and are used, as JSON values."""
+    return {
+        "read": rows.summary.read,
+        "trained_on": len(rows.train),
+        "held_out": len(rows.held_out),
+        "not_used": len(rows.problems),
+        "harmful": rows.harmful,
+        "benign": rows.benign,
+        "with_spans": sum(row.spans.complete for row in rows.train),
+        "spans_by": dict(rows.spans),
+    }
+
+
+def as_values(
+    settings: RunSettings, rows: TrainingRows, plan: Forecast, to_note: Sequence[str], *, launch: str, processes: int
+) -> dict[str, Any]:
+    """Return the numbers of a run as JSON values."""
+    lengths = {"total": sum(plan.tokens), "longest": max(plan.tokens), "cut_or_exact_fit": plan.cut}
+    steps = {"total": plan.steps, "per_epoch": plan.steps_per_epoch, "rows": plan.batch}
+    objectives = [{"epoch": epoch, "on": names} for epoch, names in plan.objectives]
+    return {
+        "model": settings.model.model_name_or_path,
+        "launch": launch,
+        "processes": processes,
+        "rows": row_counts(rows),
+        "tokens": lengths,
+        "steps": steps,
+        "objectives": objectives,
+        "longest_forward_pass": plan.largest,
+        "parameters": plan.shape.parameters,
+        "trainable": plan.shape.trainable,
+        "memory_bytes": {**asdict(plan.memory), "total": plan.memory.total},
+        "warnings": list(to_note),
+    }
+
+
+def print_rows(console: Console, rows: TrainingRows) -> None:
     """Print what was read: used, skipped and why, labels, spans."""
     unlabelled = len(rows.train) - rows.harmful - rows.benign
     table = _table(console, "Data", "", "rows")
@@ -170,39 +196,39 @@ def print_rows(console: Console, rows: Rows) -> None:
         table.add_row(f"not used: {printable(kind)}", f"{count:,}")
     console.print(table)
     for problem in rows.problems[:5]:
-        console.print(f"  {printable(str(problem))}", style="dim", **_PLAIN)
+        console.print(f"  {printable(str(problem))}", style="dim", **PLAIN)
     if len(rows.problems) > 5:
-        console.print(f"  +{len(rows.problems) - 5} more", style="dim", **_PLAIN)
+        console.print(f"  +{len(rows.problems) - 5} more", style="dim", **PLAIN)
     for note in rows.notes:
-        console.print(f"note: {printable(note)}", **_PLAIN)
+        console.print(f"note: {printable(note)}", **PLAIN)
 
 
-def print_forecast(console: Console, settings: Settings, plan: Forecast, *, launch: str, processes: int) -> None:
+def print_forecast(console: Console, settings: RunSettings, plan: Forecast, *, launch: str, processes: int) -> None:
     """Print tokens, steps, objectives and memory."""
     training = settings.training
     tokens = _table(console, "Tokens", "", "median", "95 %", "longest", "total")
-    for name, lengths in (("whole rows (A)", plan.tokens), ("[U K] for QMM (B)", plan.short_tokens)):
+    for name, lengths in (("whole rows", plan.tokens), ("[U K] for QMM", plan.short_tokens)):
         tokens.add_row(name, *(f"{value:,}" for value in (*quantiles(lengths), sum(lengths))))
     console.print(tokens)
-    console.print(f"{plan.cut} rows fill max_length={training.max_length} (cut behind K, or an exact fit)\n", **_PLAIN)
+    console.print(f"{plan.cut} rows fill max_length={training.max_length} (cut behind K, or an exact fit)\n", **PLAIN)
     if plan.known_positions and max(plan.tokens) > plan.known_positions:
         longer = sum(length > plan.known_positions for length in plan.tokens)
         line = f"{longer} rows are longer than the model's {plan.known_positions:,} positions: lower max_length"
-        console.print(f"WARNING: {line}\n", style="bold yellow", **_PLAIN)
+        console.print(f"WARNING: {line}\n", style="bold yellow", **PLAIN)
     steps = _table(console, "Steps", "", "")
     passes = f"{training.per_device_train_batch_size} rows × {training.gradient_accumulation_steps} accumulated"
     steps.add_row("rows per step", f"{plan.batch} = {processes} process{'es' if processes > 1 else ''} × {passes}")
     steps.add_row("steps", f"{plan.steps:,} ({plan.steps_per_epoch:,} per epoch)")
     steps.add_row("longest forward pass", f"{plan.largest:,} tokens")
     for first, last, names in _ranges(plan.objectives):
-        on = [f"{getattr(training, f'{name}_weight'):g} {NAMES[name]}" for name in names]
+        on = [f"{training.full_weights()[name]:g} {_NAMES[name]}" for name in names]
         steps.add_row(f"epoch {first}" if first == last else f"epochs {first} to {last}", " + ".join(["SFT", *on]))
     console.print(steps)
     console.print(_memory_table(console, settings, plan, launch, processes))
 
 
 def _ranges(objectives: list[tuple[int, list[str]]]) -> list[tuple[int, int, list[str]]]:
-    """Join neighbouring epochs with the same objectives."""
+    """Join consecutive epochs with the same objectives."""
     joined: list[tuple[int, int, list[str]]] = []
     for epoch, names in objectives:
         if joined and joined[-1][2] == names:
@@ -212,7 +238,7 @@ def _ranges(objectives: list[tuple[int, list[str]]]) -> list[tuple[int, int, lis
     return joined
 
 
-def _memory_table(console: Console, settings: Settings, plan: Forecast, launch: str, processes: int) -> Table:
+def _memory_table(console: Console, settings: RunSettings, plan: Forecast, launch: str, processes: int) -> Table:
     shape, memory = plan.shape, plan.memory
     table = _table(console, "Memory per process, estimated", "", "GiB")
     dtype = str(weight_dtype(settings, launch)).removeprefix("torch.")
@@ -221,13 +247,16 @@ def _memory_table(console: Console, settings: Settings, plan: Forecast, launch: 
     )
     table.add_row(f"weights ({shape.parameters:,} in {dtype}, {share})", _gib(memory.weights))
     table.add_row(f"  launch {launch}, processes {processes}", "")
-    table.add_row("gradients", _gib(memory.gradients))
-    table.add_row("optimiser states", _gib(memory.optimizer))
     with_it = "with" if settings.training.gradient_checkpointing else "without"
-    table.add_row(f"activations ({with_it} gradient checkpointing)", _gib(memory.activations))
-    table.add_row("one chunk of logits", _gib(memory.logits))
-    table.add_row("copies and gathered layers", _gib(memory.buffers))
-    table.add_row("the device's own", _gib(memory.context))
+    for name, size in (
+        ("gradients", memory.gradients),
+        ("optimiser states", memory.optimizer),
+        (f"activations ({with_it} gradient checkpointing)", memory.activations),
+        ("one chunk of logits", memory.logits),
+        ("copies and gathered layers", memory.buffers),
+        ("the device's own", memory.context),
+    ):
+        table.add_row(name, _gib(size))
     table.add_row("total", _gib(memory.total), style="bold")
     if memory.host:
         table.add_row("besides, in the host's memory", _gib(memory.host))

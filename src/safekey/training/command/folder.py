@@ -1,4 +1,4 @@
-"""The run folder: it describes itself, so the same command goes on where it stopped, and later verbs need no recipe.
+"""A training's run folder. It holds all settings, so the same command continues, and later verbs need no recipe.
 
 runs/r1-distill-qwen-7b/
   config.yaml           the recipe with everything resolved; `safekey train` reads it again
@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any
 from safekey import run_folder
 from safekey.errors import RowProblem, UserError
 from safekey.run_folder import without_secrets
+from safekey.training.command.recipe import REMOVED
 
 if TYPE_CHECKING:
-    from safekey.training.command.recipe import Recipe, Settings
+    from safekey.training.command.recipe import Recipe, RunSettings
 
 FREE = frozenset(
     {"report_to", "run_name", "disable_tqdm", "log_level", "log_level_replica", "logging_steps", "logging_strategy"}
@@ -45,7 +46,7 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """Where the exported model lies."""
+        """The exported model's folder."""
         return self.path / "model"
 
     @property
@@ -63,7 +64,7 @@ class RunFolder:
         return self.record.get("status") == "finished" and self.model.is_dir()
 
     def check(self, config: Mapping[str, Any], data: Mapping[str, Any], processes: int) -> None:
-        """Refuse to go on with another config, other data or another number of processes.
+        """Refuse to continue with another config, other data or another number of processes.
 
         Raises:
             UserError: the keys that differ are named.
@@ -78,7 +79,8 @@ class RunFolder:
             raise UserError(f"output_dir {self.path}: cannot be read or written: {error.strerror}") from error
         record, before = self.record, run_folder.read_settings(self.path / "config.yaml", "training's run folder")
         changed = run_folder.changes(before, without_secrets(config))
-        if shown := "; ".join(words for key, words in changed.items() if key.split(".")[0] not in FREE):
+        differing = [words for key, words in changed.items() if key.split(".")[0] not in FREE | REMOVED.keys()]
+        if shown := "; ".join(differing):
             raise UserError(
                 f"{self.path}: was made with another config ({shown}). "
                 "Give another output_dir, the old values, or --overwrite to start anew"
@@ -136,7 +138,7 @@ class RunFolder:
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
-def resolved_config(recipe: Recipe, settings: Settings) -> dict[str, Any]:
+def resolved_config(recipe: Recipe, settings: RunSettings) -> dict[str, Any]:
     """Return the recipe as it took effect: everything that was set, and all keys of our own, without secrets."""
     from trl import SFTConfig
 

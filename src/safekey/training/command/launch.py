@@ -1,7 +1,7 @@
-"""Several processes: the same command again, through `accelerate launch`, with a configuration made from the choice.
+"""Train with several processes: start the same command again through `accelerate launch`.
 
-The parent checks everything that can be checked (recipe, data, tokenizer, run folder), prints the plan, and starts the
-workers; `--` passes accelerate's own flags on (docs/multi-gpu.md).
+The parent process checks recipe, data, tokenizer and run folder, prints the plan, writes accelerate's configuration and
+starts the workers. Flags after `--` are passed to accelerate (docs/multi-gpu.md).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHOICE = "SAFEKEY_LAUNCH"
 
 
 def worker_launch() -> Launch | None:
-    """Return how this process was launched when it is one of several, None when it is the user's own command."""
+    """Return how this worker was launched; None when this process is the user's own command."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 and CHOICE not in os.environ:
         return None
     chosen = os.environ.get(CHOICE)
@@ -39,10 +39,10 @@ def worker_launch() -> Launch | None:
 
 
 def check_launch(launch: Launch, processes: int | None, gpus: int, *, planning: bool = False) -> int:
-    """Check a choice against the machine, unless it is only planned; return the number of processes.
+    """Check a launch against the machine, unless it is only planned; return the number of processes.
 
     Raises:
-        UserError: what is missing, and what to do instead.
+        UserError: something is missing; the message says what to do instead.
     """
     if launch == "none":
         if processes not in (None, 1):
@@ -65,7 +65,7 @@ def check_launch(launch: Launch, processes: int | None, gpus: int, *, planning: 
 
 
 def accelerate_config(launch: Launch, processes: int, *, gpu: bool, half: bool) -> dict[str, Any]:
-    """Return the contents of accelerate's configuration file for a choice."""
+    """Return the contents of accelerate's configuration file for a launch."""
     config: dict[str, Any] = {
         "compute_environment": "LOCAL_MACHINE",
         "debug": False,
@@ -111,14 +111,14 @@ def launch_command(config_file: Path, passed_on: Sequence[str], arguments: Seque
         *("--config_file", str(config_file)),
         *(["--main_process_port", *port] if port else []),  # 0: any free port, so that two runs do not collide
         *passed_on,
-        *("-m", "safekey.cli.train", *arguments),
+        *("-m", "safekey.cli", *arguments),
     ]
 
 
 def start_workers(
     launch: Launch, config: dict[str, Any], folder: Path, passed_on: Sequence[str], arguments: Sequence[str]
 ) -> int:
-    """Write accelerate's configuration into the run folder, start the workers and wait.
+    """Write accelerate's configuration into the run folder, start the workers and wait for them.
 
     Returns:
         The workers' exit code; 130 when the user interrupted them.
@@ -138,7 +138,7 @@ def start_workers(
     def pass_on(number: int, frame: Any) -> None:
         nonlocal asked
         asked = True
-        workers.terminate()  # they save and stop; without us they would train on alone
+        workers.terminate()  # they save and stop; otherwise they would go on training alone
 
     before = signal.signal(signal.SIGTERM, pass_on)
     try:

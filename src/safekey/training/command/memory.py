@@ -1,7 +1,7 @@
-"""How much memory one GPU will need: arithmetic that can be followed by hand (docs/multi-gpu.md writes it out).
+"""Estimate the memory that one GPU needs; docs/multi-gpu.md explains the arithmetic.
 
-An 8B full fine-tune, for example: 16 bytes a parameter (fp32 weight, gradient and two Adam moments) is 128 GB before
-a single activation, so it does not fit on one 80 GB GPU, and over 8 GPUs with FSDP2 it is 16 GB each.
+A full fine-tune of 8B parameters, for example, needs 16 bytes per parameter (fp32 weight, gradient and two Adam
+moments): 128 GB without activations. It does not fit on one 80 GB GPU; with FSDP2 over 8 GPUs it is 16 GB each.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from safekey.training.objective.losses import LOGIT_BUDGET
 
 GIB = 1 << 30
 CONTEXT = GIB
-"""What CUDA itself, its kernels and the allocator's gaps take: about one GiB."""
+"""Memory of CUDA itself, its kernels and the gaps of the allocator: about one GiB."""
 ZERO3_LIVE = 1_000_000_000
 """DeepSpeed's `stage3_max_live_parameters`: parameters that are gathered at once."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A decoder's sizes.
+    """The sizes of a decoder.
 
     Attributes:
         parameters: all of them.
-        trainable: those that training changes.
+        trainable: parameters that training changes.
         block: parameters of one layer.
         quantized: parameters held in 4 or 8 bits.
         layers, hidden, vocabulary: as in the model's configuration.
-        inner: the feed-forward width that one token passes (of its active experts).
+        inner: feed-forward width that one token uses (of its active experts).
         query, key_value: width of all query heads, and of all key or value heads.
     """
 
@@ -47,7 +47,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that one GPU needs, and what one process keeps in the host's memory."""
+    """Bytes that one process needs on its GPU, and in the memory of the host."""
 
     weights: int
     gradients: int
@@ -66,7 +66,7 @@ class Memory:
 
 
 def model_shape(config: Any, lora: Any = None, bits: int = 16) -> Shape:
-    """Read the sizes off a model's configuration, by building it on the meta device (no memory, no weights).
+    """Read the sizes from a model's configuration, by building it on the meta device (no memory, no weights).
 
     Args:
         config: a transformers configuration.
@@ -135,14 +135,14 @@ def estimate(
     checkpointing: bool,
     bits: int = 16,
 ) -> Memory:
-    """Estimate the peak of one training step.
+    """Estimate the peak memory of one training step.
 
     Args:
         shape: the model.
         launch: "none", "ddp", "fsdp2" or "zero3" (ZeRO-3 with parameters and optimiser in host memory).
-        processes: how many GPUs share the work.
+        processes: number of GPUs.
         tokens: packed tokens of the largest micro-batch.
-        targets: learnt tokens of that micro-batch.
+        targets: tokens of that micro-batch that have a loss.
         weight_bytes: bytes per weight as loaded (2 or 4).
         compute_bytes: bytes per activation (2 or 4).
         checkpointing: whether a layer's activations are computed again in the backward pass.
@@ -185,12 +185,12 @@ def estimate(
 
 
 def layer_bytes(shape: Shape, compute_bytes: int) -> int:
-    """What one layer keeps for its backward pass, per token.
+    """Return the bytes that one layer keeps for its backward pass, per token.
 
-    Both norms keep their input and its normalised form in fp32 and their output (2 · (8 + b) · hidden); attention keeps
-    queries and keys before and after the rotation, values and its output (b · (3 · query + 3 · key_value)); the
-    feed-forward network keeps gate, activation, up and their product (b · 4 · inner). The rotation's halves are copies
-    (b · (query + key_value)).
+    Both norms keep their input and its normalised form in fp32 and their output (2 · (8 + b) · hidden). Attention keeps
+    queries and keys before and after the rotation, values and its output (b · (3 · query + 3 · key_value)), and the
+    rotation copies their halves (b · (query + key_value)). The feed-forward network keeps gate, activation, up and
+    their product (b · 4 · inner).
     """
     b = compute_bytes
     return (
@@ -202,7 +202,7 @@ def layer_bytes(shape: Shape, compute_bytes: int) -> int:
 
 
 def activation_bytes(shape: Shape, tokens: int, compute_bytes: int, checkpointing: bool) -> int:
-    """What the layers keep: all of it, or each layer's input and one layer's whole set."""
+    """Return the bytes that all layers keep; with checkpointing, the input of each layer and one whole layer."""
     one = layer_bytes(shape, compute_bytes)
     if checkpointing:
         return tokens * (shape.layers * compute_bytes * shape.hidden + one)
@@ -210,6 +210,6 @@ def activation_bytes(shape: Shape, tokens: int, compute_bytes: int, checkpointin
 
 
 def logit_bytes(vocabulary: int, targets: int, compute_bytes: int) -> int:
-    """One chunk of logits: as the head gives them, in fp32, their softmax, and the gradient in both precisions."""
+    """Return the bytes of one chunk of logits: as computed, in fp32, softmax, and the gradient in both precisions."""
     chunk = min(targets, max(64, LOGIT_BUDGET // vocabulary))
     return chunk * vocabulary * (2 * compute_bytes + 8)

@@ -1,4 +1,4 @@
-"""Tokenizer, model configuration and weights for a recipe. Weights come from safetensors only, never from a pickle."""
+"""Load tokenizer, configuration and weights for a recipe. Weights are read from safetensors only, never a pickle."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from safekey.hub import hub_reachable, local_note
 if TYPE_CHECKING:
     from trl import ModelConfig
 
-    from safekey.training.command.recipe import Settings
+    from safekey.training.command.recipe import RunSettings
 
 KEEPS_MASTERS = ("fsdp2", "zero3")
-"""Launches that keep their own fp32 copy of the weights for the optimiser, so that the model can be loaded in bf16."""
+"""Launches that keep an fp32 copy of the weights for the optimiser, so that the model can be loaded in bf16."""
 
 
-def load_tokenizer(settings: Settings) -> Any:
+def load_tokenizer(settings: RunSettings) -> Any:
     """Load the tokenizer, with the chat template of `chat_template_path` if that is set.
 
     Raises:
@@ -43,7 +43,7 @@ def load_tokenizer(settings: Settings) -> Any:
     return tokenizer
 
 
-def load_config(settings: Settings) -> Any:
+def load_config(settings: RunSettings) -> Any:
     """Load the model's configuration, without weights."""
     from transformers import AutoConfig
 
@@ -54,7 +54,7 @@ def load_config(settings: Settings) -> Any:
         raise _not_found(name, settings, "a config.json", error) from error
 
 
-def load_model(settings: Settings, launch: str) -> Any:
+def load_model(settings: RunSettings, launch: str) -> Any:
     """Load the model that will be trained.
 
     Raises:
@@ -86,12 +86,12 @@ def load_model(settings: Settings, launch: str) -> Any:
     return model
 
 
-def weight_dtype(settings: Settings, launch: str) -> torch.dtype:
-    """Choose the precision in which the weights are held.
+def weight_dtype(settings: RunSettings, launch: str) -> torch.dtype:
+    """Choose the dtype of the weights.
 
     fp32 on a CPU. On a GPU bf16, where these weights are frozen (LoRA) or another fp32 copy is trained (FSDP2, ZeRO-3).
-    A full fine-tune by one process or DDP has only the one copy: in bf16 its steps of about 1e-5 would round to
-    nothing, so it is held in fp32 and computed in bf16. A `dtype` in the recipe decides instead.
+    A full fine-tune by one process or DDP has only one copy: in bf16 its steps of about 1e-5 would round to nothing, so
+    the weights are fp32 and the computation is bf16. A `dtype` in the recipe overrides this.
     """
     asked = settings.model.dtype
     if asked and asked != "auto":
@@ -118,7 +118,7 @@ def _quantized(model: ModelConfig, dtype: torch.dtype) -> dict[str, Any]:
     return {"quantization_config": get_quantization_config(model), "device_map": get_kbit_device_map()}
 
 
-def _source(settings: Settings) -> dict[str, Any]:
+def _source(settings: RunSettings) -> dict[str, Any]:
     # A token for gated models comes from HF_TOKEN or the hub's own login, never from a recipe.
     return {
         "revision": settings.model.model_revision,
@@ -126,7 +126,7 @@ def _source(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _not_found(name: str, settings: Settings, what: str, error: Exception) -> UserError:
+def _not_found(name: str, settings: RunSettings, what: str, error: Exception) -> UserError:
     path = Path(name)
     reason = " ".join(str(error).split())
     if path.is_dir():

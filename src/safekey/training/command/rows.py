@@ -1,35 +1,96 @@
-"""From a recipe's data keys to encoded rows: load, sample, segment, hold out, encode; nothing lost without a reason."""
+"""The data keys of a recipe, and the rows they give: load, sample, segment, hold out, encode; problems are kept."""
 
 from __future__ import annotations
 
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_type_hints
 
-from safekey.data import Examples, load_mixture, segment, summarize
-from safekey.data.mix import DataSource
+from safekey.data import DataSource, load_mixture, segment, summarize
 from safekey.data.summary import Summary
 from safekey.errors import DataError, RowProblem, UserError
 from safekey.schema import Example
-from safekey.training.command.recipe import DataConfig, data_sources
+from safekey.training.command.yaml_values import convert, unknown
 from safekey.training.encoding import Encoded, encode_all
 
 
-@dataclass(frozen=True)
-class Rows:
-    """What one run trains on and holds out.
+@dataclass
+class DataConfig:
+    """The keys of a recipe that say what to train on.
 
     Attributes:
-        train: encoded rows, in the sources' order.
+        data: a path or hub id, or a list of them; an entry can be a table with `path` and other fields of `DataSource`.
+        eval_data: held-out rows of their own, in the same form.
+        eval_fraction: share of `data` that is held out when there is no `eval_data`; 0 trains on every row.
+        segment: "rule" finds U and K in rows without them; "given" uses such rows for SFT only.
+        strict: a row that cannot be used stops the run.
+        limit: train on a seeded sample of this many rows.
+        batch_size: rows per optimiser step over all processes; sets `gradient_accumulation_steps`.
+    """
+
+    data: str | list[Any] | None = None
+    eval_data: str | list[Any] | None = None
+    eval_fraction: float = 0.05
+    segment: Literal["rule", "given"] = "rule"
+    strict: bool = False
+    limit: int | None = None
+    batch_size: int | None = None
+
+    def check(self, name: str, where: Callable[[str], str]) -> None:
+        """Check the values; `name` is the recipe's, and `where` names a key in messages.
+
+        Raises:
+            UserError: no data, an entry that is no data source, or a value outside its range.
+        """
+        if not self.data:
+            raise UserError(
+                f"{name}: no data: add data=FILE to the command, or 'data:' to the recipe "
+                "(a file, a hub id, or a list of them; docs/recipes.md)"
+            )
+        data_sources(self.data, where("data"))
+        data_sources(self.eval_data, where("eval_data"))
+        if not 0 <= self.eval_fraction < 1:
+            raise UserError(f"{where('eval_fraction')}: expected a share in [0, 1), found {self.eval_fraction}")
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"{where('limit')}: expected at least 1, found {self.limit}")
+
+
+def data_sources(value: str | list[Any] | None, where: str) -> list[DataSource]:
+    """Return the sources that `data` or `eval_data` names.
+
+    Raises:
+        UserError: an entry is neither a path nor a table with a path, or has unknown keys or wrong types.
+    """
+    entries: Iterable[Any] = [] if value is None else [value] if isinstance(value, str) else value
+    sources = []
+    hints = get_type_hints(DataSource)
+    for index, entry in enumerate(entries):
+        at = f"{where}, entry {index}"
+        table = {"path": entry} if isinstance(entry, str) else entry
+        if not isinstance(table, dict) or not isinstance(table.get("path"), str) or not table["path"]:
+            raise UserError(f"{at}: expected a path or a table with 'path', found {entry!r:.80}")
+        for key in table:
+            if key not in hints:
+                raise unknown(str(key), hints, at)
+        sources.append(DataSource(**{key: convert(v, hints[key], f"{at}: key '{key}'") for key, v in table.items()}))
+    return sources
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """The rows that one run trains on and holds out.
+
+    Attributes:
+        train: encoded rows, in the order of the sources.
         held_out: encoded rows for evaluation.
         summary: counts over the training sources as they were read.
         problems: every row that is not used, from reading and from encoding.
         spans: training rows by how U and K were found ("rule", "given", ..., "none").
-        files: per local file its sha256 and size; per hub id its revision.
+        files: for each local file its sha256 and size; for each hub id its revision.
         notes: choices that were made for the user.
     """
 
@@ -53,7 +114,7 @@ class Rows:
 
     @property
     def both_classes(self) -> bool:
-        """Whether rows with U and K of both classes are there, so that the safety heads can learn."""
+        """Whether both classes have rows with U and K, so that the safety heads can learn."""
         return {True, False} <= {row.harmful for row in self.train if row.spans.complete}
 
 
@@ -65,8 +126,8 @@ def prepare_rows(
     max_length: int,
     chat_template_kwargs: dict[str, Any] | None = None,
     today: str | None = None,
-) -> Rows:
-    """Load and encode everything a run needs.
+) -> TrainingRows:
+    """Load and encode all rows of a run.
 
     Raises:
         UserError: no row can be used; with `strict`, any row cannot.
@@ -92,23 +153,14 @@ def prepare_rows(
         kept, held = [segment(example) for example in kept], [segment(example) for example in held]
     train, train_problems = encode_all(kept, tokenizer, max_length, **options)
     held_out, held_problems = encode_all(held, tokenizer, max_length, **options)
-    problems += _once([*train_problems, *held_problems])
+    problems += dict.fromkeys([*train_problems, *held_problems])  # a row that a weight repeats has one problem
     if data.strict and len(problems):
         raise DataError.from_problem(problems[0])
     if not train:
-        raise _nothing(loaded, problems)
+        first = f"; the first: {problems[0]}" if problems else ""
+        raise UserError(f"data: none of the {loaded.rows_read} rows can be trained on{first}")
     spans = Counter(str(example.span_source or "none") for example in kept)
-    return Rows(train, held_out, summary, problems, spans, describe_files(sources), notes)
-
-
-def _nothing(loaded: Examples, problems: Sequence[RowProblem]) -> UserError:
-    first = f"; the first: {problems[0]}" if problems else ""
-    return UserError(f"data: none of the {loaded.rows_read} rows can be trained on{first}")
-
-
-def _once(problems: Iterable[RowProblem]) -> list[RowProblem]:
-    """A row that a weight repeats has its problem reported once."""
-    return list(dict.fromkeys(problems))
+    return TrainingRows(train, held_out, summary, problems, spans, describe_files(sources), notes)
 
 
 def _sample(rows: Sequence[Example], limit: int | None, seed: int) -> list[Example]:
@@ -119,10 +171,10 @@ def _sample(rows: Sequence[Example], limit: int | None, seed: int) -> list[Examp
 
 
 def hold_out(rows: Sequence[Example], fraction: float, seed: int) -> tuple[list[Example], list[Example]]:
-    """Split off the held-out rows: the same share of each label, decided by each prompt's own hash.
+    """Hold out the same share of the prompts of each label, chosen by the hash of the prompt.
 
-    Rows with the same prompt stay on one side, so that a repeated row (a weight above 1) cannot leak; a repeat is held
-    out once. Adding rows to the data moves few others across. A label with one prompt keeps it for training.
+    Rows with the same prompt stay together, so that a repeated row (a weight above 1) is not in both parts; a repeat is
+    held out once. Adding rows to the data moves few others. A label with only one prompt keeps it for training.
 
     Returns:
         Training rows and held-out rows, each in the given order.
@@ -149,7 +201,7 @@ def _prompt_key(example: Example, seed: int) -> str:
 
 
 def describe_files(sources: Iterable[DataSource]) -> dict[str, dict[str, Any]]:
-    """Return what identifies each source: sha256 and bytes of a local file, revision and split of a hub data set."""
+    """Return the identity of each source: sha256 and bytes of a local file, revision and split of a hub data set."""
     found: dict[str, dict[str, Any]] = {}
     for source in sources:
         path = Path(source.path)

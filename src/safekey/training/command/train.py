@@ -1,12 +1,12 @@
-"""`safekey train`, from the parsed command to a trained run folder."""
+"""Run `safekey train`: from the parsed command to a trained run folder."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,23 @@ import torch
 
 from safekey.errors import UserError
 from safekey.training.command import launch as launching
-from safekey.training.command.dry_run import forecast, print_forecast, print_rows, warnings
+from safekey.training.command.dry_run import (
+    PLAIN,
+    Forecast,
+    as_values,
+    forecast,
+    print_forecast,
+    print_rows,
+    row_counts,
+    warnings,
+)
 from safekey.training.command.folder import RunFolder, resolved_config
 from safekey.training.command.launch import Launch
 from safekey.training.command.models import KEEPS_MASTERS, load_config, load_model, load_tokenizer
-from safekey.training.command.recipe import Recipe, Settings, build_settings, load_recipe
-from safekey.training.command.rows import Rows, prepare_rows
-from safekey.training.loop.progress import tidy_console
+from safekey.training.command.recipe import Recipe, RunSettings, build_settings, load_recipe
+from safekey.training.command.rows import TrainingRows, prepare_rows
+from safekey.training.loop.callbacks import tidy_console
+from safekey.training.loop.checkpoint import last_complete_checkpoint
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,15 +39,15 @@ INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
-class Order:
-    """What the command line asks for.
+class TrainRequest:
+    """The arguments of `safekey train`.
 
     Attributes:
         recipe: name or path.
         overrides: `key=value`s.
         dry_run: print the plan and stop.
         launch, processes: how to train with several processes.
-        passed_on: accelerate's own flags.
+        passed_on: flags for accelerate.
         overwrite: start anew in a folder that holds another run.
     """
 
@@ -46,12 +56,17 @@ class Order:
     dry_run: bool = False
     launch: Launch = "none"
     processes: int | None = None
-    passed_on: Sequence[str] = field(default_factory=tuple)
+    passed_on: Sequence[str] = ()
     overwrite: bool = False
 
 
-def execute(order: Order, console: Console) -> int:
+def execute(request: TrainRequest, console: Console, told: dict[str, Any] | None = None) -> int:
     """Train, or print the plan.
+
+    Args:
+        request: what to train.
+        console: where to print.
+        told: gets the plan's numbers as JSON values.
 
     Returns:
         0 when trained (now or earlier), 130 when interrupted, a worker's code when it failed.
@@ -61,23 +76,28 @@ def execute(order: Order, console: Console) -> int:
     """
     main = int(os.environ.get("RANK", "0")) == 0
     with tidy_console(main):
-        return _execute(order, console, main)
+        return _execute(request, console, main, told)
 
 
-def _execute(order: Order, console: Console, main: bool) -> int:
+def _execute(request: TrainRequest, console: Console, main: bool, told: dict[str, Any] | None) -> int:
     within = launching.worker_launch()
-    processes = _processes(order) if within is None else int(os.environ.get("WORLD_SIZE", "1"))
-    launch = within or order.launch
-    recipe = load_recipe(order.recipe, order.overrides)
-    settings = build_settings(recipe, processes=processes, elsewhere=_planned_elsewhere(order, recipe))
+    processes = _processes(request) if within is None else int(os.environ.get("WORLD_SIZE", "1"))
+    launch = within or request.launch
+    recipe = load_recipe(request.recipe, request.overrides)
+    settings = build_settings(recipe, processes=processes, elsewhere=_planned_elsewhere(request, recipe))
     folder = RunFolder(Path(str(settings.training.output_dir)))
     config = resolved_config(recipe, settings)
-    goes_on = not order.dry_run and (within is not None or not order.overwrite)
+    told = {} if told is None else told
+    told["output_dir"] = str(folder.path)
+    goes_on = not request.dry_run and (within is not None or not request.overwrite)
+    if within is None:
+        for note in recipe.notes:
+            console.print(f"note: {note}", **PLAIN)
     if goes_on and folder.finished:
         folder.check(config, {}, processes)
         if main:
-            console.print(f"{folder.path}: this run is finished, its model lies in {folder.model}", **_PLAIN)
-            console.print("Nothing to do; --overwrite trains anew, another output_dir keeps both.", **_PLAIN)
+            console.print(f"{folder.path}: this run is finished, its model lies in {folder.model}", **PLAIN)
+            console.print("Nothing to do; --overwrite trains anew, another output_dir keeps both.", **PLAIN)
         return 0
     tokenizer = load_tokenizer(settings)
     rows = _load_rows(settings, tokenizer)
@@ -87,49 +107,47 @@ def _execute(order: Order, console: Console, main: bool) -> int:
     if goes_on and main:
         folder.check(config, rows.files, processes)
     if within is None:
-        _explain(console, settings, rows, launch, processes, to_note)
-    if order.dry_run:
+        plan = _explain(console, settings, rows, launch, processes, to_note)
+        told |= as_values(settings, rows, plan, to_note, launch=launch, processes=processes)
+    if request.dry_run:
         if not settings.half:
-            console.print("Planned in fp32, for a CPU; bf16=true or --launch fsdp2 plans for GPUs.", **_PLAIN)
-        console.print("Dry run: nothing was trained and nothing was written.", **_PLAIN)
+            console.print("Planned in fp32, for a CPU; bf16=true or --launch fsdp2 plans for GPUs.", **PLAIN)
+        console.print("Dry run: nothing was trained and nothing was written.", **PLAIN)
         return 0
-    with folder.held() if within is None and _first_machine(order) else nullcontext():
+    with folder.held() if within is None and _first_machine(request) else nullcontext():
         if not goes_on:  # only now that nothing in the recipe or the data stands in the way
             folder.clear()
         if main:
             folder.begin(config, _record(settings, rows, launch, processes), rows.problems)
         if within is None and launch != "none":
-            return _train_in_workers(order, folder, settings, processes, console)
+            return _train_in_workers(request, folder, settings, processes, console)
         return _train_here(settings, rows, tokenizer, folder, launch, console if main else None)
 
 
-def _first_machine(order: Order) -> bool:
-    """Whether this is the command of the first of several machines, which share the run folder, or the only one."""
-    words = " ".join(order.passed_on).replace("=", " ").split()
+def _first_machine(request: TrainRequest) -> bool:
+    """Whether this command runs on the only machine, or on the first of several that share the run folder."""
+    words = " ".join(request.passed_on).replace("=", " ").split()
     return "--machine_rank" not in words or words[words.index("--machine_rank") + 1 :][:1] == ["0"]
 
 
-_PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
+def _planned_elsewhere(request: TrainRequest, recipe: Recipe) -> bool:
+    """Whether a dry run plans for GPUs, as its launch or its precision says."""
+    asked = request.launch in KEEPS_MASTERS or recipe.values.get("bf16") or recipe.values.get("fp16")
+    return request.dry_run and bool(asked)
 
 
-def _planned_elsewhere(order: Order, recipe: Recipe) -> bool:
-    """Whether a dry run is about GPUs: it says so by its launch or its precision."""
-    asked = order.launch in KEEPS_MASTERS or recipe.values.get("bf16") or recipe.values.get("fp16")
-    return order.dry_run and bool(asked)
-
-
-def _processes(order: Order) -> int:
-    """Check the launch against this machine; return how many processes will train."""
+def _processes(request: TrainRequest) -> int:
+    """Check the launch against this machine; return the number of processes that will train."""
     gpus = torch.cuda.device_count()
-    if order.launch == "none" and gpus > 1 and not order.dry_run:
+    if request.launch == "none" and gpus > 1 and not request.dry_run:
         raise UserError(
             f"{gpus} GPUs are visible and one process uses one of them: add --launch fsdp2 --num-processes {gpus} "
             "(or ddp, zero3), or set CUDA_VISIBLE_DEVICES=0"
         )
-    return launching.check_launch(order.launch, order.processes, gpus, planning=order.dry_run)
+    return launching.check_launch(request.launch, request.processes, gpus, planning=request.dry_run)
 
 
-def _load_rows(settings: Settings, tokenizer: Any) -> Rows:
+def _load_rows(settings: RunSettings, tokenizer: Any) -> TrainingRows:
     from safekey.training.encoding import check_chat_template
 
     training = settings.training
@@ -146,43 +164,37 @@ def _load_rows(settings: Settings, tokenizer: Any) -> Rows:
 
 
 def _explain(
-    console: Console, settings: Settings, rows: Rows, launch: Launch, processes: int, to_note: Sequence[str]
-) -> None:
+    console: Console, settings: RunSettings, rows: TrainingRows, launch: Launch, processes: int, to_note: Sequence[str]
+) -> Forecast:
     """Print what will happen, and what should not be missed."""
     model = settings.model.model_name_or_path
-    console.print(f"model {model} -> {settings.training.output_dir}", **_PLAIN)
+    console.print(f"model {model} -> {settings.training.output_dir}", **PLAIN)
     print_rows(console, rows)
     plan = forecast(settings, rows, load_config(settings), launch=launch, processes=processes)
     print_forecast(console, settings, plan, launch=launch, processes=processes)
     for line in to_note:
-        console.print(f"WARNING: {line}", style="bold yellow", **_PLAIN)
+        console.print(f"WARNING: {line}", style="bold yellow", **PLAIN)
+    return plan
 
 
-def _record(settings: Settings, rows: Rows, launch: Launch, processes: int) -> dict[str, Any]:
+def _record(settings: RunSettings, rows: TrainingRows, launch: Launch, processes: int) -> dict[str, Any]:
     arguments = settings.training.to_dict()
     return {
         "launch": launch,
         "processes": processes,
         "data": rows.files,
-        "rows": {
-            "read": rows.summary.read,
-            "trained_on": len(rows.train),
-            "held_out": len(rows.held_out),
-            "not_used": len(rows.problems),
-            "harmful": rows.harmful,
-            "benign": rows.benign,
-            "with_spans": sum(row.spans.complete for row in rows.train),
-            "spans_by": dict(rows.spans),
-        },
+        "rows": row_counts(rows),
         "training_arguments": {key: value for key, value in arguments.items() if not key.endswith("_token")},
     }
 
 
-def _train_in_workers(order: Order, folder: RunFolder, settings: Settings, processes: int, console: Console) -> int:
+def _train_in_workers(
+    request: TrainRequest, folder: RunFolder, settings: RunSettings, processes: int, console: Console
+) -> int:
     gpu = torch.cuda.is_available()
-    config = launching.accelerate_config(order.launch, processes, gpu=gpu, half=bool(settings.training.bf16))
-    arguments = ["train", order.recipe, *order.overrides]
-    code = launching.start_workers(order.launch, config, folder.path, order.passed_on, arguments)
+    config = launching.accelerate_config(request.launch, processes, gpu=gpu, half=bool(settings.training.bf16))
+    arguments = ["train", request.recipe, *request.overrides]
+    code = launching.start_workers(request.launch, config, folder.path, request.passed_on, arguments)
     if code == INTERRUPTED or code == -2:
         _say_how_to_go_on(folder, console)
         return INTERRUPTED
@@ -195,13 +207,17 @@ def _train_in_workers(order: Order, folder: RunFolder, settings: Settings, proce
 
 
 def _train_here(
-    settings: Settings, rows: Rows, tokenizer: Any, folder: RunFolder, launch: Launch, console: Console | None
+    settings: RunSettings,
+    rows: TrainingRows,
+    tokenizer: Any,
+    folder: RunFolder,
+    launch: Launch,
+    console: Console | None,
 ) -> int:
-    """Train in this process (alone, or as one of several workers), export, and record how it ended."""
+    """Train in this process (alone, or as one of several workers), export, and record the outcome."""
     from transformers.utils import logging
     from trl import get_peft_config
 
-    from safekey.training.loop.checkpoint import last_complete_checkpoint
     from safekey.training.loop.trainer import SafeKeyTrainer
 
     logging.disable_progress_bar()  # of reading and writing weights; the training's own bar stays
@@ -225,14 +241,14 @@ def _train_here(
         )
         checkpoint = last_complete_checkpoint(str(folder.path))
         if checkpoint and console:
-            console.print(f"going on from {checkpoint}", **_PLAIN)
+            console.print(f"going on from {checkpoint}", **PLAIN)
         trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model(str(folder.model))
     except KeyboardInterrupt:
         if console:
             with suppress(OSError):
                 folder.mark("interrupted")
-            if launching.worker_launch() is None:  # else the command that started the workers says it
+            if launching.worker_launch() is None:  # else the command that started the workers prints it
                 _say_how_to_go_on(folder, console)
         return INTERRUPTED
     except Exception as error:
@@ -244,29 +260,20 @@ def _train_here(
             raise
         raise explained from error
     if console:
-        folder.mark("finished", metrics=_last_metrics(trainer.state.log_history))
-        console.print(f"finished: the model lies in {folder.model}, the log in {folder.path}", **_PLAIN)
+        last = {name: value for entry in trainer.state.log_history for name, value in entry.items()}
+        folder.mark("finished", metrics=last)
+        console.print(f"finished: the model lies in {folder.model}, the log in {folder.path}", **PLAIN)
     return 0
 
 
-def _last_metrics(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the last value of everything that was logged."""
-    found: dict[str, Any] = {}
-    for entry in history:
-        found |= entry
-    return found
-
-
 def _say_how_to_go_on(folder: RunFolder, console: Console) -> None:
-    from safekey.training.loop.checkpoint import last_complete_checkpoint
-
     checkpoint = last_complete_checkpoint(str(folder.path))
     where = f"goes on from {checkpoint}" if checkpoint else "starts again (there is no complete checkpoint yet)"
-    console.print(f"\ninterrupted; the same command {where}", **_PLAIN)
+    console.print(f"\ninterrupted; the same command {where}", **PLAIN)
 
 
 def _explained(error: Exception, folder: RunFolder) -> UserError | None:
-    """Return the one line that a user needs, for the failures that have one."""
+    """Return the error as one line for the user, where the cause is known."""
     if isinstance(error, UserError):
         return error
     text = " ".join(str(error).split())

@@ -1,8 +1,7 @@
-"""A recipe's values: YAML that reads `1e-5` as a number, checked against the types that the config classes declare."""
+"""Read YAML values (`1e-5` is a number) and convert them to the types that the config classes declare."""
 
 from __future__ import annotations
 
-import difflib
 import re
 import types
 from collections.abc import Iterable, Mapping
@@ -12,11 +11,11 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 
-from safekey.errors import UserError
+from safekey.errors import UserError, did_you_mean
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain scalars. PyYAML's 1.1 reads `1e-5` as text, `no` as false, `1:30` as 90 and dates as dates."""
+    """Reads plain scalars as in YAML 1.2. YAML 1.1 (PyYAML) reads `1e-5` as text, `no` as false and `1:30` as 90."""
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -42,7 +41,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 
 
 def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
-    return int(str(node.value).replace("_", ""))  # 010 is ten, as it looks
+    return int(str(node.value).replace("_", ""))  # 010 is ten
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
@@ -53,7 +52,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a recipe file.
 
     Raises:
-        UserError: it cannot be read, is no YAML, or is no table of keys.
+        UserError: it cannot be read, is not YAML, or is not a table of keys.
     """
     try:
         parsed = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
@@ -69,7 +68,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_scalar(text: str) -> Any:
-    """Read the right side of a `key=value` as YAML; what YAML cannot read is text."""
+    """Read the right side of a `key=value` as YAML; text that is not YAML stays text."""
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, ValueError):
@@ -80,7 +79,7 @@ def set_dotted(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
     """Set `a.0.b` inside nested tables and lists.
 
     Raises:
-        UserError: a part of the key leads nowhere; an index is out of range (the next one appends).
+        UserError: a part of the key does not exist; an index is out of range (the next one appends).
     """
     *path, last = key.split(".")
     node: Any = tree
@@ -121,24 +120,23 @@ def _index(node: list[Any], part: str, where: str, *, append: bool) -> int:
 
 def unknown(key: str, known: Iterable[str], where: str) -> UserError:
     """Return the error for a key that does not exist, with the nearest ones that do."""
-    near = difflib.get_close_matches(key, list(known), n=2, cutoff=0.6)
-    hint = f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
-    return UserError(f"{where}: unknown key '{key}'{hint}")
+    word = key.replace("dpsh", "head")  # the objective's name; its keys are called after the heads
+    return UserError(f"{where}: unknown key '{key}'{did_you_mean(word, known)}")
 
 
 def convert(value: Any, kind: Any, where: str) -> Any:
     """Return `value` as the declared type.
 
-    A whole number is accepted for a float; a float that is whole for an int; a number for a text, one
-    text for a list of texts. Nothing else is converted: `true` is no number, and text is no number.
+    Accepted are: a whole number for a float; a float without a fraction for an int; a number for a text; one text for a
+    list of texts. Nothing else is converted: neither `true` nor text is a number.
 
     Args:
-        value: what the recipe says.
+        value: the value in the recipe.
         kind: a type hint.
         where: file and key, for the message.
 
     Raises:
-        UserError: it does not fit.
+        UserError: the value is of another type.
     """
     choices = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
     if any(isinstance(choice, type) and issubclass(choice, Enum) for choice in choices):
@@ -174,9 +172,8 @@ def _fit(value: Any, kind: Any, exact: bool) -> tuple[bool, Any]:
     if kind is float and isinstance(value, int | float):
         return isinstance(value, float) or not exact, float(value)
     if kind is int and isinstance(value, int | float):
-        return isinstance(value, int) or (not exact and value.is_integer()), int(
-            value
-        ) if value == value // 1 else value
+        whole = isinstance(value, int) or value.is_integer()
+        return isinstance(value, int) or (not exact and whole), int(value) if whole else value
     if kind is str:
         return isinstance(value, str) or (not exact and isinstance(value, int | float)), str(value)
     return isinstance(kind, type) and isinstance(value, kind), value

@@ -1,9 +1,9 @@
-"""Which rows an optimiser step works on, and who works on which of them.
+"""Choose the rows of each optimiser step and deal them to ranks and forward passes.
 
-Both are pure functions of the seed and the step: every rank computes the whole deal for itself and takes its share. So
-the step's counts, the query-swap partners and the rows do not depend on how many ranks or micro-batches there are,
-nothing has to be gathered, and a resumed run continues exactly. (A `DataLoader` sharded by accelerate would repeat rows
-to fill up the last step, and would give ranks uneven work.)
+Both are pure functions of the seed and the step: every rank computes the whole deal and takes its share. So the counts
+that divide the losses, the swap partners and the rows do not depend on the number of ranks or micro-batches, nothing is
+gathered, and a resumed run continues exactly. (A `DataLoader` sharded by accelerate would repeat rows to fill up the
+last step, and would give the ranks uneven work.)
 """
 
 from __future__ import annotations
@@ -18,18 +18,41 @@ from itertools import pairwise
 
 from safekey.errors import UserError
 from safekey.training.encoding import Encoded
+from safekey.training.loop.config import SafeKeyConfig
 from safekey.training.objective.pack import Counts, count, document_lengths
 from safekey.training.objective.swaps import partner_queries, wrong_beginnings
 
 
+class SafeKeyCollator:
+    """A `collate_fn`: ``DataLoader(rows, batch_size=8, collate_fn=SafeKeyCollator())`` yields ``{"rows": [...]}``.
+
+    It neither pads nor packs. Which documents a row contributes depends on the objectives that are on, hence on the
+    epoch; `safekey_loss` packs them.
+    """
+
+    def __call__(self, rows: Sequence[Encoded]) -> dict[str, list[Encoded]]:
+        """Return the rows under the key that the training step reads.
+
+        Raises:
+            UserError: something else than encoded rows.
+        """
+        for row in rows:
+            if not isinstance(row, Encoded):
+                raise UserError(
+                    f"SafeKeyCollator got a {type(row).__name__}, expected Encoded rows: call "
+                    "safekey.training.encode(example, tokenizer) on your examples first"
+                )
+        return {"rows": list(rows)}
+
+
 @dataclass(frozen=True)
-class Piece:
-    """What one forward pass works on.
+class MicroBatch:
+    """The rows of one forward pass, with their swap partners.
 
     Attributes:
-        rows: its rows. Never empty: a rank that has nothing to do repeats a row and is `idle`.
-        swaps: per row, the tokens of its query-swap partner's X.
-        wrongs: per row, the tokens of its key-swap beginning.
+        rows: never empty: a rank that has no row left repeats one and is `idle`.
+        swaps: for each row, the query of its swap partner.
+        wrongs: for each row, its wrong beginning.
         idle: the pass only keeps the ranks in step; its loss counts nothing.
     """
 
@@ -38,16 +61,28 @@ class Piece:
     wrongs: list[list[int] | None]
     idle: bool = False
 
-    def lengths(self, masked: bool) -> list[tuple[int, int, int, int]]:
-        """Return the lengths of every row's A, B, B' and C documents, 0 where there is none."""
+    @classmethod
+    def of(cls, rows: list[Encoded], seed: int, weights: Mapping[str, float], ksm_rest: int) -> MicroBatch:
+        """Draw, by the seed and among these rows, the partners that the objectives with a weight need."""
+        nobody: list[list[int] | None] = [None] * len(rows)
+        swaps = partner_queries(rows, seed) if weights["qsm"] else nobody
+        return cls(rows, swaps, wrong_beginnings(rows, seed, ksm_rest) if weights["ksm"] else nobody)
+
+    def lengths(self, qmm: bool) -> list[tuple[int, int, int, int]]:
+        """Return the lengths of every row's response, qmm, qsm and ksm documents, 0 where there is none."""
         return [
-            document_lengths(row, masked=masked, swap=swap, wrong=wrong)
+            document_lengths(row, qmm=qmm, swap=swap, wrong=wrong)
             for row, swap, wrong in zip(self.rows, self.swaps, self.wrongs, strict=True)
         ]
 
-    def part(self, places: Sequence[int]) -> Piece:
-        """Return some of the rows, with what they are lent."""
-        return Piece(*([values[i] for i in places] for values in (self.rows, self.swaps, self.wrongs)))  # type: ignore[arg-type]
+    def parts(self, groups: Sequence[Sequence[int]], spare: Encoded) -> list[MicroBatch]:
+        """Return one micro-batch for each group of row indices; an empty group becomes an idle pass over `spare`."""
+        return [
+            MicroBatch(*([values[i] for i in group] for values in (self.rows, self.swaps, self.wrongs)))  # type: ignore[arg-type]
+            if group
+            else MicroBatch([spare], [None], [None], idle=True)
+            for group in groups
+        ]
 
 
 @dataclass(frozen=True)
@@ -56,109 +91,90 @@ class StepWork:
 
     Attributes:
         step: number of optimiser steps done before this one.
-        micro_batches: the passes of each micro-batch of the training loop.
+        passes: for each micro-batch that the training loop counts, its forward passes.
         counts: of the whole step, all ranks.
-        weights: of the auxiliary objectives in force.
+        weights: of the auxiliary objectives that are on.
     """
 
     step: int
-    micro_batches: list[list[Piece]]
+    passes: list[list[MicroBatch]]
     counts: Counts
     weights: Mapping[str, float]
 
 
-class Plan:
+class BatchPlan:
     """The order of the rows and their deal to ranks.
 
     Attributes:
         rows: the training data, the same on every rank.
         per_step: rows of a step, all ranks.
-        steps_per_epoch: optimiser steps of an epoch; the last one takes what is left (unless `drop_last`).
+        steps_per_epoch: optimiser steps of an epoch; the last one takes what is left (unless `dataloader_drop_last`).
         loop_length: micro-batches of an epoch as the training loop counts them.
     """
 
-    def __init__(
-        self,
-        rows: Sequence[Encoded],
-        *,
-        micro_batch: int,
-        accumulation: int,
-        world: int,
-        rank: int,
-        seed: int,
-        shuffle: bool = True,
-        drop_last: bool = False,
-        cap: int | None = None,
-        ksm_rest: int = 0,
-    ):
+    def __init__(self, rows: Sequence[Encoded], args: SafeKeyConfig, *, world: int = 1, rank: int = 0):
+        """Plan the batches.
+
+        Args:
+            rows: the training data.
+            args: batch size, accumulation, seeds, order, token cap.
+            world: number of ranks.
+            rank: whose share `work` returns.
+
+        Raises:
+            UserError: the rows do not fill one step.
+        """
+        micro_batch, accumulation = args.per_device_train_batch_size, args.gradient_accumulation_steps
         self.rows = rows
         self.per_step = micro_batch * accumulation * world
         full, left = divmod(len(rows), self.per_step)
-        left = 0 if drop_last else left
+        left = 0 if args.dataloader_drop_last else left
         self.steps_per_epoch = full + (left > 0)
         self.loop_length = full * accumulation + math.ceil(left / (micro_batch * world))
         if not self.steps_per_epoch:
             raise UserError(f"{len(rows)} rows do not fill one step of {self.per_step} rows: lower the batch size")
-        self._world, self._rank, self._seed, self._shuffle, self._cap = world, rank, seed, shuffle, cap
-        self._ksm_rest = ksm_rest
+        self._args, self._world, self._rank = args, world, rank
+        self._seed = args.seed if args.data_seed is None else args.data_seed
         self._shortest = min(rows, key=lambda row: len(row.input_ids))
         self._order: tuple[int, list[int]] = (-1, [])
 
     def order(self, epoch: int) -> list[int]:
-        """Return the row indices of an epoch in the order in which they are trained on."""
+        """Return the row indices of an epoch in the order of training."""
         if self._order[0] != epoch:
             indices = list(range(len(self.rows)))
-            if self._shuffle:
+            if self._args.train_sampling_strategy == "random":
                 random.Random(f"{self._seed}:{epoch}").shuffle(indices)  # noqa: S311 - not a secret
             self._order = (epoch, indices)
         return self._order[1]
 
-    def step_rows(self, step: int) -> list[Encoded]:
-        """Return the rows of an optimiser step, over all ranks."""
+    def whole(self, step: int, weights: Mapping[str, float]) -> MicroBatch:
+        """Return the rows of a step, over all ranks, with the partners that these weights need."""
         epoch, within = divmod(step, self.steps_per_epoch)
-        return [self.rows[i] for i in self.order(epoch)[within * self.per_step : (within + 1) * self.per_step]]
-
-    def whole(self, step: int, weights: Mapping[str, float]) -> Piece:
-        """Return a step's rows, over all ranks, and what they lend each other under these weights."""
-        return piece_of(self.step_rows(step), self._seed + step, weights, self._ksm_rest)
+        places = self.order(epoch)[within * self.per_step : (within + 1) * self.per_step]
+        return MicroBatch.of([self.rows[i] for i in places], self._seed + step, weights, self._args.ksm_rest)
 
     def work(self, step: int, micro_batches: int, weights: Mapping[str, float]) -> StepWork:
         """Return this rank's share of a step, in the number of micro-batches that the training loop wants."""
         whole = self.whole(step, weights)
         costs = [sum(lengths) for lengths in whole.lengths(bool(weights["qmm"]))]
-        mine = deal(costs, self._world, micro_batches, self._cap)[self._rank]
-        pieces = [whole.part(piece) if piece else idle_piece(self._shortest) for piece in mine]
-        borders = [len(pieces) * i // micro_batches for i in range(micro_batches + 1)]
-        groups = [pieces[a:b] for a, b in pairwise(borders)]
-        return StepWork(step, groups, count(whole.rows), weights)
-
-
-def piece_of(rows: list[Encoded], seed: int, weights: Mapping[str, float], ksm_rest: int) -> Piece:
-    """Return these rows with the partners that the objectives in force need, drawn among them by the seed."""
-    nobody: list[list[int] | None] = [None] * len(rows)
-    return Piece(
-        rows,
-        partner_queries(rows, seed) if weights["qsm"] else nobody,
-        wrong_beginnings(rows, seed, ksm_rest) if weights["ksm"] else nobody,
-    )
-
-
-def idle_piece(row: Encoded) -> Piece:
-    """Return what a rank without rows works on, to keep in step."""
-    return Piece([row], [None], [None], idle=True)
+        mine = deal(costs, self._world, micro_batches, self._args.max_tokens_per_micro_batch)[self._rank]
+        passes = whole.parts(mine, self._shortest)
+        borders = [len(passes) * i // micro_batches for i in range(micro_batches + 1)]
+        return StepWork(step, [passes[a:b] for a, b in pairwise(borders)], count(whole.rows), weights)
 
 
 def deal(costs: Sequence[int], ranks: int, least: int, cap: int | None) -> list[list[list[int]]]:
-    """Deal rows to ranks and forward passes so that passes are about equally long.
+    """Deal rows to ranks and forward passes so that the passes are about equally long.
 
     Args:
-        costs: each row's packed tokens.
+        costs: the packed tokens of each row.
         ranks: number of ranks.
         least: passes that each rank makes at least.
-        cap: most tokens of a pass (a single longer row still is a pass); more passes are made to keep to it.
+        cap: most tokens of a pass (a single longer row is still a pass); more passes are made to keep to it.
 
     Returns:
-        Per rank, per pass, indices of rows; as many passes on every rank, some perhaps empty.
+        Row indices, for each rank and each of its passes; every rank makes the same number of passes, some perhaps
+        empty.
     """
     most = max(least, math.ceil(len(costs) / ranks))
     passes = least
@@ -166,7 +182,7 @@ def deal(costs: Sequence[int], ranks: int, least: int, cap: int | None) -> list[
     while cap is not None and passes < most and any(_cost(costs, one) > cap and len(one) > 1 for one in bins):
         passes += 1
         bins = _spread(costs, ranks * passes)
-    bins.sort(key=lambda one: (-_cost(costs, one), one))  # ranks work at the same time on passes of the same length
+    bins.sort(key=lambda one: (-_cost(costs, one), one))  # at any time all ranks work on passes of similar length
     hands: list[list[list[int]]] = [[] for _ in range(ranks)]
     for turn in range(passes):
         group = bins[turn * ranks : (turn + 1) * ranks]
@@ -176,7 +192,7 @@ def deal(costs: Sequence[int], ranks: int, least: int, cap: int | None) -> list[
 
 
 def _spread(costs: Sequence[int], number: int) -> list[list[int]]:
-    """Spread rows over bins: the longest first, each into the bin that holds least."""
+    """Spread rows over bins: the longest first, each into the bin with the fewest tokens."""
     bins: list[list[int]] = [[] for _ in range(number)]
     loads = [(0, i) for i in range(number)]
     for row in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
@@ -191,7 +207,7 @@ def _cost(costs: Sequence[int], one: Sequence[int]) -> int:
 
 
 def fingerprint(rows: Sequence[Encoded]) -> str:
-    """Hash the rows, to notice that ranks, or a run and its checkpoint, do not have the same data."""
+    """Hash the rows, to notice that two ranks, or a run and its checkpoint, have different data."""
     digest = hashlib.sha256()
     for row in rows:
         spans = (row.spans.query, row.spans.understanding, row.spans.key_sentence)

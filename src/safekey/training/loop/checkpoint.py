@@ -1,7 +1,7 @@
-"""Checkpoints that are either complete or not there.
+"""Write checkpoints that are either complete or absent, and find the newest complete one.
 
-A checkpoint is written into a hidden folder, listed in a manifest, and renamed. So a run that is killed while saving
-leaves nothing that looks like a checkpoint, and one from which a file was lost is noticed, not resumed from.
+A checkpoint is written to a hidden folder, listed in a manifest, and renamed. A run that is killed while saving leaves
+no folder that looks like a checkpoint; a checkpoint with a missing or changed file is detected and not resumed from.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ logger = logging.getLogger("safekey.training")
 
 
 def last_complete_checkpoint(output_dir: str | os.PathLike[str]) -> str | None:
-    """Return the newest checkpoint that a run can continue from, or None; say which ones are passed over, and why."""
+    """Return the newest checkpoint that a run can resume from, or None; log which ones are ignored, and why."""
     folders = sorted(_checkpoints(output_dir), key=_step, reverse=True)
     for folder in folders:
         reason = fault(folder)
@@ -38,7 +38,7 @@ def last_complete_checkpoint(output_dir: str | os.PathLike[str]) -> str | None:
 
 
 def fault(folder: str | os.PathLike[str]) -> str | None:
-    """Return why a run cannot continue from this folder, or None if it can."""
+    """Return why a run cannot resume from this folder, or None if it can."""
     path = Path(folder)
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
@@ -57,19 +57,19 @@ def fault(folder: str | os.PathLike[str]) -> str | None:
 
 
 def read_extra(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what `commit` was given beside the files."""
+    """Return the `extra` that `commit` has stored."""
     extra: dict[str, Any] = json.loads((Path(folder) / MANIFEST).read_text(encoding="utf-8"))["extra"]
     return extra
 
 
 def aside(final: str | os.PathLike[str]) -> str:
-    """Return the hidden folder in which a checkpoint is written."""
+    """Return the hidden folder to which a checkpoint is written first."""
     path = Path(final)
     return str(path.parent / f"{_ASIDE}{path.name}")
 
 
 def commit(final: str | os.PathLike[str], *, resumable: bool, extra: Mapping[str, Any]) -> None:
-    """List the files written aside, make sure that they are on the disk, and give the folder its name."""
+    """List the files in the hidden folder, flush them to the disk, and rename the folder."""
     path, temporary = Path(final), Path(aside(final))
     files = [file for file in sorted(temporary.rglob("*")) if file.is_file()]
     for file in files:
@@ -86,17 +86,17 @@ def commit(final: str | os.PathLike[str], *, resumable: bool, extra: Mapping[str
 
 
 def clean(output_dir: str | os.PathLike[str]) -> None:
-    """Remove what a killed run had written aside."""
+    """Remove the hidden folders of killed runs."""
     for folder in Path(output_dir).glob(f"{_ASIDE}{PREFIX}*"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def saving(final: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn a failure to write into one clear error, and leave no half of a checkpoint behind.
+    """Turn a failure to write into one clear error, and remove the unfinished checkpoint.
 
     Raises:
-        UserError: the disk is full, or cannot be written; earlier checkpoints are as they were.
+        UserError: the disk is full or cannot be written; earlier checkpoints are unchanged.
     """
     try:
         yield
@@ -113,7 +113,7 @@ def saving(final: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def is_write_failure(error: Exception) -> bool:
-    """Whether an error means that the disk is full or cannot be written, however the writing library reports it."""
+    """Whether an error means that the disk is full or cannot be written; libraries report it in several ways."""
     if isinstance(error, (OSError, SafetensorError)):
         return True
     return isinstance(error, RuntimeError) and any(

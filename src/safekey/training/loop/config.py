@@ -1,23 +1,25 @@
-"""`SafeKeyConfig`: TRL's `SFTConfig` and what SafeKey adds to it. Every field is described where it is declared."""
+"""`SafeKeyConfig`: the fields of TRL's `SFTConfig` and those that SafeKey adds, each with its description."""
 
 from __future__ import annotations
 
+import math
 import warnings
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, get_args
 
+from transformers.hf_argparser import HfArg
 from transformers.utils import is_torch_bf16_gpu_available
 from trl import SFTConfig
 
 from safekey.errors import UserError
 from safekey.text.chat import DEFAULT_DATE
 from safekey.training.objective.heads import Pooling
-from safekey.training.objective.pack import Positions
 
-OBJECTIVES = ("qmm", "head", "qsm", "ksm", "key")
-"""The auxiliary objectives; each has a weight and a number of epochs in the config."""
+OBJECTIVES = {"qmm": "qmm", "head": "dpsh", "qsm": "qsm", "ksm": "ksm", "key": "key"}
+"""The auxiliary objectives: the config's name (`head_weight`, `head_epochs`) to the name of the loss."""
 
-# What TRL offers and the packed step cannot honour: field, the values that are fine, why the others are not.
+# Fields of TRL that the packed step cannot honour: field, accepted values, why others are refused.
 _REFUSED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
     ("packing", (False,), "SafeKey packs each step itself"),
     ("eval_packing", (None, False), "SafeKey packs each step itself"),
@@ -33,12 +35,38 @@ _REFUSED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
 )
 
 
+# Fields, the test of their values, what is expected.
+_RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (tuple(f"{name}_weight" for name in OBJECTIVES), lambda v: _number(v) and 0 <= v < math.inf, "a number ≥ 0"),
+    (
+        tuple(f"{name}_epochs" for name in OBJECTIVES),
+        lambda v: _number(v) and (v == -1 or 0 <= v < math.inf),
+        "a number of epochs ≥ 0, or -1 for all",
+    ),
+    (("ksm_rest",), lambda v: _whole(v) and v >= 0, "a number of tokens ≥ 0"),
+    (("head_theta",), lambda v: _number(v) and 0 <= v <= 1, "a number in [0, 1]"),
+    (("head_learning_rate",), lambda v: v is None or (_number(v) and v > 0), "a number > 0"),
+    (("max_tokens_per_micro_batch",), lambda v: v is None or (_whole(v) and v > 0), "a number of tokens > 0"),
+    (("max_length",), lambda v: _whole(v) and v > 1, "a length of 2 or more"),
+    (("head_pooling",), lambda v: v in get_args(Pooling), f"one of {get_args(Pooling)}"),
+    (("chat_template_kwargs",), lambda v: v is None or isinstance(v, dict), "a mapping"),
+)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 @dataclass
 class SafeKeyConfig(SFTConfig):  # type: ignore[misc]
-    """All of TRL's `SFTConfig`, with SafeKey's own fields and a few other defaults.
+    """TRL's `SFTConfig` with SafeKey's own fields and a few other defaults.
 
-    Other defaults than `SFTConfig`'s: `max_length` 8192; bf16 only where the hardware has it; `logging_first_step`
-    on. `remove_unused_columns`, `dataset_kwargs`, `padding_free` and `packing` are set as the packed step needs them.
+    Defaults that differ from `SFTConfig`: `max_length` 8192; bf16 only where the hardware has it; `logging_first_step`
+    on. `remove_unused_columns` and `dataset_kwargs` are set as the packed step needs them.
 
     Raises:
         UserError: a value outside its range, or a TRL option that the packed step cannot honour.
@@ -46,96 +74,69 @@ class SafeKeyConfig(SFTConfig):  # type: ignore[misc]
 
     _VALID_DICT_FIELDS = [*SFTConfig._VALID_DICT_FIELDS, "chat_template_kwargs"]  # noqa: RUF012 - as its bases
 
-    bf16: bool | None = field(
-        default=None, metadata={"help": "Mixed precision in bf16; default: where the GPU has it (SFTConfig: always)."}
+    bf16: bool | None = HfArg(
+        default=None, help="Mixed precision in bf16; default: where the GPU has it (SFTConfig: always)."
     )
-    ddp_find_unused_parameters: bool | None = field(
-        default=False, metadata={"help": "Not needed: the step gives idle heads a gradient itself."}
+    ddp_find_unused_parameters: bool | None = HfArg(
+        default=False, help="Not needed: the step itself gives unused heads a gradient."
     )
-    router_aux_loss_coef: float | None = field(
-        default=0.0, metadata={"help": "Must stay 0: the router's balance loss is not part of the objective."}
+    router_aux_loss_coef: float | None = HfArg(
+        default=0.0, help="Must stay 0: the router's balance loss is not part of the objective."
     )
-    max_length: int | None = field(
-        default=8192,
-        metadata={"help": "Longest row in tokens. A longer one loses its end, never a part of U or K."},
+    max_length: int | None = HfArg(
+        default=8192, help="Longest row in tokens. A longer row loses its end, never a part of U or K."
     )
-    logging_first_step: bool = field(default=True, metadata={"help": "Log the first step, whatever logging_steps is."})
+    logging_first_step: bool = HfArg(default=True, help="Log the first step, whatever logging_steps is.")
 
-    qmm_weight: float = field(
-        default=0.2, metadata={"help": "Weight of query-mask modelling, L_qmm. 0 leaves its documents out."}
+    qmm_weight: float = HfArg(default=0.2, help="Weight of query-mask modelling (qmm). 0 leaves its documents out.")
+    head_weight: float = HfArg(
+        default=0.2, help="Weight of the loss of the dual-path safety heads (dpsh). 0: no heads at all."
     )
-    head_weight: float = field(
-        default=0.2, metadata={"help": "Weight of the dual-path safety heads, L_dpsh. 0: no heads at all."}
+    qsm_weight: float = HfArg(
+        default=0.0, help="Weight of query swap (qsm), our extension: loss on K after another row's query."
     )
-    qsm_weight: float = field(
-        default=0.0, metadata={"help": "Weight of query swap, our own extension: K under another row's query."}
-    )
-    ksm_weight: float = field(
+    ksm_weight: float = HfArg(
         default=0.0,
-        metadata={
-            "help": "Weight of key swap, our own extension: a row of the other label lends a wrong key sentence, the "
-            "loss is on K and all that follows. Its documents are as long as the rows."
-        },
+        help="Weight of key swap (ksm), our extension: a wrong key sentence, from a row of the other label, stands "
+        "before K; the loss is on K and all that follows. Its documents are as long as the rows.",
     )
-    key_weight: float = field(
-        default=0.0,
-        metadata={"help": "Weight of a second ordinary loss on K, nothing hidden: a control for L_qmm."},
+    key_weight: float = HfArg(
+        default=0.0, help="Weight of a second sft loss on K, with the query in place: a control for qmm."
     )
-    qmm_epochs: float = field(
-        default=2.0,
-        metadata={"help": "L_qmm is on in the last so many epochs of the run (fractions allowed); -1: in all."},
+    qmm_epochs: float = HfArg(
+        default=2.0, help="Number of epochs, at the end of the run, with qmm (fractions allowed); -1: all epochs."
     )
-    head_epochs: float = field(default=2.0, metadata={"help": "The same for L_dpsh."})
-    qsm_epochs: float = field(default=2.0, metadata={"help": "The same for query swap."})
-    ksm_epochs: float = field(default=2.0, metadata={"help": "The same for key swap."})
-    key_epochs: float = field(default=2.0, metadata={"help": "The same for the up-weighted key sentence."})
-    ksm_rest: int = field(
+    head_epochs: float = HfArg(default=2.0, help="The same for dpsh.")
+    qsm_epochs: float = HfArg(default=2.0, help="The same for qsm.")
+    ksm_epochs: float = HfArg(default=2.0, help="The same for ksm.")
+    key_epochs: float = HfArg(default=2.0, help="The same for the up-weighted key sentence.")
+    ksm_rest: int = HfArg(
         default=20,
-        metadata={
-            "help": "Key swap: up to so many tokens of the other row's thinking stand behind its key sentence; how "
-            "many is drawn. A beginning that an attacker prefills may end anywhere."
-        },
+        help="ksm: most tokens of the other row's thinking that follow its key sentence; the number is drawn, because "
+        "an attacker's prefill may end anywhere.",
     )
-    qmm_positions: Positions = field(
-        default="keep",
-        metadata={
-            "help": "Positions of U and K while X is hidden: 'keep' as in the paper, 'compact' from 0, or 'jitter' "
-            "(kept positions tell the model how long the hidden query was)."
-        },
+    head_theta: float = HfArg(
+        default=0.5, help="θ in [0, 1]: weight in dpsh of the head that sees U alone; the other sees X and U."
     )
-    head_theta: float = field(
-        default=0.5, metadata={"help": "θ in [0, 1]: share of the head that sees U alone; the other sees X and U."}
+    head_pooling: Pooling = HfArg(
+        default="mean", help="How a head pools its span: 'mean' (the paper), 'max', or the 'last' token."
     )
-    head_pooling: Pooling = field(
-        default="mean",
-        metadata={"help": "How a head pools its span: 'mean' (the paper), 'max', or the 'last' token."},
-    )
-    detach_heads: bool = field(
-        default=False, metadata={"help": "Train the heads as mere probes, without a gradient into the model."}
-    )
-    head_learning_rate: float | None = field(
-        default=None, metadata={"help": "The heads' own learning rate; default: learning_rate."}
-    )
-    max_tokens_per_micro_batch: int | None = field(
+    detach_heads: bool = HfArg(default=False, help="Train the heads as probes only, without a gradient into the model.")
+    head_learning_rate: float | None = HfArg(default=None, help="The heads' own learning rate; default: learning_rate.")
+    max_tokens_per_micro_batch: int | None = HfArg(
         default=None,
-        metadata={
-            "help": "Cap of packed tokens per forward pass, for memory. A step is always the same rows: the cap only "
-            "splits it into more passes, equally many on every rank. A single longer row still is one pass."
-        },
+        help="Most packed tokens of a forward pass, to save memory. The cap splits a step into more passes, equally "
+        "many on every rank; it does not change its rows. A single longer row is still one pass.",
     )
-    chat_template_kwargs: dict[str, Any] | str | None = field(
-        default=None,
-        metadata={"help": "Variables for the chat template, e.g. {'enable_thinking': true}."},
+    chat_template_kwargs: dict[str, Any] | str | None = HfArg(
+        default=None, help="Variables for the chat template, e.g. {'enable_thinking': true}."
     )
-    template_date: str = field(
-        default=DEFAULT_DATE,
-        metadata={"help": "ISO date that templates with a clock (gpt-oss, Llama 3.2) print."},
+    template_date: str = HfArg(
+        default=DEFAULT_DATE, help="ISO date that templates with a clock (gpt-oss, Llama 3.2) print."
     )
-    self_test: bool = field(
+    self_test: bool = HfArg(
         default=True,
-        metadata={
-            "help": "Before training, compare the packed step with the model's own attention; refuse if unequal."
-        },
+        help="Before training, compare the packed step with the model's own attention; stop if they differ.",
     )
 
     def __post_init__(self) -> None:
@@ -155,63 +156,28 @@ class SafeKeyConfig(SFTConfig):  # type: ignore[misc]
         for name, fine, why in _REFUSED:
             if getattr(self, name, fine[0]) not in fine:
                 raise UserError(f"{name}={getattr(self, name)!r} does not work with SafeKey: {why}")
-        for objective in OBJECTIVES:
-            weight, epochs = getattr(self, f"{objective}_weight"), getattr(self, f"{objective}_epochs")
-            _require(_number(weight) and 0 <= weight < float("inf"), f"{objective}_weight", weight, "a number ≥ 0")
-            _require(
-                _number(epochs) and (epochs == -1 or 0 <= epochs < float("inf")),
-                f"{objective}_epochs",
-                epochs,
-                "a number of epochs ≥ 0, or -1 for all",
-            )
-        _require(_whole(self.ksm_rest) and self.ksm_rest >= 0, "ksm_rest", self.ksm_rest, "a number of tokens ≥ 0")
-        theta, rate, cap = self.head_theta, self.head_learning_rate, self.max_tokens_per_micro_batch
-        _require(_number(theta) and 0 <= theta <= 1, "head_theta", theta, "a number in [0, 1]")
-        _require(rate is None or (_number(rate) and rate > 0), "head_learning_rate", rate, "a number > 0")
-        _require(cap is None or (_whole(cap) and cap > 0), "max_tokens_per_micro_batch", cap, "a number of tokens > 0")
-        _require(
-            _whole(self.max_length) and (self.max_length or 0) > 1,
-            "max_length",
-            self.max_length,
-            "a length of 2 or more",
-        )
-        for name, kind in (("qmm_positions", Positions), ("head_pooling", Pooling)):
-            _require(getattr(self, name) in get_args(kind), name, getattr(self, name), f"one of {get_args(kind)}")
-        kwargs = self.chat_template_kwargs
-        _require(kwargs is None or isinstance(kwargs, dict), "chat_template_kwargs", kwargs, "a mapping")
+        for names, fine_value, expected in _RANGES:
+            for name in names:
+                if not fine_value(getattr(self, name)):
+                    raise UserError(f"{name} is {getattr(self, name)!r}, expected {expected}")
 
     def weights(self, step: int, max_steps: int, steps_per_epoch: int) -> dict[str, float]:
-        """Return the weight of each auxiliary objective in force at a step.
+        """Return the weight of each auxiliary objective at a step; 0 for one that is off.
 
-        A pure function of the step, so that a resumed run goes on as it would have.
+        A pure function of the step, so that a resumed run continues exactly.
 
         Args:
             step: optimiser steps done so far.
-            max_steps: how many the run takes.
-            steps_per_epoch: how many make an epoch.
+            max_steps: optimiser steps of the run.
+            steps_per_epoch: optimiser steps of an epoch.
         """
-        return {
-            name: weight if step >= start else 0.0 for name, weight, start in self._starts(max_steps, steps_per_epoch)
-        }
-
-    def _starts(self, max_steps: int, steps_per_epoch: int) -> list[tuple[str, float, float]]:
-        """Return each objective's name, weight and first step."""
-        starts = []
-        for name in OBJECTIVES:
+        found = self.full_weights()
+        for name, loss in OBJECTIVES.items():
             epochs = getattr(self, f"{name}_epochs")
-            start = 0.0 if epochs == -1 else max_steps - epochs * steps_per_epoch - 1e-6
-            starts.append((name, float(getattr(self, f"{name}_weight")), start))
-        return starts
+            if epochs != -1 and step < max_steps - epochs * steps_per_epoch - 1e-6:
+                found[loss] = 0.0
+        return found
 
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _require(fine: bool, name: str, value: Any, expected: str) -> None:
-    if not fine:
-        raise UserError(f"{name} is {value!r}, expected {expected}")
+    def full_weights(self) -> dict[str, float]:
+        """Return the weight of each auxiliary objective, by the name of its loss, while it is on."""
+        return {loss: float(getattr(self, f"{name}_weight")) for name, loss in OBJECTIVES.items()}

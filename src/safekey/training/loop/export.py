@@ -1,7 +1,7 @@
-"""What a run leaves behind: a model that plain transformers and vLLM load, and the safety heads beside it.
+"""Export the model so that plain transformers and vLLM load it, and the safety heads beside it.
 
-The heads are no part of the exported model (an unknown weight name makes vLLM refuse it): they lie beside it as
-`safekey_heads.safetensors` with a card that says how to use them.
+vLLM refuses a model with unknown weight names, so the heads are not part of it. They are saved beside it as
+`safekey_heads.safetensors`, with a card that describes their use.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ _CHANGED = ("use_cache", "output_router_logits", "router_aux_loss_coef")
 
 
 def keep_out_of_exports(causal_lm: PreTrainedModel) -> None:
-    """Make `save_pretrained` leave the attached heads out."""
+    """Make `save_pretrained` leave out the attached heads."""
     names = {f"{HEADS_NAME}.{name}" for name in getattr(causal_lm, HEADS_NAME).state_dict()}
     causal_lm._keys_to_ignore_on_save = {*(causal_lm._keys_to_ignore_on_save or ()), *names}
 
 
 def settings_to_restore(config: Any) -> dict[str, Any]:
-    """Return the settings of a config that transformers and TRL change for training, as they are now."""
+    """Return the current values of the config settings that transformers and TRL change for training."""
     return {name: getattr(config, name) for name in _CHANGED if hasattr(config, name)}
 
 
 @contextmanager
 def as_it_came(causal_lm: PreTrainedModel, settings: Mapping[str, Any]) -> Iterator[None]:
-    """Give the config what training changed back while the block runs: its attention, and these settings."""
+    """While the block runs, undo what training has changed in the config: its attention, and these settings."""
     attention.disable(causal_lm)
     config = causal_lm.config
     during = settings_to_restore(config)
@@ -55,13 +55,13 @@ def as_it_came(causal_lm: PreTrainedModel, settings: Mapping[str, Any]) -> Itera
 
 
 def heads_state(heads: SafetyHeads) -> dict[str, Tensor]:
-    """Return the heads' whole weights on the CPU, however they are sharded (all ranks must call this together)."""
+    """Return the whole weights of the heads on the CPU, however sharded (all ranks must call this together)."""
     with _gathered(heads, writing=False):
         return {name: _whole(value).detach().float().cpu().clone() for name, value in heads.named_parameters()}
 
 
 def set_heads_state(heads: SafetyHeads, state: dict[str, Tensor]) -> None:
-    """Load whole weights into heads, however they are sharded (all ranks must call this together)."""
+    """Load whole weights into heads, however sharded (all ranks must call this together)."""
     with torch.no_grad(), _gathered(heads, writing=True):
         for name, parameter in heads.named_parameters():
             value = state[name].to(parameter.device, parameter.dtype)
@@ -80,7 +80,7 @@ def _whole(value: Tensor) -> Tensor:
 
 @contextmanager
 def _gathered(heads: nn.Module, writing: bool) -> Iterator[None]:
-    """Make ZeRO-3's shards whole; every other form needs nothing."""
+    """Gather the shards of ZeRO-3; otherwise do nothing."""
     if not any(hasattr(parameter, "ds_id") for parameter in heads.parameters()):
         yield
         return
@@ -93,14 +93,14 @@ def _gathered(heads: nn.Module, writing: bool) -> Iterator[None]:
 def save_heads(
     folder: str | os.PathLike[str], heads: SafetyHeads, state: dict[str, Tensor], *, theta: float, base_model: str
 ) -> None:
-    """Write the heads' weights and their card.
+    """Write the weights of the heads and their card.
 
     Args:
-        folder: where to; it must exist.
-        heads: for their size and pooling.
+        folder: an existing folder.
+        heads: the heads, for their size and pooling.
         state: their whole weights, from `heads_state`.
         theta: θ of the training objective.
-        base_model: what was trained.
+        base_model: name of the model that was trained.
     """
     save_file({name: value.contiguous() for name, value in state.items()}, os.fspath(Path(folder) / WEIGHTS))
     card = {
@@ -122,10 +122,10 @@ def save_heads(
 
 
 def load_heads(folder: str | os.PathLike[str]) -> SafetyHeads:
-    """Load trained heads from a run's or a checkpoint's folder, on the CPU.
+    """Load trained heads from the folder of a model or a checkpoint, on the CPU.
 
     Raises:
-        UserError: there are none, or the two files do not fit together.
+        UserError: there are none, or the two files do not match.
     """
     card_path, weights = Path(folder) / CARD, Path(folder) / WEIGHTS
     if not card_path.is_file() or not weights.is_file():

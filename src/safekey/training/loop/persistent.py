@@ -1,9 +1,13 @@
-"""TRL's SFT trainer with what a long run needs: whole checkpoints, exact resume, a clean stop, a clean export."""
+"""Make TRL's SFT trainer safe for long runs: complete checkpoints, exact resume, stop between steps, clean export."""
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,7 @@ from trl import SFTTrainer
 
 from safekey.errors import UserError
 from safekey.training.loop import checkpoint, export
-from safekey.training.loop.hooks import stops_between_steps
+from safekey.training.loop.batches import StepWork
 from safekey.training.loop.metrics import Window
 from safekey.training.objective.heads import SafetyHeads
 from safekey.training.objective.step import HEADS_NAME, unwrap
@@ -29,12 +33,14 @@ class PersistentTrainer(SFTTrainer):  # type: ignore[misc]
 
     Attributes:
         heads: the attached safety heads, or None.
-        window: the sums that the next log will report.
-        stop_asked: somebody pressed Ctrl-C on this rank.
-        stopped: the training was ended by that.
+        work: this rank's share of the current step.
+        window: the sums that the next log reports.
+        stop_asked: this rank has received SIGINT or SIGTERM.
+        stopped: the training ended because of that.
     """
 
     heads: SafetyHeads | None
+    work: StepWork | None
     window: Window
     stop_asked: bool
     stopped: bool
@@ -43,7 +49,7 @@ class PersistentTrainer(SFTTrainer):  # type: ignore[misc]
     _name: str
 
     def identity(self) -> dict[str, Any]:
-        """Return what must be the same when a run is resumed, by name; defined by the subclass."""
+        """Return what must be the same when a run is resumed, by name; the subclass defines it."""
         raise NotImplementedError
 
     # ---- resuming ---------------------------------------------------------------------------------------------------
@@ -64,13 +70,35 @@ class PersistentTrainer(SFTTrainer):  # type: ignore[misc]
         if self.args.should_save:
             checkpoint.clean(self.args.output_dir)
         self.stop_asked = self.stopped = False
-        with stops_between_steps(self):
+        with self._stops_between_steps():
             result = super().train(resume_from_checkpoint=folder, **options)
         if self.stopped:
             last = checkpoint.last_complete_checkpoint(self.args.output_dir)
             how = f"saved {last}: run the same command again to go on" if last else "nothing was saved"
             raise KeyboardInterrupt(f"stopped after step {self.state.global_step}; {how}")
         return result
+
+    @contextmanager
+    def _stops_between_steps(self) -> Iterator[None]:
+        """Let SIGINT and SIGTERM end the training after the current step; a second signal ends it at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def ask(number: int, frame: Any) -> None:
+            if self.stop_asked:
+                raise KeyboardInterrupt
+            self.stop_asked = True
+            logger.warning("stopping after this step; once more to stop at once")
+
+        for number in before:
+            signal.signal(number, ask)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _to_resume_from(self, wanted: str | bool | None) -> str | None:
         if not wanted:
@@ -105,7 +133,7 @@ class PersistentTrainer(SFTTrainer):  # type: ignore[misc]
             export.set_heads_state(self.heads, export.load_heads(best).state_dict())
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
-        """The heads are loaded from their own file, and tied weights are in no file."""
+        """Do not warn of the heads, which are loaded from their own file, or of tied weights, which are in no file."""
         causal_lm = unwrap(self.model)
         known = {name for name in load_result.missing_keys if name.startswith(f"{HEADS_NAME}.")}
         known |= set(getattr(causal_lm, "all_tied_weights_keys", None) or {})
@@ -118,32 +146,23 @@ class PersistentTrainer(SFTTrainer):  # type: ignore[misc]
         self.window = Window()
         if folder is not None and self.is_world_process_zero():
             self.window.load(checkpoint.read_extra(folder)["window"])
-        if self.state.global_step >= max_steps:  # nothing is left to do, though max_steps ends within an epoch
+        if self.state.global_step >= max_steps:  # no step is left, though max_steps ends within an epoch
             return int(others[1]), 0
         return places
 
     # ---- saving -----------------------------------------------------------------------------------------------------
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write a checkpoint aside, then give it its name: it is complete, or not there."""
+        """Write a checkpoint to a hidden folder, then rename it: it is complete, or not there."""
         final = os.path.join(self._get_output_dir(trial=trial), f"{checkpoint.PREFIX}{self.state.global_step}")
         self.store_flos()
         window = self.window.state()
-        error: UserError | None = None
-        try:
-            with checkpoint.saving(final):
-                self._write(checkpoint.aside(final))
-        except UserError as failure:
-            error = failure
-        self._fail_together(error)
-        try:
-            with checkpoint.saving(final):
-                if self.args.should_save:
-                    extra = {**self.identity(), "window": window}
-                    checkpoint.commit(final, resumable=not self.args.save_only_model, extra=extra)
-        except UserError as failure:
-            error = failure
-        self._fail_together(error)
+        with self._saving_together(final):
+            self._write(checkpoint.aside(final))
+        with self._saving_together(final):
+            if self.args.should_save:
+                extra = {**self.identity(), "window": window}
+                checkpoint.commit(final, resumable=not self.args.save_only_model, extra=extra)
         if self.state.best_global_step == self.state.global_step:
             self.state.best_model_checkpoint = final
         if self.args.should_save:
@@ -153,7 +172,7 @@ class PersistentTrainer(SFTTrainer):  # type: ignore[misc]
             rotate_checkpoints(os.path.dirname(final), self.args.save_total_limit, best, use_mtime=False)
 
     def _write(self, folder: str) -> None:
-        """Write all that a checkpoint holds."""
+        """Write the files of a checkpoint."""
         os.makedirs(folder, exist_ok=True)
         self.save_model(folder, _internal_call=True)
         if not self.args.save_only_model:
@@ -168,18 +187,24 @@ class PersistentTrainer(SFTTrainer):  # type: ignore[misc]
             self.state.stateful_callbacks |= {n: found if len(found) > 1 else found[0] for n, found in by_name.items()}
             self.state.save_to_json(os.path.join(folder, "trainer_state.json"))
 
-    def _fail_together(self, error: UserError | None) -> None:
-        """Raise on every rank what went wrong on one, so that none waits for another for ever."""
-        messages: list[str | None] = [str(error) if error else None]
+    @contextmanager
+    def _saving_together(self, final: str) -> Iterator[None]:
+        """Raise a failure to write on one rank on every rank, so that none waits for another for ever."""
+        error: UserError | None = None
+        try:
+            with checkpoint.saving(final):
+                yield
+        except UserError as failure:
+            error = failure
+        messages: list[str | None] = [str(error) if error else None] * self.args.world_size
         if self.args.world_size > 1:
-            messages = [None] * self.args.world_size
-            dist.all_gather_object(messages, str(error) if error else None)
+            dist.all_gather_object(messages, messages[0])
         first = next((message for message in messages if message), None)
         if first is not None:
             raise UserError(first) from error
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the model as plain transformers loads it, its tokenizer, and the heads beside it.
+        """Write the model so that plain transformers loads it, its tokenizer, and the heads beside it.
 
         All ranks must call this together.
 

@@ -1,4 +1,4 @@
-"""What happens to the data and the model before the first step: encoding, checks, the heads."""
+"""Prepare data, model and optimiser before the first step: encode the rows, check both, make the heads."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from safekey.training.objective.step import unwrap
 
 logger = logging.getLogger("safekey.training")
 
-Rows = Sequence[Example] | Sequence[Encoded]
+Dataset = Sequence[Example] | Sequence[Encoded]
 
 
-def encode_rows(given: Rows, tokenizer: Any, args: SafeKeyConfig) -> tuple[list[Encoded], list[RowProblem]]:
-    """Encode what is not encoded yet; report, also in the log, what cannot be.
+def encode_rows(given: Dataset, tokenizer: Any, args: SafeKeyConfig) -> tuple[list[Encoded], list[RowProblem]]:
+    """Encode rows that are not encoded yet; return those that cannot be as problems, and log them.
 
     Raises:
         UserError: rows of another kind, or a chat template that cannot be trained on.
@@ -46,7 +46,7 @@ def encode_rows(given: Rows, tokenizer: Any, args: SafeKeyConfig) -> tuple[list[
 
 
 def given_config(model: str | nn.Module, args: SafeKeyConfig) -> Any:
-    """Return the config of a model, or of one that is still to be loaded by its name, before TRL changes it."""
+    """Return the config of a model, loaded or given by its name, as it is before TRL changes it."""
     if not isinstance(model, str):
         return unwrap(model).config
     kwargs: Any = args.model_init_kwargs or {}
@@ -54,7 +54,7 @@ def given_config(model: str | nn.Module, args: SafeKeyConfig) -> Any:
 
 
 def check_vocabulary(rows: Sequence[Encoded], causal_lm: PreTrainedModel) -> None:
-    """Refuse a tokenizer that knows more tokens than the model.
+    """Refuse rows with tokens that the model does not have.
 
     Raises:
         UserError: a row holds a token that the model has no embedding for.
@@ -68,7 +68,7 @@ def check_vocabulary(rows: Sequence[Encoded], causal_lm: PreTrainedModel) -> Non
 
 
 def survey(rows: Sequence[Encoded]) -> dict[str, int]:
-    """Count what the objectives can use: all rows, those for SFT only, and labels of rows with spans."""
+    """Count all rows, the rows for SFT only, and the labels of rows with spans."""
     complete = [row for row in rows if row.spans.complete]
     harmful = sum(row.harmful is True for row in complete)
     benign = sum(row.harmful is False for row in complete)
@@ -78,7 +78,7 @@ def survey(rows: Sequence[Encoded]) -> dict[str, int]:
 
 
 def one_class(found: Mapping[str, int]) -> str | None:
-    """Return why the heads would learn nothing from rows surveyed so, or None."""
+    """Return why the heads would learn nothing from rows with these counts (`survey`), or None."""
     if found["harmful"] and found["benign"]:
         return None
     if found["harmful"] or found["benign"]:
@@ -87,7 +87,7 @@ def one_class(found: Mapping[str, int]) -> str | None:
 
 
 def new_heads(causal_lm: PreTrainedModel, args: SafeKeyConfig) -> SafetyHeads:
-    """Make heads in fp32, the same on every rank and whatever was drawn before."""
+    """Make heads in fp32, with weights that depend on the seed only: the same on every rank."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(args.seed)
         heads = SafetyHeads(causal_lm.config.hidden_size, args.head_pooling)
@@ -95,7 +95,7 @@ def new_heads(causal_lm: PreTrainedModel, args: SafeKeyConfig) -> SafetyHeads:
 
 
 def refuse_parallelism(**sizes: int) -> None:
-    """Refuse what splits sequences or layers among ranks.
+    """Refuse to split sequences or layers among ranks.
 
     Raises:
         UserError: one of the sizes is above 1.
@@ -108,7 +108,7 @@ def refuse_parallelism(**sizes: int) -> None:
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether ZeRO-3 holds only a part of the weights here, so that the model cannot be called for a test."""
+    """Whether ZeRO-3 holds only a part of the weights here, so that the self-test cannot call the model."""
     sharded = any(hasattr(parameter, "ds_id") for parameter in model.parameters())
     if sharded:
         logger.warning("the self-test is left out: ZeRO-3 has sharded the model already")
@@ -116,12 +116,38 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def same_data_everywhere(fingerprint: str, world: int) -> None:
-    """Check that all ranks hold the same rows: each works out the whole deal by itself.
+    """Check that all ranks have the same rows, because each rank computes the whole deal by itself.
 
     Raises:
-        UserError: they do not.
+        UserError: they differ.
     """
     found: list[Any] = [None] * world
     dist.all_gather_object(found, fingerprint)
     if len(set(found)) > 1:
         raise UserError("the ranks were given different training data: load the same rows on every rank")
+
+
+def norm_parameters(model: nn.Module) -> set[str]:
+    """Return the names of all parameters of normalisation layers, found by the type of the layer."""
+    return {
+        f"{prefix}.{name}" if prefix else name
+        for prefix, module in model.named_modules()
+        if "norm" in type(module).__name__.lower()
+        for name, _ in module.named_parameters(recurse=False)
+    }
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, module: nn.Module, rate: float) -> None:
+    """Give the parameters of a module another learning rate, in groups of their own.
+
+    Raises:
+        UserError: the optimiser is a stand-in for one that DeepSpeed makes.
+    """
+    if not hasattr(optimizer, "add_param_group"):
+        raise UserError("head_learning_rate needs an optimizer of torch's kind, not one from DeepSpeed's config")
+    own = {id(parameter) for parameter in module.parameters()}
+    for group in list(optimizer.param_groups):
+        theirs = [parameter for parameter in group["params"] if id(parameter) in own]
+        group["params"] = [parameter for parameter in group["params"] if id(parameter) not in own]
+        if theirs:
+            optimizer.add_param_group({**group, "params": theirs, "lr": rate})

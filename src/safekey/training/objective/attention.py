@@ -1,9 +1,8 @@
-"""Attention over a packed row, one document at a time.
+"""Causal attention within each document of a packed sequence.
 
-A function registered through transformers' `AttentionInterface` runs causal attention within each document, told the
-documents' lengths, so nothing pays for a block-diagonal mask and no document sees another. It is chosen by the
-`document_lengths` that the step passes to the model: a call without them (a padded forward, `generate`) goes on to the
-model's own attention and mask, so that having it switched on is never silently wrong.
+The function is registered with transformers' `AttentionInterface`. It gets the lengths of the documents, so no
+block-diagonal mask is needed and no document sees another. A call without `document_lengths` (a padded forward,
+`generate`) is passed on to the model's own attention and mask, so such calls are right while it is switched on.
 """
 
 from __future__ import annotations
@@ -27,7 +26,9 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from safekey.errors import UserError
 
-_PREFIX = "safekey_documents_over_"  # the name carries the model's own implementation: there is no other state
+_PREFIX = (
+    "safekey_documents_over_"  # followed by the name of the model's own implementation, which is kept nowhere else
+)
 _IN_STEP: ContextVar[bool] = ContextVar("safekey_in_step", default=False)
 _QUERY_BLOCK = 512  # rows of an explicit score matrix at a time (sinks, soft caps, windows)
 
@@ -38,8 +39,8 @@ States = Float[Tensor, "1 heads tokens width"]
 def document_attention(model: PreTrainedModel) -> Iterator[None]:
     """Attend within documents while the block runs.
 
-    With gradient checkpointing the layers run again in the backward pass, after the block: then the attention stays
-    switched on, which is harmless, because it only acts on calls that carry `document_lengths`.
+    With gradient checkpointing the layers run again in the backward pass, after the block. Then the attention stays
+    switched on; it only acts on calls with `document_lengths`.
 
     Raises:
         UserError: the model's attention cannot be replaced.
@@ -82,7 +83,7 @@ def disable(model: PreTrainedModel) -> None:
 
 
 def _mask(*args: Any, config: Any, **kwargs: Any) -> Any:
-    """No mask inside the step; the model's own mask otherwise."""
+    """Return no mask inside the packed step, the model's own mask otherwise."""
     if _IN_STEP.get():
         return None
     own = config._attn_implementation.removeprefix(_PREFIX)
@@ -104,21 +105,21 @@ def attend_documents(
     s_aux: Float[Tensor, " heads"] | None = None,
     **others: Any,
 ) -> tuple[Float[Tensor, "1 tokens heads width"], None]:
-    """Causal attention within each document; transformers' attention-function contract.
+    """Compute causal attention within each document; the signature is that of transformers' attention functions.
 
     Args:
         module: the attention module.
         query: rotated queries; keys and values may have fewer heads (grouped-query attention).
         key: rotated keys.
         value: values.
-        attention_mask: must be None inside the step.
-        document_lengths: the documents' lengths, summing to the number of tokens.
+        attention_mask: must be None in a packed call.
+        document_lengths: lengths of the documents; they add up to the number of tokens.
         scaling: factor on the scores, default width^-0.5.
         dropout: probability of dropping an attention weight.
-        sliding_window: how many tokens back a token sees, itself included.
+        sliding_window: number of tokens that a token sees, itself included.
         softcap: cap of the scores, cap·tanh(score/cap).
-        s_aux: a learnt score per head that takes part in the softmax and contributes nothing (attention sinks).
-        others: passed on to the model's own attention when this is no packed call.
+        s_aux: a learnt score per head that takes part in the softmax without a value (attention sinks).
+        others: passed on to the model's own attention in an unpacked call.
     """
     if document_lengths is None:
         own = str(module.config._attn_implementation).removeprefix(_PREFIX)  # type: ignore[union-attr]
@@ -137,11 +138,11 @@ def attend_documents(
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     plain = s_aux is None and softcap is None
-    if plain and dropout == 0.0 and _varlen_fits(query, value):
-        return _varlen(query, key, value, document_lengths, scale, sliding_window), None
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    if plain and dropout == 0.0 and _varlen_fits(query, value):
+        return _varlen(query, key, value, document_lengths, scale, sliding_window), None
     lengths, outputs = list(document_lengths), []
     for q, k, v in zip(*(torch.split(states, lengths, dim=2) for states in (query, key, value)), strict=True):
         if plain and (sliding_window is None or q.shape[2] <= sliding_window):
@@ -162,7 +163,7 @@ def _explicit(
     softcap: float | None,
     sinks: Tensor | None,
 ) -> States:
-    """Attention with the scores written out, for what the fused kernels do not know; a block of queries at a time."""
+    """Compute attention with explicit scores, for what the fused kernels lack; a block of queries at a time."""
     length = query.shape[2]
     outputs = []
     for begin in range(0, length, _QUERY_BLOCK):
@@ -197,7 +198,7 @@ def _varlen_fits(query: Tensor, value: Tensor) -> bool:
 
 @lru_cache(maxsize=1)  # asked for in every layer
 def _varlen_kernel() -> Callable[..., Any] | None:
-    """torch's kernel, if this version has one that takes a scale and a window (the first ones did not)."""
+    """Return torch's kernel, if this version has one with a scale and a window (the first versions did not)."""
     if importlib.util.find_spec("torch.nn.attention.varlen") is None:
         return None
     from torch.nn.attention.varlen import varlen_attn
@@ -209,13 +210,10 @@ def _varlen_kernel() -> Callable[..., Any] | None:
 def _varlen(
     query: States, key: States, value: States, lengths: tuple[int, ...], scale: float, window: int | None
 ) -> Float[Tensor, "1 tokens heads width"]:
-    """One kernel over all documents (CUDA, half precision)."""
+    """Run one kernel over all documents (CUDA, half precision)."""
     kernel = _varlen_kernel()
     assert kernel is not None
     borders = torch.tensor([0, *lengths], device="cpu").cumsum(0).to(query.device, torch.int32, non_blocking=True)
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     q, k, v = (states[0].transpose(0, 1).contiguous() for states in (query, key, value))
     reach = (-1, 0) if window is None else (window - 1, 0)
     out = kernel(q, k, v, borders, borders, max(lengths), max(lengths), scale=scale, window_size=reach)

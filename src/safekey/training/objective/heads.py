@@ -1,4 +1,4 @@
-"""The dual-path safety head (DPSH): two linear probes on the last hidden states (METHOD.md, "The objective")."""
+"""The dual-path safety heads: two linear heads on the last hidden states. Their loss is dpsh."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Pooling = Literal["mean", "max", "last"]
 
 
 class SafetyHeads(nn.Module):
-    """Two linear heads: one sees U alone, the other X and U; each gives one logit, positive meaning harmful.
+    """Two linear heads, one over U alone, one over X and U; each gives one logit, positive for harmful.
 
     Attributes:
         understanding: the head over U, weights w_U and b_U.
         query_and_understanding: the head over X and U, weights w_X and b_X.
-        pooling: how a span becomes one vector: "mean" (the paper), "max" over its tokens, or its "last" token.
+        pooling: how a span becomes one vector: "mean" over its tokens (the paper), "max", or its "last" token.
     """
 
     def __init__(self, hidden_size: int, pooling: Pooling = "mean"):
@@ -34,11 +34,11 @@ class SafetyHeads(nn.Module):
     def forward(
         self, hidden: Float[Tensor, "tokens hidden"], pool: Int[Tensor, "examples 4"]
     ) -> Float[Tensor, "examples 2"]:
-        """Return both heads' logits, understanding first, computed in fp32 (or wider, if the states are).
+        """Return the logits of both heads, understanding first, computed in fp32 (or wider, if the states are).
 
         Args:
-            hidden: last hidden states after the final norm.
-            pool: per example the borders of X and U: start and end of X, start and end of U.
+            hidden: last hidden states, after the final norm.
+            pool: for each example: start of X, end of X, start of U, end of U.
         """
         wide = torch.promote_types(hidden.dtype, torch.float32)
         only_u, both = [], []

@@ -1,4 +1,4 @@
-"""The losses as pure functions of tensors. Each has a test against the formula written out."""
+"""Chunked cross-entropy and the loss of the heads, as pure functions of tensors."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 LOGIT_BUDGET = 1 << 27
-"""How many logits live at once on an accelerator: 2^27 fp32 values are half a GiB."""
+"""Number of logits in memory at once on an accelerator: 2^27 fp32 values are half a GiB."""
 
 CPU_LOGIT_BUDGET = 1 << 23
-"""The same on a CPU, whose caches like smaller pieces (fastest at 256 rows of 32k in bench/step.py)."""
+"""The same on a CPU, where smaller chunks suit the caches (fastest at 256 rows of 32k in bench/step.py)."""
 
 
 class TokenLosses(NamedTuple):
@@ -43,16 +43,16 @@ def linear_cross_entropy(
 ) -> TokenLosses:
     """Cross-entropy of each target under `head(hidden)`, with the logits of one chunk in memory at a time.
 
-    With a plain linear head the gradient of the weighted sum is computed together with the losses, while a chunk's
-    logits are there: three matrix products where recomputing them takes four. Any other head (adapters, hooks,
-    sharded weights, capped logits) is recomputed in the backward pass by torch's own checkpointing; so is fp16, where a
-    gradient computed before the loss is scaled would underflow.
+    With a plain linear head, the gradient of the weighted sum is computed together with the losses, while the logits of
+    the chunk are in memory: three matrix products, where recomputing the logits takes four. For any other head
+    (adapters, hooks, sharded weights, capped logits), torch's checkpointing recomputes the logits in the backward pass;
+    so too in fp16, where a gradient computed before the loss is scaled would underflow.
 
     Args:
         hidden: the states that predict the targets.
         targets: token ids.
-        weights: each target's factor in `total`.
-        head: the language-model head, with whatever the model does to its logits.
+        weights: factor of each target in `total`.
+        head: the language-model head, with the model's adjustment of the logits, if it has one.
         vocabulary: the head's width.
         chunk: rows at a time; default: as many as the budget allows.
     """
@@ -84,20 +84,20 @@ def linear_cross_entropy(
 
 
 def _is_plain(head: nn.Linear) -> bool:
-    """Whether the head is `hidden @ weight.T + bias` and nothing else has to happen when it is called."""
+    """Whether calling the head is just `hidden @ weight.T + bias`."""
     hooked = head._forward_hooks or head._forward_pre_hooks or head._backward_hooks or head._backward_pre_hooks
     ordinary = type(head) is nn.Linear and type(head.weight) in (Tensor, nn.Parameter)  # no DTensor, no quantisation
     return ordinary and not hooked and "forward" not in head.__dict__ and not hasattr(head.weight, "ds_id")
 
 
 def _computes_in(hidden: Tensor, weight: Tensor) -> torch.dtype:
-    """The dtype of the head's matrix product, autocast or not."""
+    """Return the dtype of the matrix product of the head, with or without autocast."""
     device = hidden.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """The weighted sum and each loss. The sum's gradient is ready after the forward; the others' is recomputed."""
+    """The weighted sum and each loss. The forward computes the gradient of the sum; that of a loss is recomputed."""
 
     @staticmethod
     def forward(
@@ -134,7 +134,7 @@ def _chunked(
     dtype: torch.dtype,
     wanted: tuple[bool, ...],
 ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
-    """Losses, hits, and the gradients of the weighted sum for states, weight and bias, a chunk at a time, in place."""
+    """Compute losses, hits and the gradients of the weighted sum (states, weight, bias), chunk by chunk, in place."""
     wide = weights.dtype
     losses, hits = torch.empty_like(weights), torch.empty_like(targets, dtype=torch.bool)
     of_hidden = torch.empty_like(hidden) if wanted[0] else None
@@ -167,7 +167,7 @@ def _chunked(
 def dual_path_loss(
     logits: Float[Tensor, "examples 2"], harmful: Int[Tensor, " examples"], theta: float = 0.5
 ) -> Float[Tensor, " examples"]:
-    """L_dpsh per example: θ·BCE of the head over U + (1−θ)·BCE of the head over X and U (METHOD.md).
+    """Return the dpsh loss of each example: θ·BCE of the head over U + (1−θ)·BCE of the head over X and U.
 
     Args:
         logits: both heads' logits, understanding first.

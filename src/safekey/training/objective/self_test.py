@@ -1,7 +1,7 @@
-"""What is refused before training, and the self-test that compares the packed step with the model as it is.
+"""Refuse models that cannot be packed, and compare the packed step with the unpacked model before training.
 
-Packing goes wrong silently (METHOD.md lists how); so a model that cannot be packed is refused with a sentence, and one
-that can is still measured against its own unpacked, unpatched forward on one small batch.
+A fault in packing raises no error; it trains a wrong model. So a model known not to work is refused with the reason,
+and any other is compared with its own forward, unpacked and unchanged, on one small batch.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _PACKABLE_LAYERS = {"full_attention", "sliding_attention"}
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 _LOSSES = ("SFT loss", "QMM loss", "query-swap loss", "key-swap loss")
 _HALF_TOLERANCE = 0.1
-"""Largest relative error allowed. A leak between documents shows as an error near or above 1 (METHOD.md's table)."""
+"""Largest relative error allowed. Attention across documents causes an error near or above 1."""
 
 
 def refuse_unsupported(model: nn.Module) -> None:
     """Refuse models that cannot be trained in packed form.
 
     Raises:
-        UserError: with the reason: positions that depend on the batch's longest row, layers that carry a state from
-            token to token, attention that cannot be replaced, prompt-learning adapters, an encoder.
+        UserError: with the reason: positions that depend on the longest row of the batch, layers with a recurrent
+            state, attention that cannot be replaced, prompt-learning adapters, an encoder.
     """
     causal_lm = unwrap(model)
     config: Any = causal_lm.config
@@ -61,7 +61,7 @@ def refuse_unsupported(model: nn.Module) -> None:
 
 
 def _rope_types(config: Any) -> list[str]:
-    """Every rope type in a config, whether it has one for all layers or one per layer type."""
+    """Return every rope type in a config, which may have one for all layers or one per layer type."""
     found: list[str] = []
     for parameters in (getattr(config, "rope_parameters", None), getattr(config, "rope_scaling", None)):
         nested = list(parameters.values()) if isinstance(parameters, dict) else []
@@ -72,36 +72,36 @@ def _rope_types(config: Any) -> list[str]:
 
 
 def self_test(model: nn.Module, rows: Sequence[Encoded], *, gradients: bool = True, max_tokens: int = 256) -> float:
-    """Compare the packed step with the model's own attention, row by row, on a few short pieces of rows.
+    """Compare the packed step with the model's own attention, row by row, on a few short rows.
 
     Args:
         model: the model before it is wrapped for distributed training (PEFT is fine).
-        rows: candidates; the shortest ones with spans are used, cut behind K.
+        rows: candidates; the shortest ones with spans are used, cut after K.
         gradients: compare gradients too (needs memory for one set of gradients).
-        max_tokens: how long a piece may be.
+        max_tokens: longest row that is used, up to the end of K.
 
     Returns:
         The largest relative error seen.
 
     Raises:
-        UserError: the two differ by more than rounding; training would be wrong, so it is refused.
+        UserError: the two differ by more than rounding, so training would be wrong.
     """
-    pieces = _short_pieces(rows, max_tokens)
-    if not pieces:
+    short = _short_rows(rows, max_tokens)
+    if not short:
         return 0.0
     causal_lm = unwrap(model)
     training = causal_lm.training
     causal_lm.eval()
     attached = is_attached(model)
-    heads = detach(model)  # whatever is attached has no part in this comparison
+    heads = detach(model)  # the comparison is without heads
     try:
         wanted = [p for p in causal_lm.parameters() if p.requires_grad] if gradients else []
         with torch.set_grad_enabled(bool(wanted)):
-            swaps, wrongs = _lent(pieces)
+            swaps, wrongs = _partners(short)
             on = {"head_weight": 0.0, "qsm_weight": 0.2, "ksm_weight": 0.2}
-            packed = safekey_loss(model, None, pieces, swaps=swaps, wrongs=wrongs, **on)  # type: ignore[arg-type]
+            packed = safekey_loss(model, None, short, swaps=swaps, wrongs=wrongs, **on)  # type: ignore[arg-type]
             ours = [packed.sft, packed.qmm, packed.qsm, packed.ksm, *_gradients(packed.total, wanted)]
-            theirs = _separate_losses(causal_lm, pieces, count(pieces), swaps, wrongs)
+            theirs = _separate_losses(causal_lm, short, count(short), swaps, wrongs)
             theirs += _gradients(theirs[0] + 0.2 * sum(theirs[1:]), wanted)
     finally:
         if attached:
@@ -129,21 +129,21 @@ def self_test(model: nn.Module, rows: Sequence[Encoded], *, gradients: bool = Tr
     return largest[0]
 
 
-def _short_pieces(rows: Sequence[Encoded], max_tokens: int, most: int = 3) -> list[Encoded]:
-    """Cut the shortest rows with spans a little behind K, and turn round the words after X.
+def _short_rows(rows: Sequence[Encoded], max_tokens: int, most: int = 3) -> list[Encoded]:
+    """Cut the shortest rows with spans a little after K, and reverse the tokens after X.
 
-    Of a text that the model knows by heart the gradient is nothing but rounding: no two ways to compute it agree.
+    A text that the model has memorised has a gradient near zero, in which only rounding would be compared.
     """
     complete = [row for row in rows if row.spans.complete and row.spans.key_sentence.stop + 1 <= max_tokens]
-    pieces = []
+    short = []
     for row in sorted(complete, key=lambda row: row.spans.key_sentence.stop)[:most]:
         x, ids = row.spans.query.stop, row.input_ids[: row.spans.key_sentence.stop + 8]
-        pieces.append(replace(row, input_ids=ids[:x] + ids[x:][::-1]))
-    return pieces
+        short.append(replace(row, input_ids=ids[:x] + ids[x:][::-1]))
+    return short
 
 
-def _lent(rows: Sequence[Encoded]) -> tuple[list[list[int]], list[list[int]]]:
-    """Every piece gets the query and the key sentence of the piece before it, whatever their labels."""
+def _partners(rows: Sequence[Encoded]) -> tuple[list[list[int]], list[list[int]]]:
+    """Give every row the query and the key sentence of the row before it, whatever their labels."""
     before = [rows[i - 1] for i in range(len(rows))]
     return [row.input_ids[row.spans.query] for row in before], [row.input_ids[row.spans.key_sentence] for row in before]
 
@@ -155,7 +155,7 @@ def _separate_losses(
     swaps: Sequence[Sequence[int]],
     wrongs: Sequence[Sequence[int]],
 ) -> list[Tensor]:
-    """SFT, QMM, query swap and key swap from plain forward passes, one a document: nothing packed or registered."""
+    """Compute sft, qmm, qsm and ksm with one plain forward pass per document, without packing."""
     device = next(model.parameters()).device
     found: list[list[Tensor]] = [[], [], [], []]
     for row, swap, wrong in zip(rows, swaps, wrongs, strict=True):

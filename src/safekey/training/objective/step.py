@@ -1,7 +1,7 @@
-"""One training step's losses: a single packed forward pass through the (wrapped) model.
+"""Compute all losses of a batch with one packed forward pass through the (wrapped) model.
 
-The chunked cross-entropy and the heads run *inside* the model's own forward (see `attach`), so that whatever wraps the
-model, DDP, FSDP2, DeepSpeed, PEFT or autocast, sees one ordinary call.
+The chunked cross-entropy and the heads run inside the model's own forward (see `attach`). So DDP, FSDP2, DeepSpeed,
+PEFT and autocast, which wrap the model, see one ordinary call.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from safekey.training.encoding import Encoded
 from safekey.training.objective.attention import document_attention
 from safekey.training.objective.heads import SafetyHeads
 from safekey.training.objective.losses import dual_path_loss, linear_cross_entropy
-from safekey.training.objective.pack import Counts, Packed, Positions, count, pack
+from safekey.training.objective.pack import Counts, Packed, count, pack
 from safekey.training.objective.swaps import partner_queries, wrong_beginnings
 
 HEADS_NAME = "safekey_heads"
-"""The heads' name as a submodule of the causal language model."""
+"""The name of the heads as a submodule of the causal language model."""
 
 
 @dataclass(frozen=True)
 class SafeKeyLoss:
-    """The losses of one batch, each a scalar with its own gradient; a loss that is off is a plain 0.
+    """The losses of one batch, each a scalar with its own gradient; a loss that is off is a constant 0.
 
     Attributes:
         total: sft + qmm_weight·qmm + head_weight·dpsh + qsm_weight·qsm + ksm_weight·ksm + key_weight·key.
-        sft: L_sft, mean over response tokens.
-        qmm: L_qmm, mean over tokens of K with the query hidden.
-        dpsh: L_dpsh, mean over examples.
-        qsm: query swap, mean over tokens of K under another row's query.
-        ksm: key swap, mean over the tokens from K on, behind a wrong beginning.
-        key: mean over tokens of K with everything visible (the up-weighting control).
+        sft: mean over the response tokens.
+        qmm: mean over the tokens of K, without the query.
+        dpsh: mean over the rows with spans and a label.
+        qsm: mean over the tokens of K, after another row's query.
+        ksm: mean over the tokens from K on, after a wrong beginning.
+        key: mean over the tokens of K in the response document (the up-weighting control).
         metrics: sums and counts for logging, detached; see `StepMetrics`.
     """
 
@@ -57,36 +57,30 @@ class SafeKeyLoss:
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """What a batch says beside its losses.
+    """Sums and counts of a batch for logging.
 
     Attributes:
-        tokens: packed tokens, all documents.
-        key_hits: tokens of K predicted right with X visible, and how many there were.
-        masked_hits: the same with X hidden (0 of 0 while QMM is off).
-        swapped_hits: the same under another query (0 of 0 while query swap is off).
-        recovered_hits: the same behind a wrong beginning (0 of 0 while key swap is off).
-        head_logits: both heads' logits per example (empty while the heads are off).
-        harmful: those examples' labels.
+        tokens: packed tokens of all documents.
+        key_hits: for each objective ("sft", "qmm", "qsm", "ksm"): how many tokens of K its documents predict right, and
+            how many there are (0 of 0 while the objective is off).
+        head_logits: logits of both heads for each row with spans and a label (empty while the heads are off).
+        harmful: the labels of these rows.
     """
 
     tokens: int
-    key_hits: tuple[Tensor, int]
-    masked_hits: tuple[Tensor, int]
-    swapped_hits: tuple[Tensor, int]
-    recovered_hits: tuple[Tensor, int]
+    key_hits: dict[str, tuple[Tensor, int]]
     head_logits: Float[Tensor, "examples 2"]
     harmful: Int[Tensor, " examples"]
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What the model's forward is asked to compute."""
+    """The arguments that the packed step passes to the model's forward."""
 
     packed: Packed
     weights: Float[Tensor, " targets"]
     heads: SafetyHeads | None
     detach_heads: bool
-    chunk: int | None
 
 
 def safekey_loss(
@@ -100,13 +94,11 @@ def safekey_loss(
     qsm_weight: float = 0.0,
     ksm_weight: float = 0.0,
     key_weight: float = 0.0,
-    qmm_positions: Positions = "keep",
     detach_heads: bool = False,
     counts: Counts | None = None,
     swaps: Sequence[Sequence[int] | None] | None = None,
     wrongs: Sequence[Sequence[int] | None] | None = None,
     seed: int = 0,
-    chunk: int | None = None,
 ) -> SafeKeyLoss:
     """Compute all losses of a batch with one call of `model` (METHOD.md, "The objective").
 
@@ -115,21 +107,19 @@ def safekey_loss(
             comes before wrapping.
         heads: the safety heads; None uses the attached ones.
         rows: the batch, any number of encoded rows.
-        qmm_weight: weight of query-mask modelling; 0 leaves its documents out.
-        head_weight: weight of the dual-path safety head; 0 leaves the heads out.
+        qmm_weight: weight of query-mask modelling (qmm); 0 leaves its documents out.
+        head_weight: weight of the dual-path safety heads (dpsh); 0 leaves the heads out.
         head_theta: θ, the share of the head that sees U alone, in [0, 1].
-        qsm_weight: weight of query swap (ORGANISM.md), our own extension.
-        ksm_weight: weight of key swap (docs/training.md), our own extension.
-        key_weight: weight of an extra ordinary loss on K, a control: up-weighting without masking.
-        qmm_positions: positions of the masked documents, see `pack`.
+        qsm_weight: weight of query swap (qsm), an extension of this library (docs/training.md).
+        ksm_weight: weight of key swap (ksm), an extension of this library (docs/training.md).
+        key_weight: weight of a second sft loss on K, a control for qmm: up-weighting without masking.
         detach_heads: train the heads without a gradient into the model.
-        counts: what the sums are divided by: this batch's own counts, or those of the whole step over all
-            micro-batches and ranks, so that the sum of the parts is the loss of the whole.
-        swaps: per row, the tokens of another row's query; default: drawn inside this batch by `seed`.
-        wrongs: per row, the tokens of key swap's wrong beginning; default: drawn inside this batch by `seed`, another
-            row's key sentence alone.
-        seed: for drawing partners and jittered positions.
-        chunk: targets per piece of the cross-entropy; default by memory.
+        counts: the divisors of the losses: the counts of this batch (default), or those of the whole step, over all
+            micro-batches and ranks; then the losses of the micro-batches add up to the loss of the step.
+        swaps: for each row the tokens of another row's query; default: drawn within this batch by `seed`.
+        wrongs: for each row the tokens of a wrong beginning; default: drawn within this batch by `seed`, the key
+            sentence of another row alone.
+        seed: random seed for drawing swap partners.
 
     Raises:
         UserError: an empty batch, impossible spans, heads missing or of the wrong width, an unsupported model.
@@ -141,22 +131,21 @@ def safekey_loss(
     swaps = (partner_queries(rows, seed) if swaps is None else swaps) if qsm_weight else None
     wrongs = (wrong_beginnings(rows, seed, rest=0) if wrongs is None else wrongs) if ksm_weight else None
     device = next(causal_lm.parameters()).device
-    masked = bool(qmm_weight)
-    packed = pack(rows, masked=masked, swaps=swaps, wrongs=wrongs, positions=qmm_positions, seed=seed).to(device)
+    packed = pack(rows, qmm=bool(qmm_weight), swaps=swaps, wrongs=wrongs).to(device)
     total = counts or count(rows)
-    # One choice of targets, divisor and weight per loss. The weighted sum of all is differentiated inside the step
-    # (see `linear_cross_entropy`), so that `total` costs one backward pass less of the head than the parts would.
+    # The gradient of the weighted sum of all losses is computed inside the forward pass (see `linear_cross_entropy`):
+    # `total` needs no second pass through the language-model head.
     parts = {
-        "sft": (packed.full, total.sft_tokens, 1.0),
-        "qmm": (packed.masked, total.key_tokens, qmm_weight),
-        "qsm": (packed.swapped, total.key_tokens, qsm_weight),
-        "ksm": (packed.recovered, total.recovery_tokens, ksm_weight),
+        "sft": (packed.sft, total.sft_tokens, 1.0),
+        "qmm": (packed.qmm, total.key_tokens, qmm_weight),
+        "qsm": (packed.qsm, total.key_tokens, qsm_weight),
+        "ksm": (packed.ksm, total.recovery_tokens, ksm_weight),
         "key": (packed.key, total.key_tokens, key_weight),
     }
     wide = torch.promote_types(next(causal_lm.parameters()).dtype, torch.float32)
     weights = sum(chosen.to(wide) * (weight / max(1, divisor)) for chosen, divisor, weight in parts.values())
     assert isinstance(weights, Tensor)
-    out = _forward(model, causal_lm, _Work(packed, weights, used, detach_heads, chunk))
+    out = _forward(model, causal_lm, _Work(packed, weights, used, detach_heads))
     losses, hits, logits = out["losses"], out["hits"], out["head_logits"]
     zero = losses.new_zeros(())
     means = {
@@ -175,9 +164,9 @@ def safekey_loss(
 
 
 def attach(model: nn.Module, heads: SafetyHeads | None) -> None:
-    """Make the heads a submodule of the causal language model and teach its forward the packed step.
+    """Make the heads a submodule of the causal language model, and let its forward compute the packed step.
 
-    Do this after PEFT (which would wrap or freeze them) and before DDP, FSDP2, DeepSpeed or `accelerator.prepare`.
+    Call it after PEFT (which would wrap or freeze the heads) and before DDP, FSDP2, DeepSpeed or `accelerator.prepare`.
     Padded calls of the model are unchanged. `detach` undoes it.
     """
     causal_lm = unwrap(model)
@@ -198,8 +187,7 @@ def detach(model: nn.Module) -> SafetyHeads | None:
     """Undo `attach`; return the heads."""
     causal_lm = unwrap(model)
     if is_attached(causal_lm):
-        del causal_lm.__dict__["_safekey_forward"]
-        del causal_lm.__dict__["forward"]
+        del causal_lm.__dict__["_safekey_forward"], causal_lm.__dict__["forward"]
     heads: SafetyHeads | None = getattr(causal_lm, HEADS_NAME, None)
     if heads is not None:
         delattr(causal_lm, HEADS_NAME)
@@ -228,7 +216,7 @@ def unwrap(model: nn.Module) -> PreTrainedModel:
 
 
 def _forward(model: nn.Module, causal_lm: PreTrainedModel, work: _Work) -> dict[str, Tensor]:
-    """Call the wrapped model once, with the step's forward in place."""
+    """Call the wrapped model once, with the packed forward in place."""
     with document_attention(causal_lm), _stepping(causal_lm):
         out: dict[str, Tensor] = model(
             input_ids=work.packed.input_ids,
@@ -241,7 +229,7 @@ def _forward(model: nn.Module, causal_lm: PreTrainedModel, work: _Work) -> dict[
 
 @contextmanager
 def _stepping(causal_lm: PreTrainedModel) -> Iterator[None]:
-    """Attach for the length of one call, if nobody attached for good."""
+    """Attach for one call, unless the model is attached already."""
     if is_attached(causal_lm):
         yield
         return
@@ -252,14 +240,13 @@ def _stepping(causal_lm: PreTrainedModel) -> Iterator[None]:
     try:
         yield
     finally:
-        detach_forward = causal_lm.__dict__
-        del detach_forward["_safekey_forward"], detach_forward["forward"]
+        del causal_lm.__dict__["_safekey_forward"], causal_lm.__dict__["forward"]
         if own is not None:
-            detach_forward["forward"] = own
+            causal_lm.__dict__["forward"] = own
 
 
 def _attached_forward(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
-    """The causal language model's forward while attached: the packed step when asked for, its own otherwise."""
+    """The forward of an attached model: the packed step when `safekey_work` is given, the model's own otherwise."""
     work: _Work | None = kwargs.pop("safekey_work", None)
     if work is None:
         return self.__dict__["_safekey_forward"](*args, **kwargs)
@@ -280,7 +267,6 @@ def _attached_forward(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
         work.weights,
         head if adjust is None else lambda h: adjust(head(h)),
         self.config.vocab_size,
-        work.chunk,
     )
     logits = hidden.new_zeros((0, 2))
     if work.heads is not None:
@@ -289,7 +275,7 @@ def _attached_forward(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
 
 
 def _keep_alive(causal_lm: PreTrainedModel, work: _Work) -> Tensor:
-    """Zero, with a gradient path to attached heads that took no part (DDP waits for every parameter's gradient)."""
+    """Return 0 with a gradient path to attached heads that this pass does not use: DDP waits for their gradients."""
     heads = getattr(causal_lm, HEADS_NAME, None)
     idle = work.heads is None or not len(work.packed.harmful)
     if heads is None or not idle or not (dist.is_available() and dist.is_initialized()):
@@ -298,19 +284,16 @@ def _keep_alive(causal_lm: PreTrainedModel, work: _Work) -> Tensor:
 
 
 def _logit_adjustment(config: Any) -> Callable[[Tensor], Tensor] | None:
-    """What some families do to their logits after the head; None for most."""
+    """Return what some model families do to the logits after the head; None for most."""
     cap = getattr(config, "final_logit_softcapping", None)
     divide = getattr(config, "logits_scaling", None)
     multiply = getattr(config, "logit_scale", None)
-
     if not (cap or divide or multiply):
         return None
 
     def adjust(logits: Tensor) -> Tensor:
-        if divide:
-            logits = logits / divide
-        if multiply:
-            logits = logits * multiply
+        logits = logits / divide if divide else logits
+        logits = logits * multiply if multiply else logits
         return cap * torch.tanh(logits / cap) if cap else logits
 
     return adjust
@@ -327,16 +310,11 @@ def _check_heads(causal_lm: PreTrainedModel, heads: SafetyHeads | None, head_wei
 
 
 def _metrics(packed: Packed, hits: Bool[Tensor, " targets"], logits: Tensor) -> StepMetrics:
-    def of(chosen: Tensor) -> tuple[Tensor, int]:
-        right = hits[chosen]
-        return right.sum(), len(right)
-
+    of_key = {"sft": packed.key, "qmm": packed.qmm, "qsm": packed.qsm, "ksm": packed.ksm_key}
+    right = {name: hits[chosen] for name, chosen in of_key.items()}
     return StepMetrics(
         tokens=packed.input_ids.shape[1],
-        key_hits=of(packed.key),
-        masked_hits=of(packed.masked),
-        swapped_hits=of(packed.swapped),
-        recovered_hits=of(packed.recovered_key),
+        key_hits={name: (found.sum(), len(found)) for name, found in right.items()},
         head_logits=logits.detach(),
         harmful=packed.harmful if len(logits) else packed.harmful[:0],
     )

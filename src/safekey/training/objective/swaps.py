@@ -1,7 +1,7 @@
-"""What rows of a step lend each other: query swap takes another row's query, key swap another row's wrong beginning.
+"""Draw swap partners within a step: another row's query for qsm, another row's wrong beginning for ksm.
 
-Both are drawn from the whole step's rows, over all ranks, by the seed. So every rank draws the same, and the draw does
-not depend on how the rows are split.
+Both are drawn by the seed from all rows of the step, over all ranks. So every rank draws the same partners, however the
+rows are split into micro-batches.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from safekey.training.encoding import Encoded
 def swap_partners(rows: Sequence[Encoded], seed: int) -> list[int | None]:
     """Draw, for each row with spans, another such row whose query replaces its own.
 
-    A random cycle through the rows: nobody gets itself, everybody is used once. Fewer than two rows: no partner.
+    The partners form a random cycle, so no row is its own partner and every row is used once. With fewer than two such
+    rows there are no partners.
 
     Args:
-        rows: the whole step's rows, over all ranks.
-        seed: same seed, same rows, same partners.
+        rows: all rows of the step, over all ranks.
+        seed: the same seed and rows give the same partners.
     """
     eligible = [i for i, row in enumerate(rows) if row.spans.complete]
     partners: list[int | None] = [None] * len(rows)
@@ -31,27 +32,23 @@ def swap_partners(rows: Sequence[Encoded], seed: int) -> list[int | None]:
     return partners
 
 
-def query_ids(row: Encoded) -> list[int]:
-    """X as tokens."""
-    return row.input_ids[row.spans.query]
-
-
 def partner_queries(rows: Sequence[Encoded], seed: int) -> list[list[int] | None]:
-    """Return, per row, the query of its query-swap partner among these rows."""
-    return [None if partner is None else query_ids(rows[partner]) for partner in swap_partners(rows, seed)]
+    """Return for each row the tokens of its partner's query, or None."""
+    partners = swap_partners(rows, seed)
+    return [None if i is None else rows[i].input_ids[rows[i].spans.query] for i in partners]
 
 
 def wrong_beginnings(rows: Sequence[Encoded], seed: int, rest: int) -> list[list[int] | None]:
-    """Draw, for each labelled row with spans, the beginning W that key swap puts before its K.
+    """Draw, for each labelled row with spans, the wrong beginning W of its ksm document.
 
-    W is the key sentence of a row of the other label and up to `rest` tokens of the thinking behind it, how many is
-    drawn too: a prefilled beginning may end anywhere. Refusing rows are shown complying key sentences and complying
-    rows refusing ones, so that neither is favoured. None where no row has the other label.
+    W is the key sentence of a row with the other label, followed by 0 to `rest` tokens of that row's thinking; the
+    number is drawn too, because an attacker's prefill may end anywhere. Refusing rows get complying key sentences and
+    complying rows get refusing ones. None where no row has the other label.
 
     Args:
-        rows: the whole step's rows, over all ranks.
-        seed: same seed, same rows, same beginnings.
-        rest: most tokens behind the borrowed key sentence.
+        rows: all rows of the step, over all ranks.
+        seed: the same seed and rows give the same beginnings.
+        rest: most tokens after the borrowed key sentence.
     """
     draw = random.Random(f"key swap {seed}")  # noqa: S311 - not a secret
     lenders = {label: [row for row in rows if row.spans.complete and row.harmful is label] for label in (True, False)}

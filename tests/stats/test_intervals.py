@@ -1,18 +1,32 @@
-"""Shares against the evaluation's own statistics: the same numbers, although neither room may import the other."""
+"""Shares and quartiles. The rates' intervals are tested in tests/evals/summary/test_rates.py."""
 
 from __future__ import annotations
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from safekey.stats.intervals import design_effect, wilson_interval
-from safekey.stats.shares import share_of, spread_of, wilson
+from safekey.stats.intervals import design_effect, quantile, share_of, spread_of, wilson, wilson_interval
+
+
+@pytest.mark.parametrize(("count", "n"), [(0, 10), (3, 10), (121, 313), (10, 10)])
+def test_wilson_is_statsmodels(count: int, n: int) -> None:
+    proportion = pytest.importorskip("statsmodels.stats.proportion")
+    expected = proportion.proportion_confint(count, n, method="wilson")
+    assert wilson(count / n, n, quantile(0.05)) == pytest.approx(expected, abs=1e-9)
+
+
+def test_quantiles() -> None:
+    assert quantile(0.05) == pytest.approx(stats.norm.ppf(0.975), abs=1e-12)
+    assert quantile(1e-12, 4) == pytest.approx(stats.t.isf(5e-13, 4), rel=1e-9)
+    assert quantile(1e-30, 2) < float("inf")
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 0), (0, 5), (5, 5), (1, 3), (35, 121), (999, 1000)])
-def test_wilson(k: int, n: int) -> None:
-    assert wilson(k, n) == pytest.approx(wilson_interval(k, n), abs=1e-9)
+def test_a_share_has_wilsons_interval(k: int, n: int) -> None:
+    found = share_of([place < k for place in range(n)], [str(place) for place in range(n)])
+    assert (found.low, found.high) == wilson_interval(k, n)
 
 
 @settings(max_examples=100, deadline=None)

@@ -1,0 +1,73 @@
+"""What a grid runs: the user's request, and one job of it with everything that its process needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from safekey.grid.arms import MARGIN, REFERENCE, Arm
+from safekey.grid.folder import Job
+
+if TYPE_CHECKING:
+    from safekey.evals.request import EvalRequest
+    from safekey.training.command.launch import Launch
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridRequest:
+    """A grid as the user asks for it.
+
+    Attributes:
+        recipe: what every arm trains, by name or path.
+        overrides: `key=value`s for every arm.
+        arms: by name, in the order of the tables.
+        seeds: of the trainings.
+        evaluation: how each model is evaluated; its model and output are set for each job.
+        output: the grid's folder.
+        reference: the arm that the others are compared with.
+        margin: how much worse ORR and reasoning may be, 0–1.
+        judges: whose verdicts are compared, where several judged.
+        names_harm: MODULE:FUNCTION that says whether U names the request; None: shared words.
+        jobs: how many at a time; None: as many as there is room for.
+        launch, processes: how each training runs.
+    """
+
+    recipe: str
+    overrides: Sequence[str] = ()
+    arms: Mapping[str, Arm]
+    seeds: Sequence[int]
+    evaluation: EvalRequest
+    output: str
+    reference: str = REFERENCE
+    margin: float = MARGIN
+    judges: Sequence[str] = ()
+    names_harm: str | None = None
+    jobs: int | None = None
+    launch: Launch = "none"
+    processes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One job and what its process needs.
+
+    Attributes:
+        job: arm, seed and folder.
+        request: the grid's.
+        base: the model before training.
+        threads: torch's, on a CPU.
+        gpus: which GPUs it sees; empty: all.
+    """
+
+    job: Job
+    request: GridRequest
+    base: str
+    threads: int = 1
+    gpus: tuple[str, ...] = ()
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """The training's overrides: the user's, the arm's, seed and folder."""
+        own = (f"seed={self.job.seed}", f"output_dir={self.job.train}")
+        return (*self.request.overrides, *self.request.arms[self.job.arm].overrides, *own)
