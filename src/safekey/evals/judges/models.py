@@ -7,7 +7,6 @@ Inspect's providers. A failure is an exception, which `judge_part` turns into an
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,13 @@ from safekey.evals.judges.verdicts import Ask, Reply
 from safekey.evals.model_api.convert import completion_from, from_message
 from safekey.evals.model_api.provider import one_line
 from safekey.evals.request import JudgeSettings
+from safekey.retry import retrying
 from safekey.schema import Completion, Message
 
 Opened = tuple[str, Ask, Callable[[], None]]
 
 _PROBE = "Reply with the word: ready"
 _PROBE_SECONDS = 60.0
-_LONGEST_WAIT = 60.0
 _FINAL = (401, 403, 404)  # another attempt does not help
 
 
@@ -146,20 +145,21 @@ def _ask(model: Model, settings: JudgeSettings, attempts: int) -> Ask:
     # Our own engines queue calls and limit the time of each attempt themselves; a limit here would count the queue.
     limit = settings.timeout if attempts > 1 else None
 
+    async def once(said: list[Any]) -> Reply:
+        async with asyncio.timeout(limit):
+            return completion_from(await model.generate(said, config=config, cache=False))
+
+    again = retrying(attempts, settings.backoff, _may_help)
+
     async def ask(messages: Sequence[Message]) -> Reply:
-        said = [from_message(message) for message in messages]
-        for attempt in range(attempts):
-            try:
-                async with asyncio.timeout(limit):
-                    return completion_from(await model.generate(said, config=config, cache=False))
-            except Exception as error:
-                if attempt + 1 == attempts or getattr(error, "status_code", None) in _FINAL:
-                    raise
-            delay = settings.backoff * 2**attempt * (0.5 + random.random())  # noqa: S311 - jitter, no secret
-            await asyncio.sleep(min(_LONGEST_WAIT, delay))
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        reply: Reply = await again.copy()(once, [from_message(message) for message in messages])
+        return reply
 
     return ask
+
+
+def _may_help(error: BaseException) -> bool:
+    return isinstance(error, Exception) and getattr(error, "status_code", None) not in _FINAL
 
 
 def _role_ask(role: str, settings: JudgeSettings) -> Ask:
