@@ -152,7 +152,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "multi-turn", "safety", "harm", "conversation", None,
         ("multi_turn*", "multi-turn*", "multiturn*", "*multiturn*/*", "*multi_turn*"),
         "Multi-turn attack (conversations of your own)", rule="every conversation that ends with a user's turn",
-        folders=("multiturn",),
+        folders=("multiturn", "doormultiturn"),
     ),
     Benchmark(
         "xstest-safe", "over-refusal", "refusal", "request", 250,
