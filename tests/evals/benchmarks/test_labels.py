@@ -19,12 +19,15 @@ BENIGN: list[tuple[str, Any]] = [
     ("safe", True), ("safe", 1), ("is_safe", "yes"), ("benign", True), ("toxicity", 0), ("toxic", False),
     ("toxicity", "non-toxic"), ("unsafe", 0), ("prompt_harm_label", "unharmful"), ("data_type", "adversarial_benign"),
     ("split_type", "orr"), ("Harmfulness", "harmless"), ("Is Harmful", "False"), ("subset", "benign"),
+    ("class", "benign"), ("intent", "benign"), ("ground_truth", "safe"), ("prompt_is_harmful", False),
+    ("isBenignPrompt", True), ("harmful_flag", "n"), ("safety_label", "Safe"),
 ]  # fmt: skip
 HARMFUL: list[tuple[str, Any]] = [
     ("label", "harmful"), ("label", "unsafe"), ("label", 1), ("label", "1"), ("label", True), ("type", "harmful"),
     ("category", "toxic"), ("is_harmful", True), ("is_harmful", "1"), ("harmful", "yes"), ("safe", False), ("safe", 0),
     ("is_safe", "no"), ("benign", "false"), ("toxicity", 1), ("toxic", True), ("unsafe", 1), ("split_type", "asr"),
     ("prompt_label", "unsafe"), ("Harmfulness", "harmful"), ("data_type", "adversarial_harmful"),
+    ("class", "jailbreak"), ("kind", "malicious"), ("is_malicious_prompt", True), ("is_benign", "f"),
 ]  # fmt: skip
 
 
@@ -107,6 +110,9 @@ def test_what_is_no_label(tmp_path: Path) -> None:
     assert len(load(tmp_path, "strongreject", scores)) == 4
     assert len(load(tmp_path, "strongreject", rows_with("type", 0))) == 4
     assert len(load(tmp_path, "strongreject", rows_with("label", None))) == 4
+    assert len(load(tmp_path, "strongreject", rows_with("response_harm_label", "unharmful"))) == 4, "of the reply"
+    assert len(load(tmp_path, "strongreject", rows_with("jailbroken", False))) == 4
+    assert len(load(tmp_path, "strongreject", [{"prompt": "Borrow a plum", "type": "story", "note": "n"}])) == 1
 
 
 def test_the_files_name_says_the_opposite(tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def test_rows_without_an_objective_are_counted(tmp_path: Path) -> None:
     [
         ({"prompt": P, "question": G}, "'prompt' and 'question'"),
         ({"instruction": G, "input": P}, "'instruction' and 'input'"),
+        ({"prompt": G, "text": f"{G} They grow in the east."}, "'prompt' and 'text'"),
         ({"goal": G, "intent": f"{G} Now."}, "'goal' and 'intent'"),
         ({"prompt": P, "goal": G, "intent": f"{G} Now."}, "'goal' and 'intent'"),
         ({"adversarial_prompt": P, "final_query": f"{P} Now.", "goal": G}, "'adversarial_prompt' and 'final_query'"),
@@ -125,8 +126,14 @@ def test_the_user_names_them(tmp_path: Path) -> None:
     assert (item.text, item.request) == (P, G)
 
 
+def test_a_named_column_that_is_not_there_is_said(tmp_path: Path) -> None:
+    items = load(tmp_path, {"prompt": P, "wish": G}, columns={"objective": "wihs"})
+    assert any("no row has the column 'wihs' that --column objective=wihs names" in line for line in items.warnings)
+    assert load(tmp_path, {"prompt": P, "wish": G}, columns={"objective": "wish"})[0].request == G
+
+
 def test_texts_decide_where_names_do_not(tmp_path: Path) -> None:
-    for first, second in (("prompt", "question"), ("question", "prompt"), ("query", "text")):
+    for first, second in (("prompt", "question"), ("question", "prompt"), ("query", "request")):
         (item,) = load(tmp_path, {first: f"Sing it: {G} Softly.", second: G})
         assert (item.text, item.request) == (f"Sing it: {G} Softly.", G)
     (item,) = load(tmp_path, {"prompt": P, "question": P})
@@ -149,6 +156,32 @@ def test_names_and_flags_of_attacks_are_not_asked(tmp_path: Path) -> None:
     assert (item.text, item.request) == (P, G)
     (item,) = load(tmp_path, {"plain_query": G, "attack": "V2hlcmUgZG8gcGx1bXMgZ3Jvdz8gVGVsbCBtZSBhbGwgYWJvdXQgaXQ="})
     assert item.text.startswith("V2hl"), "an encoded attack is one word"
+
+
+def test_a_piece_of_an_attack_is_no_attack(tmp_path: Path) -> None:
+    """GCG's files hold a goal and a suffix: asking the goal would measure no attack."""
+    row = {"goal": G, "target": "Sure", "suffix": "! ! describing oppositely"}
+    with pytest.raises(
+        UserError, match=r"'goal' holds the plain request and 'suffix' a piece of an attack, .*prompt=goal"
+    ):
+        load(tmp_path, row)
+    with pytest.raises(UserError, match="'prompt' holds the plain request and 'adv_suffix' a piece"):
+        load(tmp_path, {"prompt": G, "adv_suffix": "! !"})
+    (item,) = load(tmp_path, row, columns={"prompt": "goal"})
+    assert item.text == G
+    (item,) = load(tmp_path, {**row, "prompt": f"{G} ! ! describing oppositely"})
+    assert (item.text, item.request) == (f"{G} ! ! describing oppositely", G)
+    (item,) = load(tmp_path, {"prompt": f"{G} ! !", "suffix": "! !"})
+    assert item.text == f"{G} ! !"
+
+
+def test_an_unknown_column_that_wraps_what_is_asked_is_a_warning(tmp_path: Path) -> None:
+    rows = [{"goal": f"{G} {n}", "pair_v2": f"Sing: {G} {n}. Softly.", "response": f"{G} {n}? No."} for n in range(3)]
+    items = load(tmp_path, *rows)
+    (said,) = items.warnings
+    assert "'pair_v2' contains the text of 'goal' in every row" in said
+    items = load(tmp_path, *rows, columns={"prompt": "pair_v2", "objective": "goal"})
+    assert (items[0].text, items[0].request, items.warnings) == (rows[0]["pair_v2"], rows[0]["goal"], [])
 
 
 def test_short_names_of_behaviours_are_not_told(tmp_path: Path) -> None:

@@ -40,6 +40,30 @@ NEUTRAL = (
 BENIGN_TWINS = ("benign_prompt", "safe_prompt", "harmless_prompt", "benign_query", "benign_request")
 """A benign request beside the harmful one of the same row; only over-refusal asks it."""
 
+SUFFIXES = (
+    "suffix",
+    "adv_suffix",
+    "adversarial_suffix",
+    "attack_suffix",
+    "jailbreak_suffix",
+    "adv_string",
+    "control_str",
+)
+"""Columns of a piece that an attack adds to a request."""
+REPLIES = (
+    "target",
+    "response",
+    "completion",
+    "output",
+    "reply",
+    "generation",
+    "answer",
+    "solution",
+    "text",
+    "messages",
+)
+"""Parts of the names of columns that hold what a model or a judge said, or is to say."""
+
 # Field → the column names that may hold it; the first column with a value is read.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "prompt": (*ATTACKS, *NEUTRAL, *PLAIN, "behavior", *BENIGN_TWINS),
@@ -73,18 +97,21 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         )),
     ),
 }  # fmt: skip
-WORD_COLUMNS = ("type", "category", "split", "split_type", "subset")
-"""Columns that hold a label only as a word: there, 0 and 1 may mean anything."""
+_HARM_NAMES = ("harm", "unsafe", "toxic", "malicious")
+_SAFE_NAMES = ("benign", "harmless", "issafe", "unharmful", "nontoxic")
 
 HARMFUL_WORDS = (
     "harmful", "unsafe", "toxic", "malicious", "asr", "adversarial_harmful", "not_safe", "not_benign", "non_benign",
-    "harmful_prompt", "unsafe_prompt", "vanilla_harmful",
+    "harmful_prompt", "unsafe_prompt", "vanilla_harmful", "jailbreak", "dangerous",
 )  # fmt: skip
 BENIGN_WORDS = (
     "benign", "safe", "harmless", "orr", "adversarial_benign", "unharmful", "not_harmful", "non_harmful", "nontoxic",
     "not_toxic", "non_toxic", "not_malicious", "non_malicious", "benign_prompt", "safe_prompt", "vanilla_benign",
 )  # fmt: skip
-FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+FLAGS = {
+    **dict.fromkeys(("true", "1", "yes", "t", "y"), True),
+    **dict.fromkeys(("false", "0", "no", "f", "n"), False),
+}
 OF_WILDJAILBREAK = ("vanilla_harmful", "vanilla_benign")
 """Of WildJailbreak's kinds only the adversarial ones are asked."""
 
@@ -150,7 +177,7 @@ def labels_of(row: Row, names: Iterable[str]) -> list[tuple[str, Label]]:
         if column is None:
             continue
         label = _label(plain(column), row[column])
-        if label is None and plain(name) == "type" and column_of(row, ("focus", "id_v1", "id_v2", "note")):
+        if label is None and plain(name) == "type" and column_of(row, ("focus", "id_v1", "id_v2")):
             label = "harmful" if str(row[column]).strip().lower().startswith("contrast") else "benign"
         if label is not None:
             found.append((column, label))
@@ -163,9 +190,17 @@ def _label(column: str, value: Any) -> Label | None:
         return "other"
     if word in HARMFUL_WORDS or word in BENIGN_WORDS:
         return "harmful" if word in HARMFUL_WORDS else "benign"
-    if word not in FLAGS or column in map(plain, WORD_COLUMNS):
+    if word not in FLAGS:
         return None
-    return "harmful" if FLAGS[word] != (column in map(plain, SAFE_COLUMNS)) else "benign"
+    safe = column in map(plain, SAFE_COLUMNS) or any(part in column for part in _SAFE_NAMES)
+    if not safe and column != "label" and not any(part in column for part in _HARM_NAMES):
+        return None  # in "type" or "class", 0 and 1 may mean anything
+    return "harmful" if FLAGS[word] != safe else "benign"
+
+
+def is_reply(column: str) -> bool:
+    """Whether a column's name says that it is about what a model or a judge said, not about the request."""
+    return any(part in plain(column) for part in (*REPLIES, "refusal", "judge", "verdict", "jailbroken"))
 
 
 def columns_found(rows: Iterable[Row]) -> str:

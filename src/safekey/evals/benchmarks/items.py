@@ -150,7 +150,7 @@ def _request(fields: Row, table: Table, benchmark: Benchmark, seed: int, roles: 
     request = (text_of(fields, (roles.told,)) if roles.told else "") or prompt
     context = text_of(fields, table["context"]) if benchmark.pick == "harmbench" else ""
     # HarmBench's own layout of a contextual behaviour.
-    asked = f"{context}\n\n---\n\n{prompt}" if context else prompt
+    asked = f"{context}\n\n---\n\n{prompt}" if context and context.strip() not in prompt else prompt
     return (Message("user", asked),), request, "", metadata
 
 

@@ -19,8 +19,10 @@ from safekey.evals.benchmarks.columns import (
     Label,
     column_of,
     columns_found,
+    is_reply,
     label_of,
     labels_of,
+    plain,
     value_of,
 )
 
@@ -31,14 +33,19 @@ _BENIGN_NAMES = {"benign", "safe", "harmless", "pseudo", "seemingly"}
 
 
 def label_columns(rows: Sequence[RawRow], table: Table) -> tuple[str, ...]:
-    """Return the columns from which labels are read: those that the user names, else where most values are labels.
+    """Return the columns from which labels are read: the user's, else those of which most values are labels.
+
+    A column whose name is not in the table counts, too, unless it is about a reply ("response_harm_label").
 
     In OR-Bench "harmful" is one of ten categories; a score of toxicity is now and then exactly 0. Neither is a label.
     """
     if table["label"] != COLUMNS["label"]:
         return table["label"]
     kept = []
-    for name in table["label"]:
+    known = {plain(name) for name in table["label"]}
+    there = dict.fromkeys(str(name) for row in rows for name in row.fields)
+    others = [name for name in there if plain(name) not in known and not is_reply(name)]
+    for name in (*table["label"], *others):
         values = {str(value_of(row.fields, (name,))): row.fields for row in rows if column_of(row.fields, (name,))}
         if sum(bool(labels_of(fields, (name,))) for fields in values.values()) * 2 >= len(values) > 0:
             kept.append(name)

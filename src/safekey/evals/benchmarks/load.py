@@ -22,7 +22,7 @@ from safekey.data.read import RawRow, read_rows
 from safekey.errors import RowProblem, UserError
 from safekey.evals.benchmarks.attacks import PREFILL_TOKENS, prefill
 from safekey.evals.benchmarks.catalog import Benchmark, find_benchmark
-from safekey.evals.benchmarks.columns import ATTACKS, columns_found, holds, named_columns
+from safekey.evals.benchmarks.columns import ATTACKS, columns_found, holds, named_columns, plain
 from safekey.evals.benchmarks.files import choose_file, listed, unused_files
 from safekey.evals.benchmarks.files import find_file as find_file  # part of this module's interface
 from safekey.evals.benchmarks.items import Item, build_item
@@ -117,6 +117,7 @@ def load_benchmark(
     items = Items(benchmark)
     rows = _read_source(items, data_dir, file, revision)
     items.rows_read = len(rows)
+    items.warnings += _not_there(items.source, rows, columns or {})
     # The choice counts rows by their place in the source, so unreadable ones stay until it is made.
     readable = [row for row in rows if not row.problem]
     items.problems += [RowProblem(items.source, row.number, row.column, row.problem) for row in rows if row.problem]
@@ -223,6 +224,16 @@ def _build(items: Items, rows: list[RawRow], table: Table, seed: int, roles: Fil
         items.notes.append(f"{items.source}: {len(doubled)} ids stand on several rows; '~ROW' was added to them")
 
 
+def _not_there(source: str, rows: Sequence[RawRow], columns: Mapping[str, str | None]) -> list[str]:
+    """Return a warning for each column that the user names and no row has."""
+    there = {plain(str(name)) for row in rows for name in row.fields}
+    return [
+        f"{source}: no row has the column '{name}' that --column {key}={name} names"
+        for key, name in columns.items()
+        if name and plain(name) not in there
+    ]
+
+
 def _no_header(source: str, rows: Sequence[RawRow]) -> str:
     """Return advice for a CSV file whose first line is taken for column names and is a row, as in HEx-PHI."""
     names = [str(name) for name in (rows[0].fields if rows else ())]
@@ -237,6 +248,7 @@ def _note_objectives(items: Items, rows: Sequence[RawRow], roles: FileRoles | No
     """Note rows without an objective where others have one, and objectives and prompts that look like ids."""
     if roles is None:
         return
+    items.warnings += roles.hints()
     of = {row.number: (roles.of(row.fields), row.fields) for row in rows}
     without: dict[str, list[int]] = {}
     ids: dict[tuple[str, str], list[Item]] = {}

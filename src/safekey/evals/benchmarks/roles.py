@@ -23,9 +23,11 @@ from safekey.evals.benchmarks.columns import (
     COLUMNS,
     NEUTRAL,
     PLAIN,
+    SUFFIXES,
     WEAK_PLAIN,
     Row,
     holds,
+    is_reply,
     plain,
 )
 
@@ -103,11 +105,15 @@ class FileRoles:
             asked = self._one(attacks, "prompt", "an attack")
             return Roles(asked, self._told(asked, shape, neutral))
         if len(neutral) > 1:
-            pair = self._wrapping(neutral)
+            # "text" is often the prompt with its reply, "input" the rest of an instruction: neither is an attack
+            pair = self._wrapping(neutral) if not self._listed(neutral, ("text", "input")) else None
             asked = pair[0] if pair else self._one(neutral, "", "what is asked")
             return Roles(asked, self._told(asked, shape, neutral))
         if neutral:
-            return Roles(neutral[0], self._told(neutral[0], shape, []))
+            told = self._told(neutral[0], shape, [])
+            if not told:
+                self._refuse_suffix(neutral[0])
+            return Roles(neutral[0], told)
         if turns := self._turns(left):
             asked = self._one(turns, "conversation", "a conversation")
             return Roles(asked, self._told(asked, shape, []), conversation=True)
@@ -115,7 +121,34 @@ class FileRoles:
         if not found:
             return Roles()
         asked = self._one(found, "prompt", "the request")
+        self._refuse_suffix(asked)
         return Roles(asked, next(iter(self._objective_named(shape)), ""))
+
+    def hints(self) -> list[str]:
+        """Return a warning for each column that is not read and contains, in every row, the text that is asked."""
+        known = {*self._names, *map(plain, SUFFIXES)}
+        there = dict.fromkeys(str(name) for row in self._rows[:SHOWN] for name in row)
+        found = []
+        for name in (name for name in there if plain(name) not in known and not is_reply(name)):
+            for asked in dict.fromkeys(own.asked for own in self._roles.values() if own.asked and not own.conversation):
+                if self._wrapping((name, asked)) == (name, asked) and len(self._pairs(name, asked)) == len(self._rows):
+                    found.append(
+                        f"{self._source}: '{name}' contains the text of '{asked}' in every row: if it is the attack, "
+                        f"ask it with --column prompt={name} --column objective={asked}"
+                    )
+        return found
+
+    def _refuse_suffix(self, asked: str) -> None:
+        """Refuse a plain request beside a piece of an attack: the attack itself is in no column."""
+        there = dict.fromkeys(str(name) for row in self._rows[:SHOWN] for name in row)
+        for name in self._listed(there, SUFFIXES):
+            pairs = [(row.get(asked), row[name]) for row in self._rows[:SHOWN] if isinstance(row.get(name), str)]
+            if any(piece.strip() not in str(text) for text, piece in pairs if text):
+                raise UserError(
+                    f"{self._source}: '{asked}' holds the plain request and '{name}' a piece of an attack, and no "
+                    "column holds the whole attack: write it into a column 'prompt', or ask the plain request with "
+                    f"--column prompt={asked}"
+                )
 
     def _named(self, shape: list[str]) -> Roles:
         """Return the roles where the user names the prompt's column: the judge is told a plain request beside it."""
@@ -202,8 +235,9 @@ class FileRoles:
         return [own[plain(name)] for name in dict.fromkeys(names) if plain(name) in own]
 
     def _pairs(self, one: str, two: str) -> list[tuple[str, str]]:
-        rows = [(row.get(one), row.get(two)) for row in self._rows[:SHOWN]]
-        return [(_flat(first), _flat(second)) for first, second in rows if holds(first) and holds(second)]
+        """Return the texts of two columns in the rows where both hold something but marks."""
+        pairs = [(_flat(row.get(one)), _flat(row.get(two))) for row in self._rows[:SHOWN]]
+        return [(first, second) for first, second in pairs if first and second]
 
     def _different(self, names: list[str]) -> list[str]:
         """Return the columns without those that hold the same texts as an earlier one, or are empty in every row."""
@@ -243,4 +277,6 @@ class FileRoles:
 
 
 def _flat(value: Any) -> str:
+    if not holds(value):
+        return ""
     return " ".join(str(value).lower().split()).strip(" .?!\"'")
