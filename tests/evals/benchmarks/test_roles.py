@@ -83,6 +83,26 @@ def test_files_put_together_from_two_layouts_are_read_row_by_row(tmp_path: Path)
     assert not items.problems
 
 
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the columns 'prompt' and 'Prompt ' have the same name but for its spelling"):
+        load(tmp_path, {"prompt": P, "Prompt ": G})
+    assert len(load(tmp_path, {"prompt": P}, {"Prompt": f"{P} Now."})) == 2, "each row has one"
+    assert len(load(tmp_path, {"prompt": P, "id": "a", "ID": 1})) == 1
+
+
+def test_a_null_target_is_a_problem_of_its_row(tmp_path: Path) -> None:
+    rows = [{"goal": G, "target": "Sure, here"}, {"goal": f"{G} Now.", "target": None, "prefix": "Yes"}]
+    items = load(tmp_path, *rows, name="prefill")
+    assert [item.row for item in items] == [1]
+    assert [(problem.row, problem.field) for problem in items.problems] == [(2, "target")]
+
+
+def test_a_label_is_no_objective(tmp_path: Path) -> None:
+    items = load(tmp_path, {"prompt": P, "intent": "malicious"}, {"prompt": f"{P} Now.", "intent": "malicious"})
+    assert [item.request for item in items] == [P, f"{P} Now."]
+    assert not items.warnings
+
+
 def test_rows_without_an_objective_are_counted(tmp_path: Path) -> None:
     items = load(tmp_path, {"goal": G, "prompt": P}, {"goal": None, "prompt": f"{P} Now."})
     assert [item.request for item in items] == [G, f"{P} Now."]

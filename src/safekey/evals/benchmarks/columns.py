@@ -198,6 +198,11 @@ def _label(column: str, value: Any) -> Label | None:
     return "harmful" if FLAGS[word] != safe else "benign"
 
 
+def is_label(value: Any) -> bool:
+    """Whether a cell holds nothing but a label word."""
+    return isinstance(value, str) and _label("label", value) is not None
+
+
 def is_reply(column: str) -> bool:
     """Whether a column's name says that it is about what a model or a judge said, not about the request."""
     return any(part in plain(column) for part in (*REPLIES, "refusal", "judge", "verdict", "jailbroken"))

@@ -143,10 +143,7 @@ def _request(fields: Row, table: Table, benchmark: Benchmark, seed: int, roles: 
         prompt = _words(fields, column)
     metadata: dict[str, Any] = {}
     if benchmark.kind == "prefill":
-        target = column_of(fields, table["target"])
-        if target is None:
-            raise _missing("target", fields, table["target"])
-        metadata["prefill"] = _words(fields, target).strip()
+        metadata["prefill"] = _words(fields, _present(fields, "target", table["target"])).strip()
     request = (text_of(fields, (roles.told,)) if roles.told else "") or prompt
     context = text_of(fields, table["context"]) if benchmark.pick == "harmbench" else ""
     # HarmBench's own layout of a contextual behaviour.

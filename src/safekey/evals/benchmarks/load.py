@@ -22,17 +22,16 @@ from safekey.data.read import RawRow, read_rows
 from safekey.errors import RowProblem, UserError
 from safekey.evals.benchmarks.attacks import PREFILL_TOKENS, prefill
 from safekey.evals.benchmarks.catalog import Benchmark, find_benchmark
-from safekey.evals.benchmarks.columns import ATTACKS, columns_found, holds, named_columns, plain
+from safekey.evals.benchmarks.columns import ATTACKS, columns_found, holds, named_columns
 from safekey.evals.benchmarks.files import choose_file, listed, unused_files
 from safekey.evals.benchmarks.files import find_file as find_file  # part of this module's interface
 from safekey.evals.benchmarks.items import Item, build_item
 from safekey.evals.benchmarks.labels import check_labels, label_columns, labelled, numbered
-from safekey.evals.benchmarks.reading import Reading, read_columns
+from safekey.evals.benchmarks.reading import Reading, check_names, columns_not_there, no_header, read_columns
 from safekey.evals.benchmarks.roles import NO_ROLES, FileRoles
 from safekey.evals.benchmarks.selection import chosen, sampled
 
 Table = Mapping[str, tuple[str, ...]]
-HEADER_WORDS = 4  # more words than this are no column name
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ID = re.compile(r"[A-Za-z0-9_.:/#+-]{1,80}")  # one word of letters, digits and marks: an id, a slug, a hash
 
@@ -117,7 +116,8 @@ def load_benchmark(
     items = Items(benchmark)
     rows = _read_source(items, data_dir, file, revision)
     items.rows_read = len(rows)
-    items.warnings += _not_there(items.source, rows, columns or {})
+    items.warnings += columns_not_there(items.source, rows, columns or {})
+    check_names(items.source, rows)
     # The choice counts rows by their place in the source, so unreadable ones stay until it is made.
     readable = [row for row in rows if not row.problem]
     items.problems += [RowProblem(items.source, row.number, row.column, row.problem) for row in rows if row.problem]
@@ -215,33 +215,13 @@ def _build(items: Items, rows: list[RawRow], table: Table, seed: int, roles: Fil
         raise UserError(
             f"{items.source}: no row can be used for '{items.benchmark.name}'{what}. Columns found: "
             f"{columns_found(row.fields for row in rows[:100])}. Name one with --column {option}=NAME"
-            f"{_no_header(items.source, rows)}"
+            f"{no_header(items.source, rows)}"
         )
     counts = Counter(item.id for item in items)
     doubled = [item_id for item_id, count in counts.items() if count > 1]
     if doubled:  # a sample is known by its id when a run goes on after a stop: two must never share one
         items[:] = [replace(item, id=f"{item.id}~{item.row}") if counts[item.id] > 1 else item for item in items]
         items.notes.append(f"{items.source}: {len(doubled)} ids stand on several rows; '~ROW' was added to them")
-
-
-def _not_there(source: str, rows: Sequence[RawRow], columns: Mapping[str, str | None]) -> list[str]:
-    """Return a warning for each column that the user names and no row has."""
-    there = {plain(str(name)) for row in rows for name in row.fields}
-    return [
-        f"{source}: no row has the column '{name}' that --column {key}={name} names"
-        for key, name in columns.items()
-        if name and plain(name) not in there
-    ]
-
-
-def _no_header(source: str, rows: Sequence[RawRow]) -> str:
-    """Return advice for a CSV file whose first line is taken for column names and is a row, as in HEx-PHI."""
-    names = [str(name) for name in (rows[0].fields if rows else ())]
-    if not source.lower().removesuffix(".gz").endswith((".csv", ".tsv")) or not any(" " in n.strip() for n in names):
-        return ""
-    if max(len(name.split()) for name in names) <= HEADER_WORDS:
-        return ""
-    return ". Its first line seems to be a row: if the file has no line of column names, add one (such as: prompt)"
 
 
 def _note_objectives(items: Items, rows: Sequence[RawRow], roles: FileRoles | None) -> None:

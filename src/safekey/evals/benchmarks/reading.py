@@ -6,11 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from safekey.data.read import RawRow
+from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import Benchmark
-from safekey.evals.benchmarks.columns import Row, column_of, labels_of, plain
+from safekey.evals.benchmarks.columns import COLUMNS, Row, column_of, labels_of, plain
 from safekey.evals.benchmarks.items import question_names
 from safekey.evals.benchmarks.roles import FileRoles
 
+HEADER_WORDS = 4  # more words than this are no column name
 Table = Mapping[str, tuple[str, ...]]
 _SHARED = ("category", "id", "attack", "behaviour")
 _OF_KIND: Mapping[str, tuple[str, ...]] = {
@@ -97,3 +100,38 @@ def read_columns(
 def _first(row: Row, names: Iterable[str]) -> str | None:
     own = {plain(str(name)): str(name) for name in row}
     return next((own[plain(name)] for name in names if plain(name) in own), None)
+
+
+def check_names(source: str, rows: Sequence[RawRow]) -> None:
+    """Refuse two columns of texts whose names differ in case or spaces alone: which one is meant cannot be told.
+
+    Raises:
+        UserError: there are two.
+    """
+    texts = {plain(name) for key in ("prompt", "conversation", "objective", "problem") for name in COLUMNS[key]}
+    seen: dict[str, str] = {}
+    for name in dict.fromkeys(str(name) for row in rows for name in row.fields):
+        first = seen.setdefault(plain(name), name)
+        if first != name and plain(name) in texts and any({first, name} <= set(row.fields) for row in rows):
+            raise UserError(f"{source}: the columns '{first}' and '{name}' have the same name but for its spelling; "
+                            "rename or remove one of them")  # fmt: skip
+
+
+def columns_not_there(source: str, rows: Sequence[RawRow], columns: Mapping[str, str | None]) -> list[str]:
+    """Return a warning for each column that the user names and no row has."""
+    there = {plain(str(name)) for row in rows for name in row.fields}
+    return [
+        f"{source}: no row has the column '{name}' that --column {key}={name} names"
+        for key, name in columns.items()
+        if name and plain(name) not in there
+    ]
+
+
+def no_header(source: str, rows: Sequence[RawRow]) -> str:
+    """Return advice for a CSV file whose first line is taken for column names and is a row, as in HEx-PHI."""
+    names = [str(name) for name in (rows[0].fields if rows else ())]
+    if not source.lower().removesuffix(".gz").endswith((".csv", ".tsv")) or not any(" " in n.strip() for n in names):
+        return ""
+    if max(len(name.split()) for name in names) <= HEADER_WORDS:
+        return ""
+    return ". Its first line seems to be a row: if the file has no line of column names, add one (such as: prompt)"

@@ -27,6 +27,7 @@ from safekey.evals.benchmarks.columns import (
     WEAK_PLAIN,
     Row,
     holds,
+    is_label,
     is_reply,
     plain,
 )
@@ -76,6 +77,8 @@ class FileRoles:
         self._rows, self._table, self._source, self._benign = rows, table, source, benign
         keys = ("prompt", "conversation", "objective")
         self._names = {plain(name) for key in keys for name in (*table[key], *COLUMNS[key])}
+        # {"prompt": ..., "intent": "malicious"}: a label, and no text for a judge
+        self._names -= {plain(name) for name in PLAIN if (values := self._values(name)) and all(map(is_label, values))}
         shapes = Counter(self._shape(row) for row in rows)
         fullest = {
             shape: max((other for other in shapes if other >= shape), key=lambda each: (len(each), shapes[each]))
