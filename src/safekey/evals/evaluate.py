@@ -104,6 +104,8 @@ def evaluate(
                 **_about_benchmarks(plan),
             }
             run.begin(resolved, {"model": identity, **about})
+            for line in plan.read:
+                console.print(printable(line), **PLAIN)
             for line in (*_notes(plan), *unknown):
                 console.print(f"note: {printable(line)}", **PLAIN)
         for line in warnings:
@@ -186,8 +188,9 @@ def _folder(request: EvalRequest) -> Path:
 
 
 def _warnings(plan: EvalPlan) -> tuple[str, ...]:
-    """Return the problems with rows of the files."""
-    lines = [line for task in plan.tasks for line in task.items.describe_problems().splitlines()]
+    """Return what makes the files' numbers doubtful, and the problems with their rows."""
+    lines = [line for task in plan.tasks for line in task.items.warnings]
+    lines += [line for task in plan.tasks for line in task.items.describe_problems().splitlines()]
     return tuple(dict.fromkeys(lines))
 
 
@@ -200,6 +203,7 @@ def _about_benchmarks(plan: EvalPlan) -> dict[str, Any]:
     return {
         "items": {task.benchmark.name: [item.id for item in task.items] for task in plan.tasks},
         "sources": {task.benchmark.name: task.items.source for task in plan.tasks},
+        "read": {task.benchmark.name: task.items.reading.to_dict() for task in plan.tasks},
         "notes": _notes(plan),
         "problems": {task.benchmark.name: [str(p) for p in task.items.problems] for task in plan.tasks},
     }

@@ -17,7 +17,7 @@ from inspect_ai.model import GenerateConfig, Model
 from safekey.engines.base import SamplingParams
 from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark, find_benchmark
-from safekey.evals.benchmarks.load import Items, find_file, load_benchmark
+from safekey.evals.benchmarks.load import Items, find_file, load_benchmark, what_was_read
 from safekey.evals.judges.open import DEFAULTS, JudgeSpec, judges_for, parse_judges
 from safekey.evals.model_api.provider import SafeKeyAPI
 from safekey.evals.request import PRESETS, SUITES, EvalRequest, JudgeSettings
@@ -99,6 +99,11 @@ class EvalPlan:
     left_out: Mapping[str, str]
     specs: tuple[JudgeSpec, ...]
     parts: tuple[Part, ...]
+
+    @property
+    def read(self) -> list[str]:
+        """What was read of each file, and the files of the folder that no benchmark uses, one line each."""
+        return what_was_read([task.items for task in self.tasks], self.request.data_dir)
 
     def resolved(self, identity: Mapping[str, Any]) -> dict[str, Any]:
         """Return all settings that determine the results, for resolved.yaml; paths of files are not among them."""
@@ -203,7 +208,7 @@ def plan_task(name: str, request: EvalRequest, specs: Sequence[JudgeSpec]) -> Pl
         need_sandbox(request.unsafe_local_exec)
     items = load_benchmark(
         name, **place, columns=request.columns, limit=request.limit, sample=request.sample, seed=request.seed,
-        prefill_tokens=request.prefill_tokens,
+        prefill_tokens=request.prefill_tokens, force_labels=name in find_names(request.force_labels),
     )  # fmt: skip
     judged = request.judge and benchmark.suite != "reasoning"
     return PlannedTask(

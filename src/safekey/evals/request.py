@@ -94,6 +94,12 @@ class EvalRequest:
     columns: Mapping[str, str | None] = _what(
         "name of a column in the files; repeatable", columns, default=dict, flag="--column", metavar="KEY=NAME"
     )
+    force_labels: Sequence[str] = _what(
+        "benchmarks whose rows are asked although they call themselves benign (safety) or harmful (over-refusal)",
+        words,
+        default=(),
+        metavar="NAME,NAME",
+    )
     limit: int | None = _what("only the first N rows of each benchmark", int, metavar="N", low=1)
     sample: int | None = _what("only N rows of each benchmark, drawn with --seed", int, metavar="N", low=1)
     seed: int | None = _what(

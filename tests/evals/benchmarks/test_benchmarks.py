@@ -184,6 +184,9 @@ def test_harmbench_contexts_and_copyright(tmp_path: Path) -> None:
     assert items[25].request == ask(25)
     assert items[25].id == "plum_25"
     assert any("10 copyright behaviours left out" in note for note in items.notes)
+    attacked = dict(HARMBENCH[25], test_case=f"The garden lies east.\n\n---\n\n{ask(25)} ! ! !")
+    (item,) = load_benchmark("harmbench", file=write(tmp_path / "a.csv", [attacked]))
+    assert (item.text, item.request) == (attacked["test_case"], ask(25)), "the attack holds the context already"
 
 
 def test_wildchat_takes_the_highest_scores_of_each_category(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ class Benchmark:
         kind: how a row becomes a prompt.
         size: how many prompts the published selection holds; None: it depends on the file.
         files: patterns of file names in a data folder, the most specific first; lower case.
+        folders: names of folders in which a file with a general name (test, data, …) is its; see `columns.plain`.
         title: its published name.
         licence: as its publisher states it, or "unknown".
         hub: the hub data set, or None.
@@ -71,6 +72,7 @@ class Benchmark:
     seed: int = 0
     gated: bool = False
     verified: str = "unverified"
+    folders: tuple[str, ...] = ()
 
     @property
     def needs(self) -> str:
@@ -86,6 +88,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "strongreject", "safety", "harm", "request", 313,
         ("strongreject_dataset.*", "strongreject.*", "strong_reject*", "strong-reject*", "strongreject*"),
         "StrongREJECT", "MIT", HubSource("walledai/StrongREJECT", None, None, "train"), gated=True,
+        folders=("strongreject",),
     ),
     Benchmark(
         "jailbreakbench", "safety", "harm", "request", 100,
@@ -94,6 +97,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "JailbreakBench, harmful behaviours", "MIT",
         HubSource("JailbreakBench/JBB-Behaviors", None, "behaviors", "harmful"),
         keep="harmful", rule="the harmful behaviours",
+        folders=("jailbreakbench", "jbb", "jbbbehaviors", "jbbbehaviours"),
     ),
     Benchmark(
         "wildjailbreak", "safety", "harm", "request", 250,
@@ -102,6 +106,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         HubSource("allenai/wildjailbreak", None, "eval", "train"),
         keep="harmful", pick="seeded", draw=250, seed=42, gated=True,
         rule="rows of data_type adversarial_harmful; 250 drawn as `datasets` does: shuffle(seed=42).select(range(250))",
+        folders=("wildjailbreak",),
     ),
     Benchmark(
         "wildchat-toxic", "safety", "harm", "request", None,
@@ -109,6 +114,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "WildChat, toxic first turns", "ODC-BY-1.0", HubSource("allenai/WildChat-1M-Full", None, None, "train"),
         pick="wildchat", gated=True,
         rule="toxic, English, one turn, last turn flagged; the 100 highest scores of each moderation category",
+        folders=("wildchat", "wildchattoxic", "wildchat1mfull"),
     ),
     Benchmark(
         "harmbench", "safety", "harm", "request", 300,
@@ -116,6 +122,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "HarmBench, text behaviours", "MIT", HubSource("walledai/HarmBench", None, "standard", "train"),
         pick="harmbench", gated=True,
         rule="standard and contextual behaviours; HarmBench scores the copyright ones by hashes, not by a harm judge",
+        folders=("harmbench",),
     ),
     Benchmark(
         "air-bench", "safety", "harm", "request", 1139,
@@ -124,6 +131,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         # The commit is the one that Stanford's HELM pins in its own scenario.
         HubSource("stanford-crfm/air-bench-2024", "976d9fbb0f52bce704dcbef5bd7a2652e65f2a21", "default", "test"),
         pick="every-5th", rule="rows 1, 6, 11, …",
+        folders=("airbench", "airbench2024"),
     ),
     Benchmark(
         "star1", "safety", "harm", "request", 200,
@@ -131,23 +139,27 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "STAR-1 (training data by design)", "unknown",
         HubSource("UCSC-VLAA/STAR-1", "358cd9088e71c8564e6c05ca58822cc3bdb66811", None, "train"),
         pick="every-5th", rule="rows 1, 6, 11, …: harmful requests that models of this kind were trained on",
+        folders=("star1",),
     ),
     Benchmark(
         "prefill", "safety", "harm", "prefill", 520,
         ("advbench.*", "harmful_behaviors.*", "advbench*", "harmful_behaviors*", "*prefill*"),
         "Prefilling attack on AdvBench", "MIT", HubSource("walledai/AdvBench", None, None, "train"), gated=True,
         rule="every row with a target; its first N tokens are put into the opened thinking (N: 20, or a list)",
+        folders=("advbench", "prefill", "prefilling", "advbenchprefilling"),
     ),
     Benchmark(
         "multi-turn", "safety", "harm", "conversation", None,
         ("multi_turn*", "multi-turn*", "multiturn*", "*multiturn*/*", "*multi_turn*"),
         "Multi-turn attack (conversations of your own)", rule="every conversation that ends with a user's turn",
+        folders=("multiturn", "doormultiturn"),
     ),
     Benchmark(
         "xstest-safe", "over-refusal", "refusal", "request", 250,
         ("xstest_safe*", "xstest_prompts.*", "xstest_v2_prompts.*", "xstest.*", "xstest*"),
         "XSTest, safe prompts", "CC-BY-4.0", HubSource("Paul/XSTest", None, None, "train"),
         keep="benign", rule="the safe prompts, not their contrasts",
+        folders=("xstest", "xstestsafe"),
     ),
     Benchmark(
         "jailbreakbench-benign", "over-refusal", "refusal", "request", 100,
@@ -155,6 +167,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "JailbreakBench, benign behaviours", "MIT",
         HubSource("JailbreakBench/JBB-Behaviors", None, "behaviors", "benign"),
         keep="benign", rule="the benign behaviours",
+        folders=("jailbreakbench", "jbb", "jbbbehaviors", "jbbbehaviours"),
     ),
     Benchmark(
         "phtest", "over-refusal", "refusal", "request", None,
@@ -162,39 +175,46 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "PHTest, harmless prompts", "MIT",
         HubSource("furonghuang-lab/PHTest", "8b6698eb37dfa14ceabe4ccfa2085a46b934ddbd", None, "train"),
         keep="benign", rule="rows with Harmfulness 'harmless'; 'controversial' ones are left out",
+        folders=("phtest",),
     ),
     Benchmark(
         "or-bench", "over-refusal", "refusal", "request", 1319,
         ("or-bench-hard*", "or_bench_hard*", "or-bench.*", "or_bench.*", "orbench*", "or-bench*", "or_bench*"),
         "OR-Bench-Hard-1K", "CC-BY-4.0", HubSource("bench-llm/or-bench", None, "or-bench-hard-1k", "train"),
+        folders=("orbench", "orbenchhard", "orbenchhard1k"),
     ),
     Benchmark(
         "math500", "reasoning", "math", "math", 500,
         ("math500.*", "math-500.*", "math_500.*", "math500*", "math-500*", "*math-500*/test.*"),
         "MATH-500", "unknown", HubSource("HuggingFaceH4/MATH-500", None, None, "test"),
+        folders=("math500", "math"),
     ),
     Benchmark(
         "aime", "reasoning", "integer", "math", 30,
         ("aime2024.*", "aime_2024.*", "aime-2024.*", "aime.*", "aime*"),
         "AIME (2024 unless another year's file is given)", "unknown",
         HubSource("HuggingFaceH4/aime_2024", None, None, "train"),
+        folders=("aime", "aime2024"),
     ),
     Benchmark(
         "gpqa-diamond", "reasoning", "choice", "choice", 198,
         ("gpqa_diamond*", "gpqa-diamond*", "gpqa*"),
         "GPQA diamond", "CC-BY-4.0", HubSource("Idavidrein/gpqa", None, "gpqa_diamond", "train"), gated=True,
         rule="every question; its four choices are shuffled by the seed and the question's own id",
+        folders=("gpqa", "gpqadiamond"),
     ),
     Benchmark(
         "humaneval", "reasoning", "code", "code", 164,
         ("humaneval.jsonl*", "human-eval.*", "humaneval.*", "human_eval*", "humaneval*"),
         "HumanEval", "MIT", HubSource("openai/openai_humaneval", None, None, "test"),
+        folders=("humaneval",),
     ),
     Benchmark(
         "mmlu-pro", "reasoning", "choice", "choice", 1000,
         ("mmlu-pro*", "mmlu_pro*", "mmlupro*", "*mmlu-pro*/test*"),
         "MMLU-Pro", "MIT", HubSource("TIGER-Lab/MMLU-Pro", None, None, "test"),
         pick="seeded", draw=1000, seed=42, rule="1,000 of 12,032 questions, drawn by seed; choices keep their order",
+        folders=("mmlupro",),
     ),
 )  # fmt: skip
 
@@ -234,6 +254,7 @@ def benchmark_rows() -> list[dict[str, Any]]:
             "split": (row.hub.split or "") if row.hub else "",
             "rule": row.rule,
             "files": ", ".join(row.files),
+            "folders": ", ".join(row.folders),
             "verified": row.verified,
         }
         for row in BENCHMARKS

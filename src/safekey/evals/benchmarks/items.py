@@ -16,8 +16,19 @@ from typing import Any
 
 from safekey.data.formats import RowError
 from safekey.evals.benchmarks.catalog import Benchmark
-from safekey.evals.benchmarks.columns import Row, column_of, columns_found, text_of, value_of
+from safekey.evals.benchmarks.columns import (
+    COLUMNS,
+    NEUTRAL,
+    Row,
+    column_of,
+    columns_found,
+    holds,
+    plain,
+    text_of,
+    value_of,
+)
 from safekey.evals.benchmarks.conversations import parse_conversation
+from safekey.evals.benchmarks.roles import NO_ROLES, Roles
 from safekey.schema import Message, Prompt
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -33,6 +44,8 @@ ASK_CHOICE = (
 ASK_CODE = (
     "Complete this Python function. Reply with the whole function in one ```python block.\n\n```python\n{code}\n```"
 )
+
+_PLAIN_OR_ATTACK = ("goal", "behavior", "forbidden_prompt", "adversarial_prompt", "jailbreak")  # some, for a message
 
 Table = Mapping[str, tuple[str, ...]]
 
@@ -73,7 +86,9 @@ class Item:
         return self.prompt.messages[-1].content
 
 
-def build_item(benchmark: Benchmark, fields: Row, table: Table, file: str, row: int, seed: int) -> Item:
+def build_item(
+    benchmark: Benchmark, fields: Row, table: Table, file: str, row: int, seed: int, roles: Roles = NO_ROLES
+) -> Item:
     """Build the item of one row, without attacks.
 
     Args:
@@ -83,21 +98,24 @@ def build_item(benchmark: Benchmark, fields: Row, table: Table, file: str, row: 
         file: where it comes from.
         row: its 1-based number there.
         seed: shuffles the choices of GPQA.
+        roles: which column is asked and which the judge is told, for requests and conversations.
 
     Raises:
         RowError: the row cannot be used.
     """
     kinds = {"choice": _choice, "code": _code, "math": _math, "conversation": _conversation}
     build = kinds.get(benchmark.kind, _request)
-    messages, request, target, metadata = build(fields, table, benchmark, seed)
+    messages, request, target, metadata = build(fields, table, benchmark, seed, roles)
+    texts = {plain(roles.asked), plain(roles.told)}
+    category, attack = ([name for name in table[key] if plain(name) not in texts] for key in ("category", "attack"))
     own = text_of(fields, table["id"]) or f"row-{row}"
     return Item(
         benchmark=benchmark.name,
         id=own,
         prompt=Prompt(messages),
         request=request,
-        category=text_of(fields, table["category"]),
-        attack=text_of(fields, table["attack"]) or ("multi-turn" if benchmark.kind == "conversation" else "none"),
+        category=text_of(fields, category),
+        attack=text_of(fields, attack) or ("multi-turn" if benchmark.kind == "conversation" else "none"),
         target=target,
         behaviour=text_of(fields, table["behaviour"]) or own,
         metadata=metadata,
@@ -109,51 +127,50 @@ def build_item(benchmark: Benchmark, fields: Row, table: Table, file: str, row: 
 Built = tuple[tuple[Message, ...], str, str, dict[str, Any]]
 
 
-def _request(fields: Row, table: Table, benchmark: Benchmark, seed: int) -> Built:
-    column = column_of(fields, table["prompt"])
-    if column is None:
-        column = column_of(fields, table["conversation"])  # WildChat keeps the request in a conversation of one turn
-        if column is None:
-            raise _missing("prompt", fields, (*table["prompt"], *table["conversation"]))
-        prompt = next((turn.content for turn in parse_conversation(fields[column], column) if turn.role == "user"), "")
+def _request(fields: Row, table: Table, benchmark: Benchmark, seed: int, roles: Roles) -> Built:
+    if not roles.asked:
+        names = table["prompt"] if table["prompt"] != COLUMNS["prompt"] else (*NEUTRAL, *_PLAIN_OR_ATTACK)
+        raise _missing("prompt", fields, (*names, *table["conversation"]))
+    column = _filled(fields, roles.asked, "prompt")
+    if roles.conversation:  # WildChat and SORRY-Bench keep the request in a conversation of one turn
+        turns = [turn.content for turn in parse_conversation(fields[column], column) if turn.role == "user"]
+        if len(turns) > 1:
+            raise RowError(column, f"{len(turns)} user turns: this benchmark asks one; use the benchmark 'multi-turn'")
+        prompt = next(iter(turns), "")
+        if not prompt:
+            raise RowError(column, "no user turn: the model would have nothing to answer")
     else:
         prompt = _words(fields, column)
     metadata: dict[str, Any] = {}
     if benchmark.kind == "prefill":
-        target = column_of(fields, table["target"])
-        if target is None:
-            raise _missing("target", fields, table["target"])
-        metadata["prefill"] = _words(fields, target).strip()
-    request = text_of(fields, table["objective"]) or prompt
+        metadata["prefill"] = _words(fields, _present(fields, "target", table["target"])).strip()
+    request = (text_of(fields, (roles.told,)) if roles.told else "") or prompt
     context = text_of(fields, table["context"]) if benchmark.pick == "harmbench" else ""
     # HarmBench's own layout of a contextual behaviour.
-    asked = f"{context}\n\n---\n\n{prompt}" if context else prompt
+    asked = f"{context}\n\n---\n\n{prompt}" if context and context.strip() not in prompt else prompt
     return (Message("user", asked),), request, "", metadata
 
 
-def _conversation(fields: Row, table: Table, benchmark: Benchmark, seed: int) -> Built:
-    column = column_of(fields, table["conversation"])
-    if column is None:
+def _conversation(fields: Row, table: Table, benchmark: Benchmark, seed: int, roles: Roles) -> Built:
+    if not roles.asked:
         raise _missing("conversation", fields, table["conversation"])
+    column = _filled(fields, roles.asked, "conversation")
     turns = parse_conversation(fields[column], column)
     metadata: dict[str, Any] = {}
     if turns and turns[-1].role == "assistant":  # a whole record: the model under test shall give its last reply
         turns, metadata["dropped_reply"] = turns[:-1], turns[-1].content
     if not turns or turns[-1].role != "user":
         raise RowError(column, "no user turn at the end: the model would have nothing to answer")
-    request = text_of(fields, (*table["objective"], "goal", "behavior", "forbidden_prompt", "request"))
+    request = text_of(fields, (roles.told,)) if roles.told else ""
     if not request:
         raise RowError("objective", "no objective: a judge has to be told what the whole conversation asks for")
     return turns, request, "", metadata
 
 
-def _math(fields: Row, table: Table, benchmark: Benchmark, seed: int) -> Built:
+def _math(fields: Row, table: Table, benchmark: Benchmark, seed: int, roles: Roles) -> Built:
     from safekey.evals.answers.exact import last_boxed
 
-    column = column_of(fields, table["problem"])
-    if column is None:
-        raise _missing("problem", fields, table["problem"])
-    problem = _words(fields, column)
+    problem = _words(fields, _present(fields, "problem", table["problem"]))
     gold = text_of(fields, table["answer"]) or last_boxed(text_of(fields, table["solution"])) or ""
     if not gold:
         raise _missing("answer", fields, (*table["answer"], *table["solution"]))
@@ -169,11 +186,8 @@ def _math(fields: Row, table: Table, benchmark: Benchmark, seed: int) -> Built:
     return (Message("user", ask.format(problem=problem.strip())),), problem, gold, metadata
 
 
-def _choice(fields: Row, table: Table, benchmark: Benchmark, seed: int) -> Built:
-    column = column_of(fields, ("question", *table["prompt"]))
-    if column is None:
-        raise _missing("question", fields, table["prompt"])
-    question = _words(fields, column)
+def _choice(fields: Row, table: Table, benchmark: Benchmark, seed: int, roles: Roles) -> Built:
+    question = _words(fields, _present(fields, "question", question_names(table)))
     options, gold = _options(fields, table, question, seed)
     lines = "\n".join(f"{letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
     metadata = {"options": options, "letters": LETTERS[: len(options)]}
@@ -210,7 +224,7 @@ def _options(fields: Row, table: Table, question: str, seed: int) -> tuple[list[
     return options, place
 
 
-def _code(fields: Row, table: Table, benchmark: Benchmark, seed: int) -> Built:
+def _code(fields: Row, table: Table, benchmark: Benchmark, seed: int, roles: Roles) -> Built:
     found = {what: text_of(fields, table[what]) for what in ("code", "test", "entry_point")}
     for what, value in found.items():
         if not value:
@@ -235,6 +249,35 @@ def _list(value: Any, column: str) -> list[Any]:
     if not isinstance(value, list | tuple):
         raise RowError(column, f"not a list of options: found {value!r:.60}")
     return list(value)
+
+
+def question_names(table: Table) -> tuple[str, ...]:
+    """Return the columns that may hold a multiple-choice question: "question" first, unless the user names another."""
+    named = table["prompt"] != COLUMNS["prompt"]
+    return (*table["prompt"], "question") if named else ("question", *NEUTRAL)
+
+
+def _present(fields: Row, what: str, names: tuple[str, ...]) -> str:
+    """Return the first of these columns that the row has; where it is empty, no other column takes its place."""
+    own = {plain(str(name)): str(name) for name in fields}
+    column = next((own[plain(name)] for name in names if plain(name) in own), None)
+    if column is None:
+        raise _missing(what, fields, names)
+    return _filled(fields, column, what)
+
+
+def _filled(fields: Row, column: str, what: str) -> str:
+    """Return the column, which must hold a value: another column never takes its place."""
+    if column not in fields:
+        raise RowError(
+            column, f"missing {what}: other rows have it in '{column}'; the row has {columns_found([fields])}"
+        )
+    if not holds(fields[column]):
+        found = "null" if fields[column] is None else repr(fields[column])
+        raise RowError(
+            column, f"no {what}: expected text in '{column}', found {found:.60}; no other column is asked instead"
+        )
+    return column
 
 
 def _words(fields: Row, column: str) -> str:

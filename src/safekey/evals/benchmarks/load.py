@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import os
 import re
@@ -16,19 +15,25 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from safekey.data.formats import RowError
-from safekey.data.read import FILE_TYPES, RawRow, read_rows
+from safekey.data.read import RawRow, read_rows
 from safekey.errors import RowProblem, UserError
 from safekey.evals.benchmarks.attacks import PREFILL_TOKENS, prefill
 from safekey.evals.benchmarks.catalog import Benchmark, find_benchmark
-from safekey.evals.benchmarks.columns import columns_found, named_columns
+from safekey.evals.benchmarks.columns import ATTACKS, columns_found, holds, named_columns
+from safekey.evals.benchmarks.files import choose_file, listed, unused_files
+from safekey.evals.benchmarks.files import find_file as find_file  # part of this module's interface
 from safekey.evals.benchmarks.items import Item, build_item
-from safekey.evals.benchmarks.selection import chosen, labelled, sampled
+from safekey.evals.benchmarks.labels import check_labels, label_columns, labelled, numbered
+from safekey.evals.benchmarks.reading import Reading, check_names, columns_not_there, no_header, read_columns
+from safekey.evals.benchmarks.roles import NO_ROLES, FileRoles
+from safekey.evals.benchmarks.selection import chosen, sampled
 
-DEPTH = 3  # folders below the data folder that are searched
+Table = Mapping[str, tuple[str, ...]]
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_ENDINGS = (*FILE_TYPES, *(f"{kind}.gz" for kind in FILE_TYPES))
+_ID = re.compile(r"[A-Za-z0-9_.:/#+-]{1,80}")  # one word of letters, digits and marks: an id, a slug, a hash
 
 
 class Items(list[Item]):
@@ -38,10 +43,12 @@ class Items(list[Item]):
         benchmark: the table's row.
         problems: one entry for every row that should have become an item and could not.
         notes: choices and differences from the published benchmark, for the user.
+        warnings: what makes the numbers doubtful.
         rows_read: rows in the source.
         source: the file or hub id.
         revision: the hub's revision, "" for a file.
         sha256: of the file's bytes, "" for the hub.
+        reading: what was read of the source, and what was not.
     """
 
     def __init__(self, benchmark: Benchmark, items: Iterable[Item] = ()) -> None:
@@ -49,10 +56,12 @@ class Items(list[Item]):
         self.benchmark = benchmark
         self.problems: list[RowProblem] = []
         self.notes: list[str] = []
+        self.warnings: list[str] = []
         self.rows_read = 0
         self.source = ""
         self.revision = ""
         self.sha256 = ""
+        self.reading = Reading()
 
     def describe_problems(self, limit: int = 5) -> str:
         """Return "" or the problems, one a line, at most `limit` of them and then "+N more"."""
@@ -73,6 +82,7 @@ def load_benchmark(
     seed: int | None = None,
     columns: Mapping[str, str | None] | None = None,
     prefill_tokens: Sequence[int] = PREFILL_TOKENS,
+    force_labels: bool = False,
 ) -> Items:
     """Load a benchmark of the table.
 
@@ -88,6 +98,7 @@ def load_benchmark(
         seed: draws rows and shuffles choices; None: the published seed.
         columns: what is looked for → the column's name, for the keys of `columns.COLUMNS`; None: do not look for it.
         prefill_tokens: every N of the prefilling attack.
+        force_labels: ask rows, too, that say the opposite of what the benchmark asks for.
 
     Returns:
         The items, never empty, with the rows that could not be used and notes on what differs from the published set.
@@ -105,6 +116,8 @@ def load_benchmark(
     items = Items(benchmark)
     rows = _read_source(items, data_dir, file, revision)
     items.rows_read = len(rows)
+    items.warnings += columns_not_there(items.source, rows, columns or {})
+    check_names(items.source, rows)
     # The choice counts rows by their place in the source, so unreadable ones stay until it is made.
     readable = [row for row in rows if not row.problem]
     items.problems += [RowProblem(items.source, row.number, row.column, row.problem) for row in rows if row.problem]
@@ -112,51 +125,34 @@ def load_benchmark(
         raise UserError(f"{items.source}: no row can be read\n{items.describe_problems()}")
     source = f"{items.source}/{benchmark.hub.split or ''}" if items.revision and benchmark.hub else items.source
     kept = rows if benchmark.keep is None else readable
-    kept = labelled(kept, benchmark, table, source, items.notes, items.problems)
+    kept = labelled(kept, benchmark, table, source, items.notes, items.problems, force=force_labels)
     kept = chosen(kept, benchmark, table, seed, items.notes)
     kept = [row for row in kept if not row.problem]
+    check_labels(kept, benchmark, table, source, items.notes, force=force_labels)
+    roles = _roles(items, kept, table)
     full = len(kept)
     if sample is not None:
         kept = sampled(kept, sample, seed)
     kept = kept[:limit]
-    _build(items, kept, table, seed)
+    _build(items, kept, table, seed, roles)
+    labels = label_columns(readable, table) if benchmark.suite != "reasoning" else ()
+    items.reading = read_columns(items.reading, benchmark, [row.fields for row in kept], table, roles, labels)
+    _note_objectives(items, kept, roles)
     _note_sizes(items, full, len(kept))
     if benchmark.kind == "prefill":
         items[:] = prefill(items, prefill_tokens)
     return items
 
 
-def find_file(benchmark: Benchmark, data_dir: str | os.PathLike[str]) -> Path:
-    """Return the file of a data folder that holds a benchmark.
-
-    Raises:
-        UserError: the folder does not exist, or holds no such file, or several that fit equally well.
-    """
-    folder = Path(data_dir)
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.name.lower().endswith(_ENDINGS) and len(path.relative_to(folder).parts) <= DEPTH and path.is_file()
-    )
-    for pattern in benchmark.files:
-        found = [
-            path
-            for path in files
-            if fnmatch.fnmatchcase(path.name.lower(), pattern)
-            or fnmatch.fnmatchcase(path.relative_to(folder).as_posix().lower(), pattern)
-        ]
-        if len(found) > 1:
-            names = ", ".join(str(path.relative_to(folder)) for path in found)
-            raise UserError(f"{folder}: several files fit '{benchmark.name}': {names}; name one with --file")
-        if found:
-            return found[0]
-    names = ", ".join(str(path.relative_to(folder)) for path in files[:20]) or "no data file"
-    raise UserError(
-        f"{folder}: no file for '{benchmark.name}': looked for {', '.join(benchmark.files)} with one of the endings "
-        f"{', '.join(FILE_TYPES)} (.gz); found {names}. Name the file with --file"
-    )
+def what_was_read(loaded: Sequence[Items], data_dir: str | os.PathLike[str] | None) -> list[str]:
+    """Return what was read of each benchmark's file, and the files of the folder that none of them uses."""
+    lines = [
+        line for items in loaded for line in items.reading.lines(items.benchmark.name, items.source, items.rows_read)
+    ]
+    unused = unused_files(data_dir, [items.source for items in loaded]) if data_dir is not None else []
+    if data_dir is not None and unused:
+        lines.append(f"{data_dir}: used by no benchmark of this run: {listed(unused, Path(data_dir))}")
+    return lines
 
 
 def _read_source(
@@ -166,7 +162,12 @@ def _read_source(
     if file is not None or data_dir is not None:
         if revision:
             raise UserError(f"{benchmark.name}: a revision and a local file exclude one another")
-        path = Path(file) if file is not None else find_file(benchmark, data_dir or "")
+        if file is not None:
+            path = Path(file)
+        else:
+            found = choose_file(benchmark, data_dir or "")
+            path = found.path
+            items.reading.others = listed(found.others, Path(data_dir or ""))
         rows, notes = read_rows(str(path))
         items.source = str(path)
         if path.is_file():
@@ -190,27 +191,70 @@ def _read_source(
     return rows
 
 
-def _build(items: Items, rows: list[RawRow], table: Mapping[str, tuple[str, ...]], seed: int) -> None:
+def _roles(items: Items, rows: Sequence[RawRow], table: Table) -> FileRoles | None:
+    kind, suite = items.benchmark.kind, items.benchmark.suite
+    if suite == "reasoning":
+        return None
+    need: Literal["conversation", "request"] = "conversation" if kind == "conversation" else "request"
+    return FileRoles([row.fields for row in rows], table, items.source, need, benign=suite == "over-refusal")
+
+
+def _build(items: Items, rows: list[RawRow], table: Table, seed: int, roles: FileRoles | None) -> None:
     failures: list[RowProblem] = []
     for row in rows:
         try:
-            items.append(build_item(items.benchmark, row.fields, table, items.source, row.number, seed))
+            own = roles.of(row.fields) if roles else NO_ROLES
+            items.append(build_item(items.benchmark, row.fields, table, items.source, row.number, seed, own))
         except RowError as error:
             failures.append(RowProblem(items.source, row.number, error.field, error.reason))
     items.problems += failures
     if not items:
         first = failures[0] if failures else None
         what = f"; row {first.row}: {first.reason}" if first else ""
-        option = first.field if first and first.field in table else "prompt"
+        option = first.field if first and first.field in table and first.field not in ATTACKS else "prompt"
         raise UserError(
             f"{items.source}: no row can be used for '{items.benchmark.name}'{what}. Columns found: "
             f"{columns_found(row.fields for row in rows[:100])}. Name one with --column {option}=NAME"
+            f"{no_header(items.source, rows)}"
         )
     counts = Counter(item.id for item in items)
     doubled = [item_id for item_id, count in counts.items() if count > 1]
     if doubled:  # a resumed run identifies a sample by its id: two must never share one
         items[:] = [replace(item, id=f"{item.id}~{item.row}") if counts[item.id] > 1 else item for item in items]
         items.notes.append(f"{items.source}: {len(doubled)} ids are on several rows; '~ROW' was added to them")
+
+
+def _note_objectives(items: Items, rows: Sequence[RawRow], roles: FileRoles | None) -> None:
+    """Note rows without an objective where others have one, and objectives and prompts that look like ids."""
+    if roles is None:
+        return
+    items.warnings += roles.hints()
+    of = {row.number: (roles.of(row.fields), row.fields) for row in rows}
+    without: dict[str, list[int]] = {}
+    ids: dict[tuple[str, str], list[Item]] = {}
+    for item in items:
+        own, fields = of[item.row]
+        if own.told and not holds(fields.get(own.told)):
+            without.setdefault(own.told, []).append(item.row)
+        elif own.told and _ID.fullmatch(item.request.strip()):
+            ids.setdefault((own.told, "the judge is told"), []).append(item)
+        if _ID.fullmatch(item.text.strip()):
+            ids.setdefault((own.asked, "the model is asked"), []).append(item)
+    for column, numbers in without.items():
+        items.notes.append(
+            f"{items.source}: '{column}' is empty in {numbered(numbers)}: there the judge is told the whole prompt"
+        )
+    for (column, use), found in ids.items():
+        seen = ", ".join(repr(text) for text in list(dict.fromkeys(_said(item, use) for item in found))[:3])
+        key = "objective" if "judge" in use else "prompt"
+        items.warnings.append(
+            f"{items.source}: {len(found)} of {len(items)} texts in '{column}', which {use}, look like ids ({seen}): "
+            f"name the column that holds the text with --column {key}=NAME"
+        )
+
+
+def _said(item: Item, use: str) -> str:
+    return (item.request if "judge" in use else item.text).strip()
 
 
 def _note_sizes(items: Items, full: int, asked: int) -> None:

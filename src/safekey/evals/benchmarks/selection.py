@@ -1,4 +1,4 @@
-"""Choose the rows of a benchmark file that are asked: those with the right label, and of these the published choice.
+"""Choose the published rows of a benchmark file, among those that carry the right label (`labels.py`).
 
 Every rule is a pure function of the rows, in the file's order, and the seed: the same file gives the same prompts on
 any machine. A note says what a rule leaves out.
@@ -7,56 +7,18 @@ any machine. A note says what a rule leaves out.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
 from safekey.data.read import RawRow
-from safekey.errors import RowProblem, UserError
 from safekey.evals.benchmarks.catalog import Benchmark
-from safekey.evals.benchmarks.columns import Row, column_of, columns_found, label_of, text_of, value_of
+from safekey.evals.benchmarks.columns import Row, column_of, text_of, value_of
 
 Table = Mapping[str, tuple[str, ...]]
 STEP = 5
 PER_CATEGORY = 100
-
-
-def labelled(
-    rows: list[RawRow], benchmark: Benchmark, table: Table, source: str, notes: list[str], problems: list[RowProblem]
-) -> list[RawRow]:
-    """Return the rows with the label that the benchmark needs.
-
-    A file without any label is taken whole when its name (or the hub's split) says the same.
-
-    Raises:
-        UserError: there is no label, or no row has the right one.
-    """
-    if benchmark.keep is None or not table["label"]:
-        return rows
-    labels = [label_of(row.fields, table["label"]) for row in rows]
-    if not any(labels):
-        if _named_so(source, benchmark.keep):
-            return rows
-        raise UserError(
-            f"{source}: nothing says which rows are {benchmark.keep}: expected a label in one of the columns "
-            f"{', '.join(table['label'])}; found {columns_found(row.fields for row in rows[:100])}. Name it with "
-            f"--column label=NAME, or with --column label= if every row is {benchmark.keep}"
-        )
-    kept = [row for row, label in zip(rows, labels, strict=True) if label == benchmark.keep]
-    for row, label in zip(rows, labels, strict=True):
-        if label is None:
-            reason = "no label: nothing in the row says whether it is harmful or benign"
-            problems.append(RowProblem(source, row.number, column_of(row.fields, table["label"]) or "label", reason))
-    counts = Counter(label or "no label" for label in labels)
-    if not kept:
-        found = ", ".join(f"{count} {label}" for label, count in counts.items())
-        raise UserError(f"{source}: no {benchmark.keep} rows for '{benchmark.name}'; found {found}: give another file")
-    if others := ", ".join(f"{count} {label}" for label, count in counts.items() if label != benchmark.keep):
-        notes.append(f"{source}: {len(kept)} {benchmark.keep} rows taken; left out: {others}")
-    return kept
 
 
 def chosen(rows: list[RawRow], benchmark: Benchmark, table: Table, seed: int, notes: list[str]) -> list[RawRow]:
@@ -147,10 +109,3 @@ def _read(value: Any) -> Any:
         return json.loads(value)
     except (ValueError, RecursionError):
         return None
-
-
-def _named_so(source: str, keep: str) -> bool:
-    name = PurePath(source).name.lower()
-    benign = any(word in name for word in ("benign", "safe", "harmless")) and "unsafe" not in name
-    harmful = any(word in name for word in ("harmful", "unsafe", "toxic", "wildjailbreak")) and "benign" not in name
-    return benign if keep == "benign" else harmful

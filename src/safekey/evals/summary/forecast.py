@@ -39,12 +39,15 @@ def forecast(plan: EvalPlan) -> dict[str, Any]:
                 "judge_calls": task.verdicts if task.judges else 0,
                 "prompt_tokens": prompts * task.samples,
                 "most_new_tokens": task.completions * (task.config.max_tokens or 0),
+                "read": task.items.reading.to_dict(),
+                "warnings": task.items.warnings,
                 "notes": task.items.notes,
                 "problems": [str(problem) for problem in task.items.problems],
             }
         )
     total = {name: sum(task[name] for task in tasks) for name in _TOTALS}
-    return {"tasks": tasks, "left_out": dict(plan.left_out), "parts": list(plan.parts), "total": total}
+    about = {"left_out": dict(plan.left_out), "parts": list(plan.parts), "read": plan.read}
+    return {"tasks": tasks, **about, "total": total}
 
 
 def print_forecast(console: Console, found: dict[str, Any]) -> None:
@@ -59,8 +62,9 @@ def print_forecast(console: Console, found: dict[str, Any]) -> None:
     console.print(table)
     judges = dict.fromkeys(judge for task in found["tasks"] for judge in task["judges"])
     lines = [f"judges: {', '.join(judges)}; each sees: {', '.join(found['parts'])}"] if judges else []
+    lines += found["read"]
     for task in found["tasks"]:
-        lines += [f"{task['task']}: {task['source']}", *task["notes"], *task["problems"]]
+        lines += [*(f"WARNING: {line}" for line in task["warnings"]), *task["notes"], *task["problems"]]
     for line in lines:
         console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
