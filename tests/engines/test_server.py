@@ -122,6 +122,70 @@ def test_chat_mode_refuses_a_prefill_before_any_work(server: Endpoint) -> None:
         ({"content": "<think>a</think>b"}, "stop", "<think>a</think>b"),
         ({"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}, "stop", "ab"),
         ({"content": None, "refusal": "I can't."}, "stop", "I can't."),
+        ({"content": "No.", "thinking": "Plan."}, "stop", "<think>\nPlan.\n</think>\n\nNo."),
+        ({"content": "No.", "reasoning": {"content": "Plan."}}, "stop", "<think>\nPlan.\n</think>\n\nNo."),
+        (
+            {"content": "No.", "reasoning_details": [{"type": "reasoning.text", "text": "Plan.", "signature": "x"}]},
+            "stop",
+            "<think>\nPlan.\n</think>\n\nNo.",
+        ),
+        (
+            {
+                "content": "No.",
+                "reasoning": "Plan.",
+                "reasoning_details": [{"type": "reasoning.text", "text": "Plan."}],
+            },
+            "stop",
+            "<think>\nPlan.\n</think>\n\nNo.",
+        ),
+        (
+            {
+                "content": "No.",
+                "reasoning": None,
+                "reasoning_details": [{"type": "reasoning.summary", "summary": "S."}],
+            },
+            "stop",
+            "<think>\nS.\n</think>\n\nNo.",
+        ),
+        ({"content": "No.", "reasoning_details": [{"type": "reasoning.encrypted", "data": "eA=="}]}, "stop", "No."),
+        (
+            {"content": "No.", "thinking_blocks": [{"type": "thinking", "thinking": "Plan.", "signature": "x"}]},
+            "stop",
+            "<think>\nPlan.\n</think>\n\nNo.",
+        ),
+        (
+            {
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "Pl"}, {"type": "text", "text": "an."}]},
+                    {"type": "text", "text": "No."},
+                ]
+            },
+            "stop",
+            "<think>\nPlan.\n</think>\n\nNo.",
+        ),
+        (
+            {"content": [{"type": "thinking", "thinking": "Plan."}, {"type": "text", "text": "No."}]},
+            "stop",
+            "<think>\nPlan.\n</think>\n\nNo.",
+        ),
+        (
+            {"content": [{"type": "reasoning", "text": "Plan."}, {"type": "text", "text": "No."}]},
+            "stop",
+            "<think>\nPlan.\n</think>\n\nNo.",
+        ),
+        (
+            {"content": [{"text": "Plan.", "thought": True}, {"text": "No."}]},
+            "stop",
+            "<think>\nPlan.\n</think>\n\nNo.",
+        ),
+        (
+            {"content": [{"type": "redacted_thinking", "data": "eA=="}, {"type": "text", "text": "No."}]},
+            "stop",
+            "No.",
+        ),
+        ({"content": [{"type": "thinking", "thinking": "Plan"}]}, "length", "<think>\nPlan"),
+        ({"content": "<think>Plan.</think>No.", "reasoning": "Plan."}, "stop", "<think>Plan.</think>No."),
+        ({"content": "[THINK]a[/THINK]b", "reasoning": True}, "stop", "[THINK]a[/THINK]b"),
         ({"content": ""}, "content_filter", ""),
     ],
 )

@@ -6,7 +6,8 @@ A prefill of 3 tokens inside the thinking, on a template that does not open it (
     <think>\\n                                                         the opener
     Sure | , |  here                                                  exactly 3 tokens of the prefill
 
-All texts have their thinking in ``<think>…</think>``; `text/harmony.py` translates for gpt-oss.
+Prefills have their thinking in ``<think>…</think>``, whatever the model's own tags are (`ChatFormat.tags`). Generated
+text keeps the model's tags, which `text/thinking.py` knows; `text/harmony.py` translates gpt-oss's channels.
 """
 
 from __future__ import annotations
@@ -97,9 +98,11 @@ def _pieces(prompt: Prompt, chat: ChatFormat) -> list[PrefillPiece]:
         return prefill_pieces(text, chat, answer=prompt.prefill_answer)
     if chat.opened or not prompt.prefill_answer:  # the thinking is open already
         text = text.removeprefix(THINK_OPEN).removeprefix(OPEN_TAG)
+    for ours, theirs in zip((OPEN_TAG, CLOSE_TAG), chat.tags, strict=True):
+        text = text.replace(ours, theirs)
     if not prompt.prefill_answer:
         return [PrefillPiece(chat.opener), PrefillPiece(text, counted=True)]
-    if chat.opened and CLOSE_TAG not in text:
+    if chat.opened and chat.tags[1] not in text:
         raise UserError(
             "this model's chat template opens the thinking itself, so a prefill of the answer would land inside the "
             f"thinking: begin the prefill with the thinking and its {CLOSE_TAG} (for none: '{CLOSE_TAG}\\n\\n…')"
@@ -112,13 +115,13 @@ def _rendered(piece: PrefillPiece, chat: ChatFormat) -> Rendered:
     if not piece.counted:
         return Rendered(piece.text)
     ranges = literal_ranges(chat, piece.text, 0)
-    return Rendered(piece.text, tuple(r for r in ranges if piece.text[slice(*r)] not in (OPEN_TAG, CLOSE_TAG)))
+    return Rendered(piece.text, tuple(r for r in ranges if piece.text[slice(*r)] not in chat.tags))
 
 
 def _inside(chat: ChatFormat, tokenizer: Any, said: list[int]) -> bool:
     """Whether the thinking is open at the end of the model's turn (tags in a user's turn do not count)."""
     text = _decode(tokenizer, said)
-    opened, closed = text.rfind(OPEN_TAG), text.rfind(CLOSE_TAG)
+    opened, closed = (text.rfind(tag) for tag in chat.tags)
     return chat.opened if opened == closed == -1 else opened > closed
 
 

@@ -68,7 +68,11 @@ class Transport:
             wire.GarbageError: openai's client cannot read the reply; a ValueError, as for a reply that is no JSON.
         """
         create = resource.with_raw_response.create
-        return json.loads(await self._call(create, timeout, model=self.model, **request))
+        content = await self._call(create, timeout, model=self.model, **request)
+        try:
+            return json.loads(content)
+        except RecursionError:
+            raise wire.GarbageError("its JSON is nested too deeply") from None
 
     async def _call(self, function: Callable[..., Awaitable[Any]], timeout: float, **arguments: Any) -> bytes:
         import openai

@@ -16,6 +16,8 @@ from safekey.engines.base import SamplingParams
 from safekey.engines.prompting import Placed, completed, failed, finished
 from safekey.schema import CLOSE_TAG, NO_ANSWER, OPEN_TAG, THINK_CLOSE, THINK_OPEN, Completion, Prompt
 from safekey.text.chat import ChatFormat
+from safekey.text.messages import PartError, message_thinking, split_parts
+from safekey.text.thinking import split_thinking, strip_tags
 
 Finish = Literal["stop", "length", "filter"]
 _FINISH: dict[str, Finish] = {
@@ -122,7 +124,7 @@ def other_prompt(body: Any, ids: Sequence[int]) -> str:
 
 
 def read_chat(body: Any, opened: bool) -> Completion:
-    """Read the reply to `chat_request`; reasoning in a separate field is put back into think tags.
+    """Read the reply to `chat_request`; thinking in a field or a part of its own is put back into think tags.
 
     Args:
         body: the reply.
@@ -135,14 +137,14 @@ def read_chat(body: Any, opened: bool) -> Completion:
     message = choice.get("message")
     if not isinstance(message, Mapping):
         raise GarbageError("a choice without a message")
-    content = _text(message.get("content"))
+    content, inner = _content(message.get("content"))
     if content is None and isinstance(message.get("refusal"), str):
         content = message["refusal"]
-    reasoning = _text(message.get("reasoning_content")) or _text(message.get("reasoning")) or ""
+    reasoning = _reasoning(message, inner)
     if content is None and not reasoning and finish == "stop":
         raise GarbageError("a message without content")
     text = content or ""
-    if reasoning:
+    if reasoning and split_thinking(text, False).thinking != strip_tags(reasoning):  # some servers leave it in both
         reasoning = reasoning.removeprefix(THINK_OPEN).strip().removesuffix(CLOSE_TAG).replace(CLOSE_TAG, "</ think>")
         text = THINK_OPEN + reasoning.strip() + (THINK_CLOSE + text.lstrip("\n") if text.strip() else "")
     inside = opened and not text.lstrip().startswith(OPEN_TAG)
@@ -160,11 +162,29 @@ def _choice(body: Any) -> tuple[Mapping[str, Any], Finish]:
     return choices[0], _FINISH[reason]
 
 
-def _text(value: Any) -> str | None:
-    if isinstance(value, list):  # content in parts
-        parts = [part.get("text") for part in value if isinstance(part, Mapping)]
-        return "".join(part for part in parts if isinstance(part, str))
-    return value if isinstance(value, str) else None
+def _content(value: Any) -> tuple[str | None, str]:
+    """Return a message's text, None when it has none, and the thinking in its parts."""
+    if not isinstance(value, list):
+        return value if isinstance(value, str) else None, ""
+    text, thinking = [], []
+    for part in value:
+        try:
+            said, thought = split_parts([part])
+        except PartError:  # a picture or a tool call says nothing that can be judged
+            continue
+        text.append(said)
+        thinking.append(thought)
+    return "".join(text), "\n\n".join(filter(None, thinking))
+
+
+def _reasoning(message: Mapping[str, Any], inner: str) -> str:
+    """Return a message's thinking: that of its field and, where they differ, that of its parts."""
+    texts = {name: value for name, value in message.items() if isinstance(value, str | list | Mapping)}
+    try:
+        _, own = message_thinking(texts)
+    except PartError as error:
+        raise GarbageError(f"the message's thinking is no text: {error}") from None
+    return "\n\n".join(filter(None, dict.fromkeys((own.strip(), inner.strip()))))
 
 
 def _usage(body: Mapping[str, Any], name: str) -> int | None:

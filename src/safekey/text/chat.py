@@ -17,10 +17,15 @@ from functools import lru_cache
 from typing import Any
 
 from safekey.errors import UserError
-from safekey.schema import THINK_CLOSE, THINK_OPEN, Message
+from safekey.schema import CLOSE_TAG, OPEN_TAG, Message
+from safekey.text.tags import closing_of, own_tags, tag_at_end
+from safekey.text.watchdog import TooSlowError, time_limit
 
 DEFAULT_DATE = "2025-01-01"
 """The date that templates with a clock (gpt-oss, Llama 3.2) print, so that results do not change with the day."""
+
+RENDER_SECONDS = 20.0
+"""How long one rendering of a chat template may take: a template is code, and one that loops for ever is stopped."""
 
 _MARK = "\ue000safekey{}\ue001"
 _MARK_PATTERN = re.compile("\ue000safekey(\\d+)\ue001")
@@ -50,6 +55,7 @@ class ChatFormat:
         opener: text between the prompt and the thinking; "" when the template itself ends inside the thinking.
         closer: text between the thinking and the answer.
         end: end-of-turn text after the answer, as the template writes it.
+        tags: the tags around the thinking, as this model writes them.
     """
 
     tokenizer: Any
@@ -58,6 +64,7 @@ class ChatFormat:
     opener: str
     closer: str
     end: str
+    tags: tuple[str, str] = (OPEN_TAG, CLOSE_TAG)
 
     @property
     def opened(self) -> bool:
@@ -136,18 +143,31 @@ def _chat_format(tokenizer: Any, template: str, kwargs: tuple[tuple[str, Any], .
         template = _stopped_clock(date.fromisoformat(today)) + template
     prompt = _apply(tokenizer, template, [{"role": "user", "content": "question"}], variables)
     tail = prompt.rstrip()
-    if tail.endswith("</think>"):
+    last = tag_at_end(tail)
+    if last is not None and last.closing:
         raise UserError(
             f"the chat template of {_name(tokenizer)} closes the thinking before the response "
             f"(the prompt ends with {prompt[-24:]!r}): pass chat_template_kwargs with enable_thinking: true"
         )
     if harmony:
         opener, closer = "<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"
-    elif tail.endswith("<think>"):
-        opener, closer = ("" if prompt != tail else "\n"), THINK_CLOSE
-    else:
-        opener, closer = THINK_OPEN, THINK_CLOSE
-    return ChatFormat(tokenizer, template, variables, opener, closer, _end_of_turn(tokenizer, template, variables))
+    tags = (OPEN_TAG, CLOSE_TAG)
+    if not harmony and last is not None:
+        tags = (tail[last.start :], closing_of(tail[last.start :]))
+        opener, closer = ("" if prompt != tail else "\n"), f"\n{tags[1]}\n\n"
+    elif not harmony:
+        tags = _tags_of(tokenizer, template)
+        breaks = "" if tags[0] != OPEN_TAG else "\n"  # models with tags of their own write them without line breaks
+        opener, closer = f"{tags[0]}{breaks}", f"{breaks}{tags[1]}{breaks * 2}"
+    end = _end_of_turn(tokenizer, template, variables)
+    return ChatFormat(tokenizer, template, variables, opener, closer, end, tags)
+
+
+def _tags_of(tokenizer: Any, template: str) -> tuple[str, str]:
+    """Return the tags of a model whose template opens no thinking: its own ones if it has any, else think tags."""
+    vocabulary = tokenizer.get_vocab()
+    own = None if OPEN_TAG in template or OPEN_TAG in vocabulary else own_tags(vocabulary)
+    return own or (OPEN_TAG, CLOSE_TAG)
 
 
 def _stopped_clock(day: date) -> str:
@@ -193,9 +213,15 @@ def _apply(
     generation_prompt: bool = True,
 ) -> str:
     try:
-        text = tokenizer.apply_chat_template(
-            turns, chat_template=template, tokenize=False, add_generation_prompt=generation_prompt, **variables
-        )
+        with time_limit(RENDER_SECONDS):
+            text = tokenizer.apply_chat_template(
+                turns, chat_template=template, tokenize=False, add_generation_prompt=generation_prompt, **variables
+            )
+    except TooSlowError:
+        raise UserError(
+            f"the chat template of {_name(tokenizer)} does not end: it was stopped after {RENDER_SECONDS:g} s; "
+            "look for a loop in it, or take the template from the model's publisher"
+        ) from None
     except Exception as error:  # a template may raise anything: Jinja's errors, its own raise_exception
         roles = ", ".join(turn["role"] for turn in turns)
         raise UserError(f"the chat template of {_name(tokenizer)} refuses the turns ({roles}): {error}") from error

@@ -19,17 +19,27 @@ from safekey.text.chat import ChatFormat
 
 FINAL = "<|channel|>final<|message|>"
 _SAFE_CLOSE = "</ think>"
-_START = r"(?:<\|start\|>assistant[^<\n]{0,80})?<\|channel\|>"
+_STOP = r"<\|(?:end|call|return)\|>"
+_ROLE = r"<\|start\|>assistant[^<\n]{0,80}"
+_CHANNEL = r"<\|channel\|>\s{0,3}(?P<channel>analysis|commentary|final)\b"
+_START = rf"(?:{_ROLE})?<\|channel\|>"
 # A header stands at the start of the text or after another message: one quoted inside a message does not count.
+# `<|message|>` may be missing, and so may the channel, or the whole header behind a stop token.
 _HEADER = re.compile(
-    rf"(?:\A\s*|<\|(?:end|call|return)\|>\s*){_START}(?P<channel>analysis|commentary|final)\b"
-    r"[^<\n]{0,80}(?:<\|constrain\|>[^<\n]{0,40})?<\|message\|>"
+    rf"(?:\A\s*|{_STOP}\s*)(?:{_ROLE})?{_CHANNEL}"
+    r"(?:[^<\n]{0,80}(?:<\|constrain\|>[^<\n]{0,40})?<\|message\|>|(?=\s*[^\s<]))"
+    rf"|{_STOP}\s*(?:{_ROLE}<\|message\|>|<\|message\|>|<\|start\|>assistant(?=\s*[A-Z\"'*]))"
+    # A text behind a stop token; in "it ends with `<|end|>`, as always" there is none.
+    rf"|{_STOP}(?:(?=[^\s<,.;:!?)`'\"”])|[^\S\n]*\n\s*(?=[^\s<])|\s+(?=[^\s<a-z]))"
 )
 # After the content of a message: its stop token, and perhaps a header that was cut short.
 _TAIL = re.compile(
     r"(?:<\|(?:end|call|return)\|>\s*)?(?:<\|start\|>[^<\n]{0,90})?(?:<\|channel\|>[^<\n]{0,90})?(?:<\|[a-z]{0,9}\|?)?\Z"
 )
 _MARKS = re.compile(rf"\A\s*{_START}|<\|end\|>\s*<\|start\|>assistant|<\|(?:end|call|return)\|>\s*\Z")
+# What is left of the channels where an engine dropped the special tokens: "analysisThe user …assistantfinalBoil …".
+_BARE = re.compile(r"\A\s*(?P<first>analysis|commentary|final)(?=[A-Z0-9\"'*])")
+_BARE_NEXT = re.compile(r"assistant\s?(?P<channel>analysis|commentary|final)")
 
 
 class ChannelText(NamedTuple):
@@ -44,20 +54,41 @@ def is_harmony(text: str) -> bool:
     """Whether a generated text begins with a channel, switches channels, or ends with a stop token."""
     if text.lstrip().startswith(OPEN_TAG) or (CLOSE_TAG in text and "<|channel|>" not in text):
         return False  # other models, too, end a turn with <|end|>
-    return _MARKS.search(text) is not None
+    return _MARKS.search(text) is not None or _is_bare(text)
+
+
+def _is_bare(text: str) -> bool:
+    """Whether only the words of the headers are left of gpt-oss's channels."""
+    first = _BARE.match(text)
+    return first is not None and (first["first"] == "analysis" or _BARE_NEXT.search(text) is not None)
 
 
 def harmony_messages(text: str) -> list[ChannelText]:
-    """Return the messages of a text in order; white space is left in place."""
-    headers = list(_HEADER.finditer(text))
-    starts = [("", 0), *((header["channel"], header.end()) for header in headers)]
+    """Return the messages of a text in order; white space is left in place.
+
+    The channel of a text that is one message without a header is "": the prompt opened it. In other texts a message
+    without a header, or without a channel in it, is "final" if it is the last one, else "analysis".
+    """
+    first = _BARE.match(text) if "<|" not in text and _is_bare(text) else None
+    pattern = _HEADER if first is None else _BARE_NEXT
+    headers = list(pattern.finditer(text))
+    starts = [("", 0) if first is None else (first["first"], first.end("first"))]
+    starts += [(header["channel"] or "", header.end()) for header in headers]
     ends = [*(header.start() for header in headers), len(text)]
+    if len(starts) > 1 and not text[: headers[0].start()].strip():
+        starts, ends = starts[1:], ends[1:]  # the text begins with a header
+    elif len(starts) > 1 and not starts[0][0]:
+        starts[0] = ("analysis", starts[0][1])
+    last = len(starts) - 1
+    for place, (channel, start) in enumerate(starts):
+        if place and not channel:
+            starts[place] = ("final" if place == last else "analysis", start)
     found = []
     for (channel, start), end in zip(starts, ends, strict=True):
         if end == len(text):  # elsewhere the next header begins with the stop token
             tail = _TAIL.search(text, start)
             end = tail.start() if tail else end
-        if channel or start < end:  # the text before the first header is a message only if there is any
+        if channel or start < end:  # a message without a channel is one only if it has a text
             found.append(ChannelText(channel, start, end))
     return found
 

@@ -12,42 +12,20 @@ use gpt-oss's channels. `Thinking.spans` holds the offsets of the parts, so noth
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from safekey.schema import CLOSE_TAG, OPEN_TAG, THINK_CLOSE, THINK_OPEN, Completion, Part
 from safekey.text.harmony import harmony_messages, is_harmony
+from safekey.text.tags import Tags
 
 ThinkState = Literal["closed", "unclosed", "absent"]
 SpanKind = Literal["thinking", "answer", "gap"]
 Ranges = list[tuple[int, int]]
 
-MOST_TAGS = 1000  # tags checked for one outside code; bounds the time for hostile texts
-
-_TAG = re.compile(f"{re.escape(OPEN_TAG)}|{re.escape(CLOSE_TAG)}")
-_OPENERS = re.compile(rf"\s*(?:{re.escape(OPEN_TAG)}\s*)+")
-# Code fences start a line; a line starts after a tag, too, because models write `<think>```python`.
-_FENCE = re.compile(r"(?:\A|\n|</?think>)[^\S\n]*```")
-# Quotes around a tag that the text mentions. An opening straight quote does not follow a word, and a closing one does
-# not precede one: `I say "no"</think>"No"` quotes no tag.
-_STRAIGHT = (r"(?<![0-9A-Za-z.!?;)\]}])", r"(?![0-9A-Za-z])")
-_QUOTES = [
-    (*_STRAIGHT, "`{1,3}", "`"),
-    (*_STRAIGHT, '"', '"'),
-    (*_STRAIGHT, "'", "'"),
-    ("", "", "“", "”"),
-    ("", "", "‘", "’"),
-    ("", "", "«", "»"),
-    ("", "", "「", "」"),
-]
-# A quoted tag, or a quoted `<think>…</think>` on one line.
-_QUOTED = re.compile(
-    "|".join(
-        rf"{before}{left}(?:<think>(?:(?!</?think>|{right})[^\n]){{0,80}})?</?think>{right}{after}"
-        for before, after, left, right in _QUOTES
-    )
-)
+# What some models write around the answer; it belongs to neither part.
+_ANSWER_BEGINS = re.compile(r"\s*<\|(?:begin_of_solution|START_RESPONSE|START_TEXT)\|>", re.IGNORECASE)
+_ANSWER_ENDS = re.compile(r"<\|(?:end_of_solution|END_RESPONSE|END_TEXT)\|>\s*\Z", re.IGNORECASE)
 
 
 class Span(NamedTuple):
@@ -119,6 +97,16 @@ def split_completion(completion: Completion, *, with_prefill: bool = False) -> T
     return _assemble(prefill + text, thoughts, [*answers, (begin, len(prefill + text))], "closed")
 
 
+def thinking_in_answer(parts: Thinking) -> str:
+    """Return the tag of a block in the answer that looks like thinking, outside quotes and code; "" for none.
+
+    A model that thinks again in its answer writes one, and so does a model that was asked to write such tags. Nobody
+    can tell one from the other, so the block stays in the answer, and the caller says so.
+    """
+    found = None if is_harmony(parts.text) or not parts.answer else Tags.read(parts.answer).inside(0)
+    return "" if found is None else parts.answer[found.start : found.end].strip()
+
+
 class SplitResponse(NamedTuple):
     """A response in its two parts; the fields are those of `Thinking`."""
 
@@ -170,57 +158,36 @@ def _split_channels(text: str, started_inside: bool) -> Thinking:
 
 def _split_tags(text: str, started_inside: bool) -> tuple[Ranges, Ranges, ThinkState]:
     """Return the ranges of the thinking and of the answer, and the state."""
-    tags = _Tags.read(text)
-    begin, before = 0, (0, 0)
-    opener = _OPENERS.match(text)
+    tags = Tags.read(text)
+    begin, before, kind = 0, (0, 0), ""
+    opener = tags.opener_at(0)
+    if opener is not None and started_inside and not opener.strong and tags.orphan(0) is not None:
+        opener = None  # a word of the thinking that the template opened
     if opener is not None:
-        begin = opener.end()
+        begin, kind = opener.end, opener.kind
     elif not started_inside:
-        opened, closed = tags.first(tags.opens, 0), tags.first(tags.closes, 0)
-        if opened is not None and (closed is None or opened[0] < closed[0]):
-            closed = tags.first(tags.closes, opened[1])
-            opener = _OPENERS.match(text, opened[0])
-        if closed is None:  # a `<think>` in mid-text that nothing closes is a word of the answer
+        opened, closed = tags.strong_open(), tags.orphan(0, code=False)
+        if opened is not None and (closed is None or opened.start < closed.start):
+            run = tags.opener_at(opened.start) or opened
+            closed = tags.close(opened.kind, run.end, code=False)
+            begin, before, kind = run.end, (0, opened.start), opened.kind  # words to the user, then thinking
+        if closed is None:  # an opening tag in mid-text that nothing closes is a word of the answer
             return [], [(0, len(text))], "absent"
-        if opener is not None and opened is not None:  # words to the user, then thinking
-            begin, before = opener.end(), (0, opened[0])
     thoughts: Ranges = []
-    while (close := tags.first(tags.closes, begin)) is not None:
-        thoughts.append((begin, close[0]))
-        again = _OPENERS.match(text, close[1])
-        if again is None:
-            return thoughts, [before, (close[1], len(text))], "closed"
-        begin = again.end()
+    weak, blank = opener is not None and not opener.strong, True
+    while (close := tags.close(kind, begin) if kind else tags.orphan(begin)) is not None:
+        thoughts.append((begin, close.start))
+        blank = blank and not text[begin : close.start].strip()
+        again = tags.opener_at(close.end)
+        if again is None or not (again.strong or weak or blank):  # a word in the answer of a model that has thought
+            return thoughts, [before, _answer(text, close.end)], "closed"
+        begin, kind = again.end, again.kind
     return [*thoughts, (begin, len(text))], [], "unclosed"
 
 
-class _Tags(NamedTuple):
-    """The tags of a text that are not quoted, and the offsets of its code fences."""
-
-    opens: Ranges
-    closes: Ranges
-    fences: list[int]
-
-    @classmethod
-    def read(cls, text: str) -> _Tags:
-        quotes = [match.span() for match in _QUOTED.finditer(text)]
-        starts = [start for start, _ in quotes]
-        tags: tuple[Ranges, Ranges] = ([], [])
-        for match in _TAG.finditer(text):
-            quote = bisect_right(starts, match.start()) - 1
-            if quote < 0 or match.start() >= quotes[quote][1]:
-                tags[match[0] == CLOSE_TAG].append(match.span())
-        return cls(*tags, [match.end() for match in _FENCE.finditer(text)])
-
-    def first(self, tags: Ranges, begin: int) -> tuple[int, int] | None:
-        """Return the first of `tags` from `begin` on; one in code counts only if none outside code follows."""
-        place = bisect_left(tags, (begin, begin))
-        before = bisect_right(self.fences, begin)
-        for tag in tags[place : place + MOST_TAGS]:
-            opened = bisect_left(self.fences, tag[0])
-            if (opened - before) % 2 == 0 or opened == len(self.fences):  # a fence that is never closed is ignored
-                return tag
-        return tags[place] if place < len(tags) else None
+def _answer(text: str, begin: int) -> tuple[int, int]:
+    opened, closed = _ANSWER_BEGINS.match(text, begin), _ANSWER_ENDS.search(text, begin)
+    return (opened.end(), closed.start() if closed else len(text)) if opened else (begin, len(text))
 
 
 def _assemble(text: str, thoughts: Ranges, answers: Ranges, state: ThinkState) -> Thinking:

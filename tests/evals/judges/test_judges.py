@@ -322,6 +322,39 @@ async def _never(messages: Sequence[Message]) -> str:
 # --- judges without a model
 
 
+class Stop(BaseException):
+    """What a library raises to get past `except Exception`."""
+
+
+class OwnInterrupt(KeyboardInterrupt):
+    """Not Ctrl-C."""
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), GeneratorExit(), Stop("x"), OwnInterrupt(), RecursionError()])
+def test_an_exact_judge_that_raises_costs_its_row(error: BaseException) -> None:
+    def decide(given: JudgeInput) -> float:
+        raise error
+
+    verdict = asyncio.run(judge_part(exact(decide), None, "q", "text"))
+    assert (verdict.value, verdict.unscored) == (None, f"judge error: {type(error).__name__}")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, asyncio.CancelledError])
+def test_ctrl_c_in_an_exact_judge_ends_the_run(error: type[BaseException]) -> None:
+    def decide(given: JudgeInput) -> float:
+        raise error
+
+    with pytest.raises(error):
+        asyncio.run(judge_part(exact(decide), None, "q", "text"))
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), float("nan"), float("inf"), 1j, [1.0], "", b"x", object()])
+def test_an_exact_judge_that_gives_no_number_costs_its_row(value: object) -> None:
+    verdict = asyncio.run(judge_part(exact(lambda given: value), None, "q", "text"))
+    assert verdict.value is None
+    assert verdict.unscored.startswith("judge error: ")
+
+
 def test_exact_judges_are_functions_of_the_sample() -> None:
     def decide(judged: JudgeInput) -> float | str | bool | None:
         return judged.metadata["truth"] if judged.part == "answer" else judged.text == REQUEST

@@ -18,12 +18,17 @@ from typing import Any, NoReturn
 from safekey.schema import Verdict
 from safekey.text.thinking import split_thinking
 
-PARSER_VERSION = "1"  # increase it whenever a reply may be read differently; every verdict stores it
+PARSER_VERSION = "2"  # increase it whenever a reply may be read differently; every verdict stores it
 
 LONGEST_REPLY = 100_000  # characters; a longer reply is no verdict
 REFUSAL_CLASSES = ("full_compliance", "partial_refusal", "full_refusal")
 _SPACE = " \t\r\n"  # fewer than str.strip's: control characters are not accepted
 _FENCE = re.compile(r"```(?:json)?[ \t]*\r?\n(.*?)\r?\n?```", re.DOTALL | re.IGNORECASE)
+# The object's own "reason": no other string is before it but keys and values of the object itself.
+_STRING = r'"(?:[^"\\]|\\.)*"'
+_FIELD = rf'\s*{_STRING}\s*:\s*(?:{_STRING}|[^\s"{{}}\[\],]+)\s*,'
+_REASON = re.compile(rf'(\A\s*\{{(?:{_FIELD}){{0,8}}?\s*"reason"\s*:\s*")((?:[^"\\]|\\.)*)(?=")', re.DOTALL)
+_FAULT = re.compile(r'(?P<escape>\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))|\\|[\x00-\x1f]')
 _END_TOKENS = re.compile(r"(?:<\|(?:eot_id|im_end|return|endoftext|eot)\|>|</s>|<｜end▁of▁sentence｜>)[ \t\r\n]*\Z")
 
 
@@ -139,11 +144,13 @@ def _is_json(text: str) -> bool:
     text = _unfenced(text)
     if not text.startswith("{"):
         return False
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
+    for each in (text, repaired(text)):
+        try:
+            json.loads(each)
+            return True
+        except (ValueError, RecursionError):
+            continue
+    return False
 
 
 def _unfenced(text: str) -> str:
@@ -154,9 +161,7 @@ def _unfenced(text: str) -> str:
 def _object(text: str, keys: Collection[str]) -> Mapping[str, Any]:
     """Read one JSON object with exactly these keys, and perhaps a "reason"; a code fence around it is allowed."""
     try:
-        found = json.loads(
-            _unfenced(text), object_pairs_hook=_no_twins, parse_constant=_no_constant, parse_int=_small_int
-        )
+        found = _json(_unfenced(text))
     except _MalformedError:
         raise
     except (ValueError, RecursionError):
@@ -169,6 +174,31 @@ def _object(text: str, keys: Collection[str]) -> Mapping[str, Any]:
     if not isinstance(found.get("reason", ""), str):
         raise _MalformedError("'reason' is no text")
     return found
+
+
+def _json(text: str) -> Any:
+    hooks: dict[str, Any] = {
+        "object_pairs_hook": _no_twins, "parse_constant": _no_constant, "parse_int": _small_int,
+    }  # fmt: skip
+    try:
+        return json.loads(text, **hooks)
+    except json.JSONDecodeError:
+        return json.loads(repaired(text), **hooks)
+
+
+def repaired(text: str) -> str:
+    """Repair the two faults that a free text has in JSON that is right otherwise, within the object's "reason" only.
+
+    A raw control character (a new line, a tab) becomes its escape, and a backslash that escapes nothing becomes two.
+    Neither changes where a string ends, so neither can change what is outside the reason.
+    """
+    return _REASON.sub(lambda match: match[1] + _FAULT.sub(_escaped, match[2]), text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    if match["escape"]:
+        return match[0]
+    return "\\\\" if match[0] == "\\" else f"\\u{ord(match[0]):04x}"
 
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

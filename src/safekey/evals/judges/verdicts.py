@@ -124,18 +124,21 @@ def _read(judge: Judge, reply: Reply) -> Verdict:
 def _decide(decide: Callable[[JudgeInput], Any], given: JudgeInput) -> Verdict:
     try:
         value = decide(given)
-    except Exception as error:
+        finite = not isinstance(value, bool | int | float) or math.isfinite(value)
+    except BaseException as error:  # a judge's SystemExit costs its row; Ctrl-C and a cancelled task end the run
+        if type(error) is KeyboardInterrupt or isinstance(error, asyncio.CancelledError):
+            raise
         return Verdict(None, unscored=f"judge error: {_describe(error)}")
     if value is None:
         return Verdict(None, unscored="the truth about this sample is not known")
     if isinstance(value, str) and value:
         return Verdict(value)
-    if isinstance(value, (bool, int, float)) and math.isfinite(value):
+    if isinstance(value, bool | int | float) and finite:
         return Verdict(float(value))
     return Verdict(None, unscored="judge error: the function gave neither a number nor a class")
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     status = getattr(error, "status_code", None)
     return type(error).__name__ + (f" (status {status})" if type(status) is int else "")
 

@@ -193,7 +193,8 @@ def completion_from(output: ModelOutput) -> Completion:
         return Completion("", "error", error=f"{NO_ANSWER}{output.error or 'the provider returned no choice'}")
     message, text = output.choices[0].message, output.choices[0].message.text
     parts = [] if isinstance(message.content, str) else message.content
-    thoughts = [part.reasoning for part in parts if part.type == "reasoning"]
+    # Where the thinking is encrypted, its text is of no use; the summary, if there is one, is.
+    thoughts = [(p.summary or "") if p.redacted else p.reasoning for p in parts if p.type == "reasoning"]
     if any(thoughts):
         text = THINK_OPEN + "\n\n".join(thoughts).strip() + (THINK_CLOSE + text.lstrip() if text.strip() else "")
     finish = _FINISH.get(output.choices[0].stop_reason, "error")
