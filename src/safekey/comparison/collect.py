@@ -26,6 +26,7 @@ from safekey.comparison.saved_runs import (
     judge_named,
     read_runs,
     scored,
+    verdicts_due,
 )
 from safekey.comparison.types import Key, Metric, Outcome, Seed
 from safekey.errors import UserError
@@ -91,6 +92,12 @@ def collect(
     clusters = behaviour_names(runs[0], shared)
     seeds = {name: _seeds(name, group) for name, group in saved.items()}
     notes += _unmatched(seeds)
+    notes += [
+        f"{run.path}: `safekey judge` with {run.judging} did not finish: it runs now, or was stopped. "
+        f"`safekey judge {run.path}` goes on"
+        for run in runs
+        if run.judging
+    ]
     untrained = _untrained(saved)
     outcomes: list[Outcome] = []
     for name, group in saved.items():
@@ -199,6 +206,7 @@ def _outcomes(
                 cluster=cluster,
                 benchmark=prompt.benchmark,
                 unscored="" if values else Counter(reason for _, reason in found).most_common(1)[0][0],
+                due=verdicts_due(run, run.samples[prompt], kind, judges.get(kind)),
             )
         )
     return rows, wrong

@@ -87,11 +87,6 @@ def rejudge(
         run.release()
 
 
-def unfinished_judging(record: Mapping[str, Any]) -> str:
-    """Return the judges of a `safekey judge` that runs, or was stopped, as run.json tells; "" for none."""
-    return ", ".join(name for name, about in (record.get("judging") or {}).items() if about["status"] == "running")
-
-
 def _note(run: EvalRun, status: str, asked: Mapping[JudgeSpec, Sequence[Part]]) -> None:
     """Write into run.json which judges judge this run, and whether they are done."""
     ours = {str(spec): {"parts": list(parts), "status": status} for spec, parts in asked.items()}

@@ -113,3 +113,8 @@ class EvalRun:
     def mark(self, status: str, **more: Any) -> None:
         """Record how the run stands: "running", "interrupted", "failed" or "finished"."""
         run_folder.mark(self.path, status, **more)
+
+
+def unfinished_judging(record: Mapping[str, Any]) -> str:
+    """Return the judges of a `safekey judge` that runs, or was stopped, as run.json tells; "" for none."""
+    return ", ".join(name for name, about in (record.get("judging") or {}).items() if about["status"] == "running")
