@@ -20,10 +20,11 @@ import yaml
 
 from safekey.comparison.types import NO_PART
 from safekey.errors import UserError
+from safekey.evals.benchmarks.behaviours import Asked, behaviours, same_text
 from safekey.evals.benchmarks.contamination import training_of
 from safekey.evals.judges.table import EMPTY_PART, JUDGES, Judge, exact
 from safekey.evals.records.folder import EvalRun, unfinished_judging
-from safekey.evals.records.rows import COMPLETIONS, VERDICTS, completion_hash
+from safekey.evals.records.rows import COMPLETIONS, VERDICTS, asked_in, completion_hash
 from safekey.evals.summary.summary import METRIC
 from safekey.evals.summary.withheld import ERROR, NOT_JUDGED, Due, due, outcome
 from safekey.schema import Part, Value
@@ -75,7 +76,7 @@ class SavedRun:
         training: the folder of the training run whose model was evaluated; None where there is no record of one.
         training_config: that run's config.yaml; empty where there is none.
         samples: the completions of each prompt.
-        behaviours: the behaviour of each prompt, and a hash of the request.
+        behaviours: the behaviour of each prompt, and a hash of its objective.
         attacks: the attack of each prompt; "none" for a plain one.
         asked: a hash of each prompt's text.
         sampling: how each benchmark was decoded, as its first completion records it.
@@ -139,9 +140,11 @@ def read_run(folder: str | Path, part: Part = "answer") -> SavedRun:
     config = read_mapping(training / "config.yaml") if training else {}
     saved = SavedRun(run.path, resolved, training, config, judging=unfinished_judging(record))
     newest = {(row.prompt, row.epoch): row for row in lines(run.path / COMPLETIONS, _completion)}
-    for row in newest.values():
+    named = behaviours(row.about for row in newest.values())
+    for row, behaviour in zip(newest.values(), named, strict=True):
         saved.samples.setdefault(row.prompt, []).append(row.sample)
-        saved.behaviours[row.prompt], saved.attacks[row.prompt] = row.about, row.attack
+        saved.behaviours[row.prompt] = behaviour, _hash(same_text(row.about.objective))
+        saved.attacks[row.prompt] = row.attack
         saved.asked[row.prompt] = row.asked
         saved.sampling.setdefault(row.prompt.benchmark, row.sampling)
     current = {sample.digest for samples in saved.samples.values() for sample in samples}
@@ -163,7 +166,7 @@ class _Completion(NamedTuple):
     prompt: SavedPrompt
     epoch: int
     sample: Sample
-    about: tuple[str, str]
+    about: Asked
     attack: str
     asked: str
     sampling: Mapping[str, Any]
@@ -174,27 +177,25 @@ def completions(run: SavedRun) -> Iterator[tuple[SavedPrompt, Sample, Mapping[st
     known = {sample.digest: sample for samples in run.samples.values() for sample in samples}
     for row, digest in lines(run.path / COMPLETIONS, lambda row: (row, completion_hash(row))):
         if digest in known:
-            yield prompt_of(row)[0], known.pop(digest), row
+            yield prompt_of(row), known.pop(digest), row
 
 
-def prompt_of(row: Mapping[str, Any]) -> tuple[SavedPrompt, str]:
-    """Return the prompt that a row of `completions.jsonl` answers, and its behaviour."""
-    item, behaviour, attack = str(row["item"]), str(row["behaviour"]), str(row["attack"])
-    if attack not in ("", "none"):
-        # An id that ends with its attack (ID@story) names the behaviour, too, where the row named no other.
-        behaviour = behaviour.removesuffix(f"@{attack}")
-        item = item if item.endswith(f"@{attack}") else f"{item}@{attack}"
-    return SavedPrompt(str(row["benchmark"]), item), behaviour
+def prompt_of(row: Mapping[str, Any]) -> SavedPrompt:
+    """Return the prompt that a row of `completions.jsonl` answers."""
+    item, attack = str(row["item"]), str(row["attack"])
+    if attack not in ("", "none") and not item.endswith(f"@{attack}"):
+        item = f"{item}@{attack}"
+    return SavedPrompt(str(row["benchmark"]), item)
 
 
 def _completion(row: Mapping[str, Any]) -> _Completion:
-    prompt, behaviour = prompt_of(row)
+    prompt = prompt_of(row)
     said = [row["request"], row.get("target", ""), row.get("messages", [])]
     return _Completion(
         prompt=prompt,
         epoch=row["epoch"],
         sample=Sample(completion_hash(row), str(row["output"])),
-        about=(behaviour, _hash(row["request"])),
+        about=asked_in(row),
         attack=str(row["attack"]) or "none",
         asked=_hash(said),
         sampling=row.get("sampling") or {},

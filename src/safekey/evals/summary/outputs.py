@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from safekey.evals.records.rows import RunRows, completion_hash, completion_in, is_final
+from safekey.evals.benchmarks.behaviours import Asked, behaviours
+from safekey.evals.records.rows import RunRows, asked_in, completion_hash, completion_in, is_final
 from safekey.text.outputs import OUTPUT_CLASSES
 from safekey.text.thinking import split_completion
 
@@ -55,17 +56,21 @@ def read_outputs(rows: RunRows) -> Outputs:
     """Read the completions of a run folder."""
     known: dict[str, dict[str, Any]] = {}
     counts: dict[str, dict[str, int]] = {}
+    asked: list[Asked] = []
     reasons: Counter[str] = Counter()
     again = 0
     for row in rows.completions.rows():
         labels = {name: row[name] for name in ("benchmark", "output", "behaviour", "category", "attack")}
         known[completion_hash(row)] = {"sample": f"{row['item']}#{row['epoch']}", **labels}
+        asked.append(asked_in(row))
         own = counts.setdefault(row["benchmark"], {"completions": 0, **dict.fromkeys(OUTPUT_CLASSES, 0)})
         own["completions"] += 1
         own[row["output"]] += 1
         if row["output"] == "error":
             reasons[str(row["error"])[:_LONGEST_REASON]] += 1
             again += not is_final(row)
+    for labels, behaviour in zip(known.values(), behaviours(asked), strict=True):
+        labels["behaviour"] = behaviour
     failed = {
         "completions": reasons.total(),
         "asked_again": again,
