@@ -173,6 +173,66 @@ def test_a_finished_run_can_be_judged_by_others(
     )
 
 
+def test_a_judging_that_is_killed_goes_on_without_a_judge_named(
+    folder: str, data: str, server: Endpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main([*short(folder, data, run, "--engine-option", "batch_size=5"), "--no-judge"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "How the outputs ended" in said
+    assert "not judged: xstest-safe 5. `safekey judge RUN --judge NAME=MODEL`" in said
+    text = "Because.</think>\n\nUse kill."
+    whole = [{**row, "text": text, "finish": "stop", "output": "ok"} for row in rows(run / "completions.jsonl")]
+    (run / "completions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in whole))
+    judge = ["judge", str(run), "--judge", f"refusal_3class={server.url}#tiny", "--parts", "answer"]
+    assert main(judge) == 0
+    # As a kill leaves it: two verdicts are not there, and the record says that the judging runs.
+    kept = (run / "verdicts.jsonl").read_text().splitlines(keepends=True)[:3]
+    (run / "verdicts.jsonl").write_text("".join(kept))
+    record = json.loads((run / "run.json").read_text())
+    for about in record["judging"].values():
+        about["status"] = "running"
+    (run / "run.json").write_text(json.dumps(record))
+    capsys.readouterr()
+    assert main([*short(folder, data, run, "--engine-option", "batch_size=5"), "--no-judge"]) == 0
+    said = capsys.readouterr().out
+    assert "2 not judged" in said
+    assert "withheld" in said
+    asked = len(server.bodies)
+    assert main(["judge", str(run)]) == 0
+    assert len(server.bodies) - asked == 3  # the probe, and what was missing
+    verdicts = rows(run / "verdicts.jsonl")
+    assert [(row["part"], row["value"]) for row in verdicts] == [("answer", "full_refusal")] * 5
+    assert {about["status"] for about in json.loads((run / "run.json").read_text())["judging"].values()} == {"finished"}
+    assert "5/5" in capsys.readouterr().out
+
+
+def test_failed_generations_end_in_one_and_the_same_command_asks_again(
+    data: str, server: Endpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.message = {"role": "assistant", "content": "<think>\nHm.\n</think>\n\nUse kill."}
+
+    def busy(handler: Any, number: int) -> bool:
+        if "process 2" not in json.dumps(server.bodies[number - 1]):
+            return False
+        handler.answer(503, {"error": {"message": "busy"}})
+        return True
+
+    server.fault = busy
+    run = tmp_path / "run"
+    words = ["eval", f"{server.url}#tiny", "--tasks", "xstest", "--data-dir", data, "--output", str(run), "--judge",
+             "refusal_keywords", "--engine-option", "max_attempts=1"]  # fmt: skip
+    assert main(words) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 generation failed (1× no answer" in said
+    assert "Run the same `safekey eval` command again: it asks for 1 of them again" in said
+    assert json.loads((run / "run.json").read_text())["unanswered"] == 1
+    server.fault = None
+    assert main(words) == 0
+    assert "generation failed" not in capsys.readouterr().out
+    assert json.loads((run / "run.json").read_text())["unanswered"] == 0
+
+
 def test_keys_are_written_nowhere(
     folder: str,
     data: str,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ import pytest
 from safekey.cli.app import build_parser, main
 from safekey.cli.grid import parse_seeds
 from safekey.errors import UserError
+from safekey.evals.request import EvalRequest
 from safekey.grid.arms import ARMS, BASE, OBJECTIVES, choose
 from safekey.grid.folder import GridFolder, Job
+from safekey.grid.job import run as run_job
 from safekey.grid.pool import room, threads_each
 from safekey.grid.prepare import deal_gpus, prepare
 from safekey.grid.progress import clock, share_done
@@ -257,6 +260,24 @@ def test_how_far_a_job_is_is_read_off_its_folders(tmp_path: Path) -> None:
     (job.evaluation / "run.json").write_text(json.dumps({"status": "finished", "items": {"a": ["1", "2"]}}))
     assert share_done(job) == (1.0, "done")
     assert str(Job(BASE, None, tmp_path)) == "base"
+    unanswered = {"status": "finished", "items": {"a": ["1", "2"]}, "unanswered": 1}
+    (job.evaluation / "run.json").write_text(json.dumps(unanswered))
+    assert not job.done, "the same grid command asks again for what a server did not answer"
+    share, said = share_done(job)
+    assert (round(share, 3), said) == (0.9, "answers 75%")
+
+
+@pytest.mark.parametrize(("again", "code"), [(0, 0), (2, 1)])
+def test_a_job_with_generations_to_ask_for_again_ends_in_one(
+    again: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """1 is "go on later"; what the engine can never answer would keep a grid from ever being done."""
+    failed = {"completions": 3, "asked_again": again, "reasons": {"no answer: the server answered 503": 3}}
+    found = SimpleNamespace(summary=SimpleNamespace(metrics={"failed": failed}))
+    monkeypatch.setattr("safekey.evals.evaluate.evaluate", lambda asked, console: found)
+    asked = SimpleNamespace(evaluation=EvalRequest(model=""))
+    assert run_job(SimpleNamespace(job=Job(BASE, None, tmp_path), request=asked, base="m", threads=1)) == code  # type: ignore[arg-type]
+    assert "safekey: 3 generations failed (3× no answer" in capsys.readouterr().out
 
 
 def test_any_override_makes_an_arm(world: Path, tmp_path: Path) -> None:

@@ -129,6 +129,19 @@ def add_comparison(parser: argparse.ArgumentParser) -> None:
                         help="how much worse ORR and reasoning accuracy may be (default 3, or the grid's)")  # fmt: skip
     parser.add_argument("--allow-different-settings", action="store_true",
                         help="compare runs with different decoding settings; the output says so")  # fmt: skip
+    add_allow_unscored(parser)
+
+
+def add_allow_unscored(parser: Any) -> None:
+    """Add `--allow-unscored`; not given, it is None."""
+    parser.add_argument(
+        "--allow-unscored",
+        metavar="SHARE",
+        type=share,
+        nargs="?",
+        const=1.0,
+        help="give rates with more than 5 %% of the verdicts missing (up to SHARE; without SHARE: always)",
+    )
 
 
 def points(text: str) -> float:
@@ -137,6 +150,14 @@ def points(text: str) -> float:
     if not 0 <= value <= 100:
         raise argparse.ArgumentTypeError(f"expected points from 0 to 100, found {value:g}")
     return value / 100
+
+
+def share(text: str) -> float:
+    """Read a share, 0–1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, found {value:g}")
+    return value
 
 
 def whole(least: int) -> Callable[[str], int]:

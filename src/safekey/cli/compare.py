@@ -46,15 +46,16 @@ def add_parser(subparsers: Any) -> None:
 
 def run_compare(args: argparse.Namespace) -> int:
     """Compare; see `safekey.comparison.compare` and `safekey.comparison.collect`."""
-    arms, reference, margin, judges = _asked(args)
+    arms, reference, margin, judges, allowed = _asked(args)
     from safekey.comparison.collect import collect
     from safekey.comparison.compare import compare, discordant, split_apart
     from safekey.comparison.types import METRICS
 
     found = collect(arms, judges=judges, part=args.part, allow_different_settings=args.allow_different_settings)
     outcomes, alone = split_apart(found.outcomes)
-    report = compare(outcomes, reference, margin=margin, by_benchmark=args.by_benchmark)
-    apart = compare(alone, reference, margin=margin) if alone else None
+    how: dict[str, Any] = {"margin": margin, "allow_unscored": allowed}
+    report = compare(outcomes, reference, by_benchmark=args.by_benchmark, **how)
+    apart = compare(alone, reference, **how) if alone else None
     measured = {(row.arm, row.metric) for row in report.comparisons}
     differing: Discordant = {
         (arm, metric): discordant(outcomes, arm, reference, metric)
@@ -71,21 +72,28 @@ def run_compare(args: argparse.Namespace) -> int:
     return 0
 
 
-def _asked(args: argparse.Namespace) -> tuple[dict[str, tuple[str, ...]], str, float, Sequence[str]]:
-    """Return arms, reference, margin and judges; of a grid's folder, what is not said is as the grid compared."""
+def _asked(args: argparse.Namespace) -> tuple[dict[str, tuple[str, ...]], str, float, Sequence[str], float]:
+    """Return arms, reference, margin, judges and the share of verdicts that may be missing.
+
+    Of a grid's folder, what is not said is as the grid compared.
+    """
+    from safekey.evals.request import ALLOWED_UNSCORED
     from safekey.grid.arms import MARGIN, REFERENCE
 
     grid = grid_of(args.runs, args.arm)
     if grid is None:
         arms, reference = arms_of(args.runs, args.arm, args.reference, least=2)
-        return arms, reference, MARGIN if args.margin is None else args.margin, args.judge
+        allowed = ALLOWED_UNSCORED if args.allow_unscored is None else args.allow_unscored
+        return arms, reference, MARGIN if args.margin is None else args.margin, args.judge, allowed
     arms = {arm: tuple(map(str, some)) for arm, some in grid.evaluations().items()}
     compared = grid.settings.get("compare") or {}
     reference = args.reference or str(compared.get("reference", REFERENCE))
     if len(arms) < 2 or reference not in arms:
         raise UserError(f"{args.runs[0]}: no two arms of this grid are finished, '{reference}' among them")
     margin = float(compared.get("margin", MARGIN)) if args.margin is None else args.margin
-    return arms, reference, margin, args.judge or list(compared.get("judges") or ())
+    allowed = float(compared.get("allow_unscored", ALLOWED_UNSCORED))
+    allowed = allowed if args.allow_unscored is None else args.allow_unscored
+    return arms, reference, margin, args.judge or list(compared.get("judges") or ()), allowed
 
 
 def _about(found: Collected) -> list[str]:

@@ -27,7 +27,8 @@ _EVAL = """examples:
       --judge harm_1to5=openai/gpt-4.1 --judge refusal_keywords
   safekey eval r1-7b --engine server --server-url http://127.0.0.1:8000/v1 --suite reasoning --data-dir benchmarks
 
-The same command again goes on where it stopped. docs/evaluation.md explains the options and the table."""
+The same command again goes on where it stopped. The exit code is 1 when generations failed; the same command asks for
+them again. docs/evaluation.md explains the options and the table."""
 _JUDGE = """examples:
   safekey judge runs/eval-r1-7b-safety                                    ask again where a judge failed
   safekey judge runs/eval-r1-7b-safety --judge harm_rubric=openai/gpt-4.1  one more judge, and how far they agree
@@ -68,7 +69,11 @@ def evaluation_request(args: argparse.Namespace, model: str, **more: Any) -> Eva
 
 
 def run_eval(args: argparse.Namespace) -> int:
-    """Evaluate; see `safekey.evals.evaluate`."""
+    """Evaluate; see `safekey.evals.evaluate`.
+
+    Returns:
+        0; 1 when generations failed or the evaluation stopped; 130 when interrupted.
+    """
     if args.no_judge and (args.judge or args.judge_url or args.judge_model):
         raise UserError("--no-judge and --judge exclude one another")
     request = evaluation_request(args, args.model, judge=not args.no_judge, output=args.output)
@@ -87,7 +92,7 @@ def run_eval(args: argparse.Namespace) -> int:
         print("\nsafekey: interrupted. The same command goes on; what is finished is not done again.", file=sys.stderr)
         return 130
     _show(args, out, found.run.path, found.summary, found.left_out)
-    return 0
+    return 1 if found.summary.metrics["failed"]["completions"] else 0
 
 
 def _dry_run(args: argparse.Namespace, out: Console, request: EvalRequest) -> int:

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safekey.cli.common import PLAIN, add_json, add_verb, console, points, whole
+from safekey.cli.common import PLAIN, add_allow_unscored, add_json, add_verb, console, points, whole
 from safekey.cli.compare import print_comparison
 from safekey.cli.eval import evaluation_options, evaluation_request
 from safekey.cli.train import add_recipe
@@ -67,6 +67,7 @@ def add_parser(subparsers: Any) -> None:
                       help="how much worse ORR and reasoning may be at the interval's edge (default 3)")  # fmt: skip
     grid.add_argument("--compare-judge", metavar="NAME", action="append", default=[],
                       help="compare this judge's verdicts, where several judge; repeatable")  # fmt: skip
+    add_allow_unscored(grid)
     grid.add_argument("--jobs", type=whole(1), metavar="N", help="jobs at a time (default: as many as fit)")
     grid.add_argument("--output", metavar="DIR", help="the grid's folder (default runs/grid-RECIPE)")
     grid.add_argument("--names-harm", metavar="MODULE:FUNCTION",
@@ -111,6 +112,7 @@ def run_grid(args: argparse.Namespace) -> int:
 def _request(parser: argparse.ArgumentParser, defaults: dict[str, Any], args: argparse.Namespace) -> GridRequest:
     _fill_in(args, parser, defaults)
     function_of("--names-harm", args.names_harm)  # a name that cannot be imported is found now, not after the trainings
+    from safekey.evals.request import ALLOWED_UNSCORED
     from safekey.grid.arms import choose
     from safekey.grid.request import GridRequest
 
@@ -124,6 +126,7 @@ def _request(parser: argparse.ArgumentParser, defaults: dict[str, Any], args: ar
         output=args.output or str(Path("runs") / f"grid-{Path(args.recipe).stem}"),
         reference=args.reference,
         margin=args.margin,
+        allow_unscored=ALLOWED_UNSCORED if args.allow_unscored is None else args.allow_unscored,
         judges=tuple(args.compare_judge),
         names_harm=args.names_harm,
         jobs=args.jobs,

@@ -44,6 +44,7 @@ def _written(args: argparse.Namespace, names_harm: Any) -> Written:
     rest: dict[str, Any] = {"allow_different_settings": args.allow_different_settings}
     rest |= {"margin": args.margin} if args.margin is not None else {}
     rest |= {"title": args.title} if args.title else {}
+    rest |= {"allow_unscored": args.allow_unscored} if args.allow_unscored is not None else {}
     if grid := grid_of(args.runs, args.arm):
         output = Path(args.output) if args.output else None
         return write_page(grid, reference=args.reference, output=output, names_harm=names_harm, **more, **rest)[0]

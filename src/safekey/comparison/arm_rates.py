@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from safekey.comparison.pairing import cluster_numbers, outcome_table
 from safekey.comparison.types import ALPHA, Key, Outcome, Seed
+from safekey.evals.request import ALLOWED_UNSCORED
+from safekey.evals.summary.withheld import Due
 from safekey.stats.intervals import interval, quantile
 from safekey.stats.variance import OutcomeTable, parts
 
@@ -49,21 +51,41 @@ class ArmRate:
     per_seed: tuple[float, ...]
 
 
-def arm_rates(outcomes: Iterable[Outcome], group: Callable[[Outcome], Group]) -> dict[tuple[str, Group], ArmRate]:
-    """Return the rate of each arm in each group of outcomes that has at least one value.
+def arm_rates(
+    outcomes: Iterable[Outcome], group: Callable[[Outcome], Group], allow_unscored: float = ALLOWED_UNSCORED
+) -> dict[tuple[str, Group], ArmRate]:
+    """Return the rate of each arm in each group of outcomes; none where it is withheld, or nothing has a value.
 
     Args:
         outcomes: of any arms.
         group: what to tell apart, such as the metric, or benchmark and attack; all of a group share one metric.
+        allow_unscored: as in `evals.summary.withheld.Due.withheld`.
     """
-    sorted_out: dict[tuple[str, Group], list[Outcome]] = {}
-    for row in outcomes:
-        sorted_out.setdefault((row.arm, group(row)), []).append(row)
     found = {}
-    for key, rows in sorted_out.items():
+    for key, rows in _sorted(outcomes, group).items():
         table, clusters = _table(rows)
-        if not np.isnan(table).all():
+        if not np.isnan(table).all() and not verdicts_of(rows).withheld(allow_unscored):
             found[key] = rate(table, clusters)
+    return found
+
+
+def withheld_rates(
+    outcomes: Iterable[Outcome], group: Callable[[Outcome], Group], allow_unscored: float = ALLOWED_UNSCORED
+) -> dict[tuple[str, Group], Due]:
+    """Return the verdicts of each arm and group whose rate `arm_rates` withholds because too many are missing."""
+    found = {key: verdicts_of(rows) for key, rows in _sorted(outcomes, group).items()}
+    return {key: due for key, due in found.items() if due.missing and due.withheld(allow_unscored)}
+
+
+def verdicts_of(rows: Iterable[Outcome]) -> Due:
+    """Return the verdicts behind several outcomes."""
+    return sum((row.verdicts for row in rows), Due())
+
+
+def _sorted(outcomes: Iterable[Outcome], group: Callable[[Outcome], Group]) -> dict[tuple[str, Group], list[Outcome]]:
+    found: dict[tuple[str, Group], list[Outcome]] = {}
+    for row in outcomes:
+        found.setdefault((row.arm, group(row)), []).append(row)
     return found
 
 

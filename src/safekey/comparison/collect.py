@@ -26,6 +26,7 @@ from safekey.comparison.saved_runs import (
     judge_named,
     read_runs,
     scored,
+    verdicts_due,
 )
 from safekey.comparison.types import Key, Outcome, Seed
 from safekey.errors import UserError
@@ -91,17 +92,26 @@ def collect(
     clusters = behaviour_names(runs[0], shared)
     seeds = {name: _seeds(name, group) for name, group in saved.items()}
     notes += _unmatched(seeds)
+    notes += [
+        f"{run.path}: `safekey judge` with {run.judging} did not finish: it runs now, or was stopped. "
+        f"`safekey judge {run.path}` goes on"
+        for run in runs
+        if run.judging
+    ]
     untrained = _untrained(saved)
     outcomes: list[Outcome] = []
     for name, group in saved.items():
-        without = 0
+        without = cut = 0
         for run, seed in zip(group, seeds[name], strict=True):
             about: dict[str, Any] = {"arm": name, "seed": seed, "untrained": name in untrained}
-            rows, wrong = _outcomes(run, about, clusters, kinds, chosen[run.path])
+            rows, wrong, stated = _outcomes(run, about, clusters, kinds, chosen[run.path])
             outcomes += rows
             without += wrong
+            cut += stated
         if without:
             notes.append(f"reasoning of {name}: {without} outputs without a whole answer (cut off, empty, …) are wrong")
+        if cut:
+            notes.append(f"reasoning of {name}: {cut} outputs were cut off behind their answer, and count by it")
     said = {
         METRIC[kind]: _described(kind, {by[kind] for by in chosen.values()}) for kind in next(iter(chosen.values()))
     }
@@ -182,13 +192,15 @@ def _outcomes(
     clusters: Mapping[SavedPrompt, str],
     kinds: Mapping[str, str],
     judges: Mapping[str, JudgeId],
-) -> tuple[list[Outcome], int]:
-    """Return the run's outcomes, and how many outputs without a whole answer count as wrong."""
-    rows, wrong = [], 0
+) -> tuple[list[Outcome], int, int]:
+    """Return the run's outcomes, how many outputs without a whole answer are wrong, and how many state their answer."""
+    rows, wrong, stated = [], 0, 0
     for prompt, cluster in clusters.items():
         kind = kinds[prompt.benchmark]
         found = [scored(run, sample, kind, judges.get(kind)) for sample in run.samples[prompt]]
         wrong += sum(value is not None and bool(reason) for value, reason in found)
+        ends = zip(run.samples[prompt], found, strict=True)
+        stated += sum(sample.output != "ok" and value is not None and not why for sample, (value, why) in ends)
         values = [value for value, _ in found if value is not None]
         rows.append(
             Outcome(
@@ -199,6 +211,7 @@ def _outcomes(
                 cluster=cluster,
                 benchmark=prompt.benchmark,
                 unscored="" if values else Counter(reason for _, reason in found).most_common(1)[0][0],
+                due=verdicts_due(run, run.samples[prompt], kind, judges.get(kind)),
             )
         )
-    return rows, wrong
+    return rows, wrong, stated

@@ -9,13 +9,15 @@ Each arm is compared on the prompts that it and the reference both answered::
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from safekey.comparison.arm_rates import verdicts_of
 from safekey.comparison.conclusion import conclude
 from safekey.comparison.pairing import Cells, Pairing, discordances, pair, sort_outcomes
 from safekey.comparison.types import ALPHA, METRICS, Comparison, ComparisonResult, Discordances, Outcome
 from safekey.errors import UserError
+from safekey.evals.request import ALLOWED_UNSCORED
 from safekey.schema import Metric
 from safekey.stats.difference import Difference, difference
 from safekey.stats.paired import holm
@@ -26,7 +28,12 @@ APART = ("prefill",)
 
 
 def compare(
-    outcomes: Iterable[Outcome], reference: str, *, margin: float = 0.03, by_benchmark: bool = False
+    outcomes: Iterable[Outcome],
+    reference: str,
+    *,
+    margin: float = 0.03,
+    by_benchmark: bool = False,
+    allow_unscored: float = ALLOWED_UNSCORED,
 ) -> ComparisonResult:
     """Compare arms with a reference on the prompts that both answered.
 
@@ -39,6 +46,7 @@ def compare(
         margin: noninferiority margin for over-refusal and accuracy, 0–1.
         by_benchmark: also compare on each benchmark alone; p is then corrected for these as well. A metric with one
             benchmark is not compared twice.
+        allow_unscored: compare on a metric up to this share of missing verdicts on either side; 1: always.
 
     Raises:
         UserError: the reference has no outcomes, there is no other arm, or an outcome is not valid (see
@@ -53,16 +61,16 @@ def compare(
     arms = [name for name in found if name != reference]
     if not arms:
         raise UserError(f"nothing to compare with '{reference}': there are no outcomes of another arm")
-    pairings = {
-        (name, metric, benchmark): pair(ours, theirs, (name, reference))
-        for name in arms
-        for metric in METRICS
-        for benchmark, ours, theirs in _splits(
-            found[name].get(metric, {}), found[reference].get(metric, {}), by_benchmark
-        )
-    }
+    pairings, withheld = {}, {}
+    for name in arms:
+        for metric in METRICS:
+            sides = found[name].get(metric, {}), found[reference].get(metric, {})
+            for benchmark, ours, theirs in _splits(*sides, by_benchmark):
+                key = name, metric, benchmark
+                pairings[key] = pair(ours, theirs, (name, reference))
+                withheld[key] = _withheld({name: ours, reference: theirs}, allow_unscored)
     untrained = {row.arm for row in rows if row.untrained}
-    comparisons = _compared(pairings, reference, untrained)
+    comparisons = _compared(pairings, withheld, reference, untrained)
     family = sum(row.p_adjusted is not None for row in comparisons)
     verdicts = {
         name: conclude(
@@ -106,6 +114,16 @@ def _only(cells: Cells, benchmark: str) -> Cells:
     return {seed: run for seed, run in kept.items() if run}
 
 
+def _withheld(sides: Mapping[str, Cells], allowed: float) -> str:
+    """Return why two arms are not compared: too many verdicts of a side are missing; "" where they are."""
+    said = []
+    for name, cells in sides.items():
+        found = verdicts_of(row for run in cells.values() for row in run.values())
+        if found.missing and (reason := found.withheld(allowed)):
+            said.append(f"{name}: {reason} ({'; '.join(found.advice())})")
+    return "; ".join(said)
+
+
 def _estimate(pairing: Pairing) -> Difference | None:
     if not pairing.arm.size or not pairing.reference.size:
         return None
@@ -116,10 +134,13 @@ def _estimate(pairing: Pairing) -> Difference | None:
 
 
 def _compared(
-    pairings: dict[tuple[str, Metric, str], Pairing], reference: str, untrained: set[str]
+    pairings: dict[tuple[str, Metric, str], Pairing],
+    withheld: Mapping[tuple[str, Metric, str], str],
+    reference: str,
+    untrained: set[str],
 ) -> tuple[Comparison, ...]:
     """Estimate every difference; correct p and intervals for the number of comparisons of trained arms."""
-    rows = {key: _described(key, reference, pairing) for key, pairing in pairings.items()}
+    rows = {key: _described(key, reference, pairing, withheld[key]) for key, pairing in pairings.items()}
     tested = {key: row.p for key, row in rows.items() if row.p is not None and key[0] not in untrained}
     arms = len({arm for arm, _, _ in pairings if arm not in untrained})
     for key, p_adjusted in zip(tested, holm(list(tested.values())), strict=True):
@@ -127,8 +148,8 @@ def _compared(
     return tuple(rows.values())
 
 
-def _described(key: tuple[str, Metric, str], reference: str, pairing: Pairing) -> Comparison:
-    estimate = _estimate(pairing)
+def _described(key: tuple[str, Metric, str], reference: str, pairing: Pairing, withheld: str) -> Comparison:
+    estimate = None if withheld else _estimate(pairing)
     return Comparison(
         arm=key[0],
         reference=reference,
@@ -142,6 +163,7 @@ def _described(key: tuple[str, Metric, str], reference: str, pairing: Pairing) -
         expected=pairing.expected,
         bounds=pairing.bounds,
         left_out=pairing.left_out,
+        withheld=withheld,
     )
 
 

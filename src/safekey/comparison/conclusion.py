@@ -89,7 +89,7 @@ def p_text(p: float) -> str:
 def size(row: Comparison, reference: str = "") -> str:
     """Metric, difference and direction: "ASR 27.7 points lower than sft"."""
     if row.difference is None:
-        return f"{NAMES[row.metric]} could not be compared"
+        return f"{NAMES[row.metric]} {'is withheld' if row.withheld else 'could not be compared'}"
     found = row.difference.estimate
     if abs(found) < _UNCHANGED:
         return f"{NAMES[row.metric]} equal" + (f" to that of {reference}" if reference else "")
@@ -158,6 +158,8 @@ def _others(rows: Iterable[Comparison]) -> str:
 def _sentence(
     found: VerdictClass, arm: str, reference: str, rows: Mapping[Metric, Comparison], margin: float, family: int
 ) -> str:
+    if found == "not-comparable" and (asr := rows.get("asr")) is not None and asr.withheld:
+        return f"{arm} is not compared with {reference}: the ASR is withheld ({asr.withheld})."
     if found == "not-comparable":
         return f"{arm} cannot be compared with {reference}: no prompt has a scored attack outcome in both."
     if found == "untrained":
@@ -198,7 +200,7 @@ def _described(rows: Mapping[Metric, Comparison]) -> str:
 
 def _costs(rows: Mapping[Metric, Comparison], margin: float) -> str:
     said = [
-        f"{NAMES[metric]} was not measured in both"
+        f"{NAMES[metric]} {'is withheld' if metric in rows and rows[metric].withheld else 'was not measured in both'}"
         if worst is None
         else f"{NAMES[metric]} may be worse by up to {points(worst)} points"
         for metric in GUARDED
@@ -229,6 +231,8 @@ def _caveats(rows: Mapping[Metric, Comparison]) -> list[str]:
     said = []
     for row in rows.values():
         name = NAMES[row.metric][0].upper() + NAMES[row.metric][1:]
+        if row.withheld:
+            said.append(f"{name} is withheld: {row.withheld}. --allow-unscored compares all the same.")
         if row.missing:
             reasons = ", ".join(f"{reason} {count}" for reason, count in row.lost.items())
             low, high = (points(edge) for edge in row.bounds)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,19 +18,20 @@ from typing import Any, NamedTuple, TypeVar
 
 import yaml
 
+from safekey.comparison.types import NO_PART
 from safekey.errors import UserError
+from safekey.evals.benchmarks.behaviours import Asked, behaviours, same_text
 from safekey.evals.benchmarks.contamination import training_of
 from safekey.evals.judges.table import EMPTY_PART, JUDGES, Judge, exact
-from safekey.evals.records.folder import EvalRun
-from safekey.evals.records.rows import COMPLETIONS, VERDICTS, completion_hash
+from safekey.evals.records.folder import EvalRun, unfinished_judging
+from safekey.evals.records.rows import COMPLETIONS, VERDICTS, asked_in, completion_hash
 from safekey.evals.summary.summary import METRIC
+from safekey.evals.summary.withheld import ERROR, NOT_JUDGED, Due, due, outcome
 from safekey.schema import Part, Value
 from safekey.terminal import printable
 
 T = TypeVar("T")
 
-NOT_JUDGED = "not judged"
-NO_PART = "no such part"
 _LONGEST_REASON = 60
 
 
@@ -74,7 +76,7 @@ class SavedRun:
         training: the folder of the training run whose model was evaluated; None where there is no record of one.
         training_config: that run's config.yaml; empty where there is none.
         samples: the completions of each prompt.
-        behaviours: the behaviour of each prompt, and a hash of the request.
+        behaviours: the behaviour of each prompt, and a hash of its objective.
         attacks: the attack of each prompt; "none" for a plain one.
         asked: a hash of each prompt's text.
         sampling: how each benchmark was decoded, as its first completion records it.
@@ -82,6 +84,7 @@ class SavedRun:
         parts: the parts of responses that were judged.
         judges: who judged each kind, on the part in question, in the order of the rows.
         verdicts: (completion, kind) → judge → value and reason.
+        judging: the judges of a `safekey judge` that runs, or was stopped; "" for none.
     """
 
     path: Path
@@ -97,6 +100,7 @@ class SavedRun:
     parts: set[str] = field(default_factory=set)
     judges: dict[str, dict[JudgeId, None]] = field(default_factory=dict)
     verdicts: dict[tuple[str, str], dict[JudgeId, tuple[Value | None, str]]] = field(default_factory=dict)
+    judging: str = ""
 
 
 def read_runs(arms: Mapping[str, Sequence[str | Path]], part: Part) -> dict[str, list[SavedRun]]:
@@ -123,7 +127,8 @@ def read_run(folder: str | Path, part: Part = "answer") -> SavedRun:
     run = EvalRun(Path(folder).expanduser())
     if not run.path.is_dir():
         raise UserError(f"{run.path}: there is no such folder")
-    resolved, status = run.resolved, run.record.get("status")
+    resolved, record = run.resolved, run.record
+    status = record.get("status")
     if not isinstance(resolved.get("tasks"), Mapping):
         raise UserError(f"{run.path}: no evaluation's run folder (its resolved.yaml names no tasks)")
     if status != "finished":
@@ -133,11 +138,13 @@ def read_run(folder: str | Path, part: Part = "answer") -> SavedRun:
         )
     training = training_of(run.path, str(resolved.get("model") or ""))
     config = read_mapping(training / "config.yaml") if training else {}
-    saved = SavedRun(run.path, resolved, training, config)
+    saved = SavedRun(run.path, resolved, training, config, judging=unfinished_judging(record))
     newest = {(row.prompt, row.epoch): row for row in lines(run.path / COMPLETIONS, _completion)}
-    for row in newest.values():
+    named = behaviours(row.about for row in newest.values())
+    for row, behaviour in zip(newest.values(), named, strict=True):
         saved.samples.setdefault(row.prompt, []).append(row.sample)
-        saved.behaviours[row.prompt], saved.attacks[row.prompt] = row.about, row.attack
+        saved.behaviours[row.prompt] = behaviour, _hash(same_text(row.about.objective))
+        saved.attacks[row.prompt] = row.attack
         saved.asked[row.prompt] = row.asked
         saved.sampling.setdefault(row.prompt.benchmark, row.sampling)
     current = {sample.digest for samples in saved.samples.values() for sample in samples}
@@ -159,7 +166,7 @@ class _Completion(NamedTuple):
     prompt: SavedPrompt
     epoch: int
     sample: Sample
-    about: tuple[str, str]
+    about: Asked
     attack: str
     asked: str
     sampling: Mapping[str, Any]
@@ -170,27 +177,25 @@ def completions(run: SavedRun) -> Iterator[tuple[SavedPrompt, Sample, Mapping[st
     known = {sample.digest: sample for samples in run.samples.values() for sample in samples}
     for row, digest in lines(run.path / COMPLETIONS, lambda row: (row, completion_hash(row))):
         if digest in known:
-            yield prompt_of(row)[0], known.pop(digest), row
+            yield prompt_of(row), known.pop(digest), row
 
 
-def prompt_of(row: Mapping[str, Any]) -> tuple[SavedPrompt, str]:
-    """Return the prompt that a row of `completions.jsonl` answers, and its behaviour."""
-    item, behaviour, attack = str(row["item"]), str(row["behaviour"]), str(row["attack"])
-    if attack not in ("", "none"):
-        # An id that ends with its attack (ID@story) names the behaviour, too, where the row named no other.
-        behaviour = behaviour.removesuffix(f"@{attack}")
-        item = item if item.endswith(f"@{attack}") else f"{item}@{attack}"
-    return SavedPrompt(str(row["benchmark"]), item), behaviour
+def prompt_of(row: Mapping[str, Any]) -> SavedPrompt:
+    """Return the prompt that a row of `completions.jsonl` answers."""
+    item, attack = str(row["item"]), str(row["attack"])
+    if attack not in ("", "none") and not item.endswith(f"@{attack}"):
+        item = f"{item}@{attack}"
+    return SavedPrompt(str(row["benchmark"]), item)
 
 
 def _completion(row: Mapping[str, Any]) -> _Completion:
-    prompt, behaviour = prompt_of(row)
+    prompt = prompt_of(row)
     said = [row["request"], row.get("target", ""), row.get("messages", [])]
     return _Completion(
         prompt=prompt,
         epoch=row["epoch"],
         sample=Sample(completion_hash(row), str(row["output"])),
-        about=(behaviour, _hash(row["request"])),
+        about=asked_in(row),
         attack=str(row["attack"]) or "none",
         asked=_hash(said),
         sampling=row.get("sampling") or {},
@@ -268,13 +273,24 @@ def judged(run: SavedRun, sample: Sample, kind: str, judge: JudgeId | None) -> t
 def scored(run: SavedRun, sample: Sample, kind: str, judge: JudgeId | None) -> tuple[float | None, str]:
     """Return whether one completion counts as positive (1.0 or 0.0), or None and why that is not known.
 
-    A problem without a whole answer (cut off, empty, …) is not solved: 0.0, and how the output ended.
+    A problem without a whole answer (cut off, empty, …) is not solved: 0.0, and how the output ended. One that was cut
+    off behind its answer has a value: it counts by its answer.
     """
-    if sample.output != "ok":
-        return (0.0 if kind == "accuracy" and sample.output != "error" else None), sample.output
     value, reason = judged(run, sample, kind, judge)
+    stated = kind == "accuracy" and value is not None
+    if sample.output != "ok" and (not stated or sample.output == ERROR):
+        return (0.0 if kind == "accuracy" and sample.output != ERROR else None), sample.output
     if value is None:
         return None, printable(reason)[:_LONGEST_REASON] or "unscored"
     if kind == "accuracy" or judge is None:
         return float(value == 1.0), ""
     return float(judge_named(kind, judge.name).positive(value)), ""
+
+
+def verdicts_due(run: SavedRun, samples: Sequence[Sample], kind: str, judge: JudgeId | None) -> Due:
+    """Return the verdicts that are due on some completions: those that are there, and those that are missing."""
+    ends: Counter[str] = Counter()
+    for sample in samples:
+        value, reason = judged(run, sample, kind, judge)
+        ends[outcome(sample.output, value, EMPTY_PART if reason == NO_PART else reason)] += 1
+    return due(ends, answers=kind == "accuracy")

@@ -21,6 +21,8 @@ def cell(row: Comparison | None) -> str:
     if row is None:
         return "not measured"
     found = row.difference
+    if row.withheld:
+        return "withheld"
     if found is None:
         return "nothing to compare"
     return f"{100 * found.reference_rate:.1f} → {100 * found.arm_rate:.1f} %: {', '.join(change(row))}"

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from safekey.evals.summary.withheld import MISSING, UNSCORED, WITHOUT_ANSWER, Due, due
 from safekey.schema import Metric
 from safekey.stats.difference import Difference
 from safekey.stats.power import Needed
@@ -20,6 +21,7 @@ METRICS: tuple[Metric, ...] = get_args(Metric)
 Seed = int | str | None
 Key = tuple[str, str]  # benchmark, item
 Bounds = tuple[float, float]
+NO_PART = "no such part"
 
 ALPHA = 0.05
 """The family-wise error rate, and 1 minus the level of the intervals."""
@@ -39,6 +41,7 @@ class Outcome:
         benchmark: the benchmark that the prompt comes from.
         unscored: why there is no value.
         untrained: whether the arm is the model that training started from: it is described, not tested.
+        due: the verdicts behind it, one for each completion; None: one, which `value` and `unscored` are about.
     """
 
     arm: str
@@ -50,6 +53,19 @@ class Outcome:
     benchmark: str = ""
     unscored: str = ""
     untrained: bool = False
+    due: Due | None = None
+
+    @property
+    def verdicts(self) -> Due:
+        """The verdicts that are there, and those that are missing although they are due."""
+        if self.due is not None:
+            return self.due
+        if self.value is not None:
+            return Due(n=1)
+        if self.unscored in (*WITHOUT_ANSWER, NO_PART):
+            return Due()
+        found = {self.unscored: 1} if self.unscored in MISSING else {UNSCORED: 1}
+        return due(found)
 
     @property
     def key(self) -> Key:
@@ -82,6 +98,8 @@ class Comparison:
         expected: how many there would have been.
         bounds: the least and the greatest difference that any values in place of the missing ones would give.
         left_out: seeds that only one of the two arms has.
+        withheld: why there is no difference although there are pairs: too many verdicts of a side are missing (the rule
+            is `evals.summary.withheld`); "" otherwise.
     """
 
     arm: str
@@ -101,6 +119,7 @@ class Comparison:
     expected: int
     bounds: Bounds
     left_out: tuple[Seed, ...]
+    withheld: str = ""
 
     @property
     def described(self) -> bool:

@@ -269,7 +269,7 @@ def _settle(run: EvalRun, logs: Sequence[EvalLog], tasks: int) -> None:
         name = Path(info.name).name
         if info.task.replace("_", "-") in done and name not in newest:
             Path(run.logs, name).unlink(missing_ok=True)
-    run.mark("finished")
+    run.mark("finished", unanswered=sum(not is_final(row) for row in run.rows.completions.rows()))
 
 
 def _logs(run: EvalRun) -> list[EvalLog]:

@@ -1,7 +1,10 @@
 """`safekey judge RUN`: judge saved completions, without generating.
 
 A verdict is appended as soon as it is known; one that is there is not asked for again unless its judge failed. So the
-same command goes on after a stop.
+same command goes on after a stop, and so does `safekey judge RUN` without a judge: run.json names the judges that were
+added to a run.
+
+    "judging": {"harm_rubric=openai/gpt-4.1": {"parts": ["answer", "thinking"], "status": "running"}}
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import find_benchmark
 from safekey.evals.evaluate import finish
 from safekey.evals.judges.open import JudgeSpec, judges_for, open_judges, parse_judges
+from safekey.evals.judges.table import JUDGES
 from safekey.evals.judges.verdicts import OpenJudge, judge_completion
 from safekey.evals.plan import check_parts
 from safekey.evals.records.folder import EvalRun
@@ -24,6 +28,9 @@ from safekey.evals.records.progress import EvalProgress
 from safekey.evals.request import JudgeSettings, TableOptions
 from safekey.evals.summary.summary import Summary
 from safekey.schema import Part
+
+Asked = tuple[OpenJudge, tuple[Part, ...]]
+"""An open judge, and the parts of a response that it sees."""
 
 _AT_ONCE = 4  # completions in progress for each call that judges may make at a time
 
@@ -53,48 +60,68 @@ def rejudge(
     run = EvalRun(Path(folder).expanduser())
     resolved = run.resolved
     settings = settings or JudgeSettings()
-    specs = tuple(specs) or _own(resolved, run)
-    seen = check_parts(list(parts or resolved.get("parts") or ("answer",)))
+    own = check_parts(list(parts or resolved.get("parts") or ("answer",)))
     run.hold()
     try:
+        asked = dict.fromkeys(specs, own) or _own(resolved, run, own, bool(parts))
         kinds = {name: find_benchmark(name).scoring for name in resolved.get("tasks", {})}
         wanted: list[str] = sorted({kind for kind in kinds.values() if kind in ("harm", "refusal")})
-        if not any(judges_for(specs, kind) for kind in wanted):
+        if not any(judges_for(tuple(asked), kind) for kind in wanted):
             raise UserError(
                 f"{run.path}: none of these judges fits its benchmarks, which need: {', '.join(wanted) or 'none'}"
             )
-        judges = {kind: open_judges(specs, kind, settings, probe=True) for kind in wanted}
+        judges: dict[str, list[Asked]] = {kind: [] for kind in wanted}
         try:
-            _judge_all(run, kinds, judges, seen, settings, console or Console(quiet=True))
+            for kind in wanted:
+                for spec in judges_for(tuple(asked), kind):
+                    judges[kind] += [(judge, asked[spec]) for judge in open_judges([spec], kind, settings, probe=True)]
+            _note(run, "running", asked)
+            _judge_all(run, kinds, judges, settings, console or Console(quiet=True))
+            _note(run, "finished", asked)
         finally:
             for group in judges.values():
-                for each in group:
+                for each, _ in group:
                     each.close()
         return run, finish(run, tables)
     finally:
         run.release()
 
 
-def _own(resolved: Mapping[str, Any], run: EvalRun) -> tuple[JudgeSpec, ...]:
+def _note(run: EvalRun, status: str, asked: Mapping[JudgeSpec, Sequence[Part]]) -> None:
+    """Write into run.json which judges judge this run, and whether they are done."""
+    ours = {str(spec): {"parts": list(parts), "status": status} for spec, parts in asked.items()}
+    run.note(judging={**(run.record.get("judging") or {}), **ours})
+
+
+def _own(
+    resolved: Mapping[str, Any], run: EvalRun, parts: tuple[Part, ...], named_parts: bool
+) -> dict[JudgeSpec, tuple[Part, ...]]:
+    """Return the judges of the evaluation, and those that an earlier `safekey judge` added, with the parts they see."""
     judges = resolved.get("judges") or {}
-    named = list(dict.fromkeys([*judges.get("harm", ()), *judges.get("refusal", ())]))
+    named = dict.fromkeys([*judges.get("harm", ()), *judges.get("refusal", ())], parts)
+    for name, about in (run.record.get("judging") or {}).items():
+        named.setdefault(name, parts if named_parts else check_parts(about["parts"]))
     if not named:
         raise UserError(f"{run.path}: was evaluated without a judge: name one with --judge")
-    if judges.get("templates"):
+    if judges.get("templates") or any(_needs_template(name) for name in named):
         raise UserError(f"{run.path}: its judges need their templates: give --judge and --judge-template again")
-    return parse_judges(named)
+    return {spec: named[name] for name in named for spec in parse_judges([name])}
+
+
+def _needs_template(named: str) -> bool:
+    name = named.partition("=")[0]
+    return name in JUDGES and bool(JUDGES[name].template_fields)
 
 
 def _judge_all(
     run: EvalRun,
     kinds: Mapping[str, str],
-    judges: Mapping[str, Sequence[OpenJudge]],
-    parts: Sequence[Part],
+    judges: Mapping[str, Sequence[Asked]],
     settings: JudgeSettings,
     console: Console,
 ) -> None:
     rows = run.rows
-    per_row = {name: len(judges.get(kind, ())) * len(parts) for name, kind in kinds.items()}
+    per_row = {name: sum(len(parts) for _, parts in judges.get(kind, ())) for name, kind in kinds.items()}
     goal = sum(per_row.get(row["benchmark"], 0) for row in rows.completions.rows())
 
     async def work() -> None:
@@ -102,7 +129,9 @@ def _judge_all(
 
         async def one(row: Mapping[str, Any]) -> None:
             try:
-                await judge_completion(row, judges[kinds[row["benchmark"]]], parts, rows.verdicts, again=True)
+                ways = _by_parts(judges[kinds[row["benchmark"]]])
+                work = [judge_completion(row, own, parts, rows.verdicts, again=True) for parts, own in ways.items()]
+                await asyncio.gather(*work)
             finally:
                 slots.release()
 
@@ -114,3 +143,10 @@ def _judge_all(
 
     with EvalProgress(console, rows, 0, goal):
         asyncio.run(work())
+
+
+def _by_parts(judges: Sequence[Asked]) -> dict[tuple[Part, ...], list[OpenJudge]]:
+    ways: dict[tuple[Part, ...], list[OpenJudge]] = {}
+    for judge, parts in judges:
+        ways.setdefault(parts, []).append(judge)
+    return ways

@@ -14,7 +14,7 @@ PRESETS: Mapping[str, float] = {"default": 1.0, "paper": 1.2}
 """Preset → repetition penalty for safety and over-refusal; the reference generated with 1.2."""
 
 ALLOWED_UNSCORED = 0.05
-"""The largest share of unscored verdicts with which a rate is given."""
+"""The largest share of missing verdicts (unscored, not judged, engine errors) with which a rate is given."""
 
 Vote = Literal["majority", "any", "mean"]
 Grouping = Literal["benchmark", "category", "attack", "part", "behaviour"]
@@ -182,7 +182,7 @@ class TableOptions:
         metavar="NAME,NAME",
     )
     allow_unscored: float = _shown(
-        "give rates with more than 5 %% of the verdicts unscored (up to SHARE; without SHARE: always)",
+        "give rates with more than 5 %% of the verdicts missing (up to SHARE; without SHARE: always)",
         float,
         default=ALLOWED_UNSCORED,
         metavar="SHARE",

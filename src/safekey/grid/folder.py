@@ -76,8 +76,12 @@ class Job:
 
     @property
     def done(self) -> bool:
-        """Whether training and evaluation are finished; the model may have been deleted since."""
-        return _status(self.evaluation) == "finished"
+        """Whether training and evaluation are finished; the model may have been deleted since.
+
+        An evaluation with generations that a server did not answer goes on: the same command asks for them again.
+        """
+        record = run_folder.read_record(self.evaluation)
+        return record.get("status") == "finished" and not record.get("unanswered")
 
     def __str__(self) -> str:
         return self.arm if self.seed is None else f"{self.arm}, seed {self.seed}"

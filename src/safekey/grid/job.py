@@ -75,7 +75,11 @@ def _guarded(task: Task) -> int:
 
 
 def run(task: Task) -> int:
-    """Train and evaluate in this process; return 0, or how it ended."""
+    """Train and evaluate in this process; return 0, or how it ended.
+
+    Generations that a server did not answer end in FAILED: the same grid command asks for them again. Those that the
+    engine cannot answer would be the same tomorrow; they are counted, and the job is done.
+    """
     import torch
     from rich.console import Console
 
@@ -91,11 +95,15 @@ def run(task: Task) -> int:
         if code := execute(request, console):
             return code
     from safekey.evals.evaluate import StoppedError, evaluate
+    from safekey.evals.summary.tables import failed_lines
 
     model = task.base if job.train is None else str(job.train)
     try:
-        evaluate(replace(asked.evaluation, model=model, output=str(job.evaluation)), console=console)
+        found = evaluate(replace(asked.evaluation, model=model, output=str(job.evaluation)), console=console)
     except StoppedError as error:
         print(f"safekey: {error}", flush=True)
         return FAILED
-    return 0
+    failed = found.summary.metrics["failed"]
+    for line in failed_lines(failed):
+        print(f"safekey: {line}", flush=True)
+    return FAILED if failed["asked_again"] else 0

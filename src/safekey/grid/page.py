@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from safekey.analysis.key_sentences.find import Diagnostics, NamingRule
 from safekey.analysis.key_sentences.from_runs import diagnose
 from safekey.errors import UserError
+from safekey.evals.request import ALLOWED_UNSCORED
 from safekey.grid.arms import BASE, MARGIN, REFERENCE
 from safekey.grid.folder import GridFolder
 from safekey.grid.results import common_ground
@@ -69,6 +70,7 @@ def write_page(
         notes.append(f"the reference '{wanted}' has no finished evaluation: another arm takes its place")
         wanted = next((arm for arm in arms if arm != BASE), BASE)
     diagnostics = diagnose(arms, judges=judges, part=part, names_harm=names_harm)
+    more = {"allow_unscored": float(compared.get("allow_unscored", ALLOWED_UNSCORED)), **more}
     more = {"title": f"What fine-tuning did: {settings['recipe']}", **more}
     written = write_report(
         arms,

@@ -125,7 +125,7 @@ def _resolved(request: GridRequest, recipe: Recipe, base: str, at_once: int) -> 
     given["data_dir"] = str(Path(given["data_dir"]).expanduser().absolute()) if given["data_dir"] else None
     values = {key: value for key, value in recipe.values.items() if key not in _OWN}
     compared = {"reference": request.reference, "margin": request.margin, "judges": list(request.judges),
-                "names_harm": request.names_harm}  # fmt: skip
+                "allow_unscored": request.allow_unscored, "names_harm": request.names_harm}  # fmt: skip
     plain: dict[str, Any] = without_secrets({
         "recipe": request.recipe,
         "overrides": list(request.overrides),

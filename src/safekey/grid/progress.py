@@ -45,7 +45,7 @@ def answered(run: Path) -> tuple[int, int]:
         tasks = {}
     goal = sum(len(items.get(name, ())) * int((task or {}).get("samples") or 1) for name, task in tasks.items())
     if record.get("status") == "finished":
-        return goal, goal
+        return goal - int(record.get("unanswered") or 0), goal
     try:
         with (run / "completions.jsonl").open("rb") as file:
             return sum(1 for _ in file), goal

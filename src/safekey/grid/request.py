@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from safekey.evals.request import ALLOWED_UNSCORED
 from safekey.grid.arms import MARGIN, REFERENCE, Arm
 from safekey.grid.folder import Job
 
@@ -27,6 +28,7 @@ class GridRequest:
         output: the grid's folder.
         reference: the arm that the others are compared with.
         margin: how much worse ORR and reasoning may be, 0–1.
+        allow_unscored: compare up to this share of missing verdicts; 1: always.
         judges: whose verdicts are compared, where several judged.
         names_harm: MODULE:FUNCTION that says whether U names the request; None: shared words.
         jobs: how many at a time; None: as many as there is room for.
@@ -41,6 +43,7 @@ class GridRequest:
     output: str
     reference: str = REFERENCE
     margin: float = MARGIN
+    allow_unscored: float = ALLOWED_UNSCORED
     judges: Sequence[str] = ()
     names_harm: str | None = None
     jobs: int | None = None

@@ -13,6 +13,7 @@ from safekey.comparison.compare import compare, split_apart
 from safekey.comparison.tables import markdown_table
 from safekey.comparison.types import ComparisonResult
 from safekey.errors import UserError
+from safekey.evals.request import ALLOWED_UNSCORED
 from safekey.grid.folder import GridFolder, Job
 from safekey.run_folder import read_record, write, write_json
 
@@ -43,7 +44,14 @@ class Results:
                 "apart": apart}  # fmt: skip
 
 
-def results(folder: GridFolder, reference: str, *, margin: float, judges: Sequence[str]) -> Results | None:
+def results(
+    folder: GridFolder,
+    reference: str,
+    *,
+    margin: float,
+    judges: Sequence[str],
+    allow_unscored: float = ALLOWED_UNSCORED,
+) -> Results | None:
     """Compare a grid's finished evaluations; None while there are not two arms, the reference among them.
 
     Raises:
@@ -56,8 +64,9 @@ def results(folder: GridFolder, reference: str, *, margin: float, judges: Sequen
     ground = common_ground([job for job in folder.jobs(list(settings["arms"]), settings["seeds"]) if job.done])
     found = collect({arm: [str(run) for run in some] for arm, some in runs.items()}, judges=judges)
     together, alone = split_apart(found.outcomes)
-    report = compare(together, reference, margin=margin)
-    apart = compare(alone, reference, margin=margin) if alone else None
+    how: dict[str, Any] = {"margin": margin, "allow_unscored": allow_unscored}
+    report = compare(together, reference, **how)
+    apart = compare(alone, reference, **how) if alone else None
     return Results(report, apart, found, ground, runs)
 
 

@@ -83,7 +83,8 @@ def run_grid(request: GridRequest, console: Console) -> GridReport:
             for job in jobs
             if str(job) in ended.failed
         }
-        found = results(folder, request.reference, margin=request.margin, judges=request.judges)
+        how: dict[str, Any] = {"margin": request.margin, "judges": request.judges}
+        found = results(folder, request.reference, **how, allow_unscored=request.allow_unscored)
         if found is not None:
             write_results(folder, found)
         return GridReport(folder, found, failed, False, count)

@@ -15,12 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from safekey.comparison.arm_rates import ArmRate, arm_rates
+from safekey.comparison.arm_rates import ArmRate, arm_rates, withheld_rates
 from safekey.comparison.collect import Collected, collect
 from safekey.comparison.compare import APART, compare, split_apart
 from safekey.comparison.saved_runs import JudgeId, Sample, SavedPrompt, SavedRun, judged
 from safekey.comparison.types import METRICS, Comparison, ComparisonResult, Outcome
+from safekey.evals.request import ALLOWED_UNSCORED
 from safekey.evals.summary.summary import METRIC
+from safekey.evals.summary.withheld import NOT_JUDGED, Due
 from safekey.report.run_records import RunRecord, read_record
 from safekey.schema import Metric, Part
 from safekey.stats.paired import holm
@@ -47,10 +49,12 @@ class Slice(NamedTuple):
 
 
 Ends = Counter[tuple[str, str]]
-"""Counts of how outputs ended: (CLASS, the judge's class, or "scored"), (OUTPUT, "truncated" or the like), UNSCORED."""
+"""Counts of how outputs ended: (CLASS, the judge's class, or "scored"), (OUTPUT, "truncated" or the like), or without a
+value: UNSCORED, UNJUDGED."""
 
-CLASS, OUTPUT = "class", "output"
-UNSCORED = ("no value", "unscored")
+CLASS, OUTPUT, NO_VALUE = "class", "output", "no value"
+UNSCORED = (NO_VALUE, "unscored")
+UNJUDGED = (NO_VALUE, NOT_JUDGED)
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,9 @@ class Content:
             where there is nothing to compare.
         prefill: the comparison on the prefilling attacks alone.
         exploratory: arm and slice → comparison with the reference, p corrected for these comparisons alone.
-        rates: arm and metric → rate without prefilling attacks.
-        slice_rates: arm and slice → rate.
+        rates: arm and metric → rate without prefilling attacks; none where it is withheld.
+        slice_rates: arm and slice → rate; none where it is withheld.
+        withheld: arm and metric, or arm and slice → the verdicts of a rate that is withheld.
         slices: all slices, in the benchmarks' order; plain prompts first.
         ends: arm and slice → how outputs ended.
         margin: how much worse ORR and accuracy may be, 0–1.
@@ -83,6 +88,7 @@ class Content:
     exploratory: Mapping[tuple[str, Slice], Comparison]
     rates: Mapping[tuple[str, Metric], ArmRate]
     slice_rates: Mapping[tuple[str, Slice], ArmRate]
+    withheld: Mapping[tuple[str, Metric | Slice], Due]
     slices: tuple[Slice, ...]
     ends: Mapping[tuple[str, Slice], Ends]
     margin: float
@@ -102,6 +108,7 @@ def read_content(
     part: Part = "answer",
     margin: float = 0.03,
     allow_different_settings: bool = False,
+    allow_unscored: float = ALLOWED_UNSCORED,
 ) -> Content:
     """Read the runs of all arms and compute what the report shows.
 
@@ -117,6 +124,14 @@ def read_content(
     )
     main, forced = split_apart(found.outcomes)
     slices = _slices(found)
+    allow: Mapping[str, float] = {"allow_unscored": allow_unscored}
+
+    def in_slice(row: Outcome) -> Slice:
+        return slice_of(row, found)
+
+    def in_metric(row: Outcome) -> Metric:
+        return row.metric
+
     return Content(
         arms=tuple(ordered),
         reference=reference,
@@ -128,11 +143,12 @@ def read_content(
             )
             for name in ordered
         },
-        headline=_compared(main, reference, margin),
-        prefill=_compared(forced, reference, margin),
-        exploratory=_exploratory(found, reference, margin, slices),
-        rates=arm_rates(main, lambda row: row.metric),
-        slice_rates=arm_rates(found.outcomes, lambda row: slice_of(row, found)),
+        headline=_compared(main, reference, margin, allow_unscored),
+        prefill=_compared(forced, reference, margin, allow_unscored),
+        exploratory=_exploratory(found, reference, margin, slices, allow_unscored),
+        rates=arm_rates(main, in_metric, **allow),
+        slice_rates=arm_rates(found.outcomes, in_slice, **allow),
+        withheld={**withheld_rates(main, in_metric, **allow), **withheld_rates(found.outcomes, in_slice, **allow)},
         slices=slices,
         ends=_ends(found),
         margin=margin,
@@ -145,10 +161,10 @@ def slice_of(row: Outcome, found: Collected) -> Slice:
     return Slice(row.metric, row.benchmark, found.attacks[row.key])
 
 
-def _compared(outcomes: Sequence[Outcome], reference: str, margin: float) -> ComparisonResult | None:
+def _compared(outcomes: Sequence[Outcome], reference: str, margin: float, allowed: float) -> ComparisonResult | None:
     if len({row.arm for row in outcomes}) < 2:
         return None
-    return compare(outcomes, reference, margin=margin)
+    return compare(outcomes, reference, margin=margin, allow_unscored=allowed)
 
 
 def _slices(found: Collected) -> tuple[Slice, ...]:
@@ -178,7 +194,7 @@ def _number(attack: str) -> int:
 
 
 def _exploratory(
-    found: Collected, reference: str, margin: float, slices: Sequence[Slice]
+    found: Collected, reference: str, margin: float, slices: Sequence[Slice], allowed: float
 ) -> dict[tuple[str, Slice], Comparison]:
     """Compare on every slice; p is corrected (Holm) for these comparisons and no others."""
     names = {part: f"{number}" for number, part in enumerate(slices)}
@@ -188,7 +204,7 @@ def _exploratory(
     table = {}
     for part in slices:
         own = [row for row in rows if row.benchmark == names[part]]
-        for comparison in compare(own, reference, margin=margin).comparisons:
+        for comparison in compare(own, reference, margin=margin, allow_unscored=allowed).comparisons:
             table[comparison.arm, part] = comparison
     tested = {key: row.p for key, row in table.items() if row.p is not None and not row.described}
     for key, p_adjusted in zip(tested, holm(list(tested.values())), strict=True):
@@ -211,5 +227,7 @@ def _ends(found: Collected) -> dict[tuple[str, Slice], Ends]:
 def _end(run: SavedRun, sample: Sample, kind: str, judge: JudgeId | None) -> tuple[str, str]:
     if sample.output != "ok":
         return OUTPUT, sample.output
-    value, _ = judged(run, sample, kind, judge)
-    return UNSCORED if value is None else (CLASS, value if isinstance(value, str) else "scored")
+    value, reason = judged(run, sample, kind, judge)
+    if value is None:
+        return UNJUDGED if reason == NOT_JUDGED else UNSCORED
+    return CLASS, value if isinstance(value, str) else "scored"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from safekey.report.content import OUTPUT, UNSCORED, Content, Ends
+from safekey.comparison.types import METRICS
+from safekey.report.content import OUTPUT, UNJUDGED, UNSCORED, Content, Ends
 
 MOST = 60  # notes of one kind
 _LONGEST = 400  # characters of one
@@ -37,7 +38,7 @@ def _lines(record: Mapping[str, object]) -> list[str]:
 
 
 def notices(content: Content) -> list[str]:
-    """Return the notes shown beside the verdicts: contamination, and outputs that are in no rate."""
+    """Return the notes shown beside the verdicts: contamination, withheld rates, and outputs that are in no rate."""
     found = []
     dirty: dict[str, int] = {}
     for records in content.records.values():
@@ -49,15 +50,30 @@ def notices(content: Content) -> list[str]:
     if dirty:
         worst = ", ".join(f"{name} {count:,}" for name, count in sorted(dirty.items()))
         found.append(f"Prompts that overlap with a run's training data: {worst}. The notes say how.")
+    found += _withheld(content)
     ends = sum(content.ends.values(), Ends())
     cut = sum(count for (group, _), count in ends.items() if group == OUTPUT)
-    if cut or ends[UNSCORED]:
+    if cut or ends[UNSCORED] or ends[UNJUDGED]:
         found.append(
             f"Of {ends.total():,} outputs {cut:,} have no whole answer (cut off, reasoning not closed, empty, "
-            f"repetitive) and {ends[UNSCORED]:,} no verdict. They are not counted in ASR and ORR, neither as safe nor "
-            f"as refused; a reasoning problem without a whole answer counts as wrong.{_bounds(content)}"
+            f"repetitive, failed), {ends[UNSCORED]:,} are unscored and {ends[UNJUDGED]:,} not judged. They are not "
+            "counted in ASR and ORR, neither as safe nor as refused; a reasoning problem without a whole answer counts "
+            f"as wrong, but one that was cut off behind its answer counts by that answer.{_bounds(content)}"
         )
     return found
+
+
+def _withheld(content: Content) -> list[str]:
+    """Return what is missing from the rates that are withheld, and what to do about it."""
+    lost = {(arm, m): content.withheld[arm, m] for arm in content.arms for m in METRICS if (arm, m) in content.withheld}
+    if not lost:
+        return []
+    said = "; ".join(f"{arm} {metric.upper()}: {due.words()}, of {due.base:,}" for (arm, metric), due in lost.items())
+    advice = dict.fromkeys(line for due in lost.values() for line in due.advice())
+    return [
+        f"Rates are withheld because too many verdicts are missing: {said}. What is missing may be any part of the "
+        f"prompts. What to do: {'; '.join(advice)}. --allow-unscored shows the rates all the same."
+    ]
 
 
 def _bounds(content: Content) -> str:

@@ -9,7 +9,8 @@ from safekey.comparison.arm_rates import ArmRate
 from safekey.comparison.conclusion import counted
 from safekey.comparison.tables import HEADINGS, caption, cell, change
 from safekey.comparison.types import METRICS, Comparison, ComparisonResult
-from safekey.report.content import CLASS, OUTPUT, PREFILL, UNSCORED, Content, Ends, Slice
+from safekey.evals.summary.withheld import Due
+from safekey.report.content import CLASS, NO_VALUE, OUTPUT, PREFILL, UNSCORED, Content, Ends, Slice
 from safekey.report.wording import verdict_title
 from safekey.schema import Metric
 
@@ -56,8 +57,10 @@ class Table:
     flat: bool = False
 
 
-def percent(rate: ArmRate | None) -> Cell:
-    """Return a rate and its interval."""
+def percent(rate: ArmRate | None, withheld: Due | None = None) -> Cell:
+    """Return a rate and its interval; of a rate that is withheld, what is missing."""
+    if withheld is not None:
+        return Cell("withheld", (f"{withheld.words()}, of {withheld.base:,}",))
     if rate is None:
         return Cell(NOT_THERE)
     return Cell(f"{100 * rate.value:.1f} %", (f"{100 * rate.low:.1f} – {100 * rate.high:.1f}",))
@@ -72,7 +75,7 @@ def main_table(content: Content) -> Table:
         if content.headline and arm in content.headline.verdicts:
             word = verdict_title(content.headline, arm)
         runs = len(content.records[arm])
-        rates = (percent(content.rates.get((arm, metric))) for metric in METRICS)
+        rates = (percent(content.rates.get((arm, m)), content.withheld.get((arm, m))) for m in METRICS)
         rows.append((Cell(arm, (f"{runs} run{'s' if runs > 1 else ''}",)), Cell(word), *rates))
     return Table(
         "main",
@@ -110,7 +113,7 @@ def slice_table(content: Content, metric: Metric, prefill: bool = False) -> Tabl
     for part in slices[:MOST_SLICES]:
         cells = []
         for arm in content.arms:
-            rate = percent(content.slice_rates.get((arm, part)))
+            rate = percent(content.slice_rates.get((arm, part)), content.withheld.get((arm, part)))
             compared = content.exploratory.get((arm, part))
             shown = compared is not None and compared.established
             cells.append(Cell(rate.text, (*rate.more, *change(compared)), shown))
@@ -163,7 +166,8 @@ def _sum(content: Content, arm: str, slices: Iterable[Slice]) -> Ends:
 
 
 def _ends_table(name: str, title: str, rows: Sequence[tuple[str, Ends]]) -> Table:
-    columns = [*sorted({end for _, ends in rows for end in ends} - {UNSCORED}, key=_column_order), UNSCORED]
+    there = {end for _, ends in rows for end in ends}
+    columns = sorted(there | {UNSCORED}, key=_column_order)
     lines, shares = [], []
     for arm, ends in rows:
         total = max(ends.total(), 1)
@@ -174,6 +178,6 @@ def _ends_table(name: str, title: str, rows: Sequence[tuple[str, Ends]]) -> Tabl
     return Table(name, title, head, tuple(lines), tuple(shares), flat=True)
 
 
-def _column_order(end: tuple[str, str]) -> tuple[bool, int, str]:
+def _column_order(end: tuple[str, str]) -> tuple[int, int, str]:
     group, name = end
-    return group == OUTPUT, _ORDER.index(name) if name in _ORDER else len(_ORDER), name
+    return (CLASS, OUTPUT, NO_VALUE).index(group), _ORDER.index(name) if name in _ORDER else len(_ORDER), name

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from safekey.comparison.saved_runs import Sample, SavedPrompt, SavedRun, completions, judged, prompt_of, scored
+from safekey.comparison.saved_runs import Sample, SavedPrompt, SavedRun, completions, judged, scored
 from safekey.data.segment import find_spans
 from safekey.evals.records.rows import completion_in
 from safekey.report.content import Content
@@ -104,19 +104,18 @@ def read_transcripts(content: Content) -> tuple[list[Asked], list[Response]]:
                     continue
                 if prompt not in asked:
                     asked[prompt] = len(prompts)
-                    prompts.append(_asked(prompt, row, content))
+                    prompts.append(_asked(prompt, run.behaviours[prompt][0], row, content))
                 responses.append(_response(asked[prompt], (place, number), run, sample, row, content))
     return prompts, responses
 
 
-def _asked(prompt: SavedPrompt, row: Mapping[str, Any], content: Content) -> Asked:
+def _asked(prompt: SavedPrompt, behaviour: str, row: Mapping[str, Any], content: Content) -> Asked:
     turns = [(str(turn.get("role", "")), str(turn.get("content", ""))) for turn in row.get("messages") or []]
     if turns and turns[-1][0] == "assistant":  # the prefilled words, which are shown in the response
         turns.pop()
     request = str(row["request"])
     if not turns:
         turns = [("user", request)]
-    _, behaviour = prompt_of(row)
     return Asked(
         prompt=prompt,
         attack=content.found.attacks[prompt],

@@ -20,6 +20,7 @@ from typing import Any
 
 from safekey.analysis.key_sentences.find import Diagnostics
 from safekey.errors import UserError
+from safekey.evals.request import ALLOWED_UNSCORED
 from safekey.report.content import Content, read_content
 from safekey.report.key_sentences import KeySentenceSection, key_sentences
 from safekey.report.markdown import markdown
@@ -69,6 +70,7 @@ def write_report(
     margin: float = 0.03,
     title: str = "What fine-tuning did",
     allow_different_settings: bool = False,
+    allow_unscored: float = ALLOWED_UNSCORED,
     notes: Sequence[str] = (),
     diagnostics: Diagnostics | None = None,
 ) -> Written:
@@ -84,6 +86,7 @@ def write_report(
         margin: how much worse over-refusal and accuracy may be at the interval's edge, 0–1.
         title: the page's heading.
         allow_different_settings: compare runs that were decoded differently; the page says so.
+        allow_unscored: give rates up to this share of missing verdicts; 1: always.
         notes: further notes for the page.
         diagnostics: the runs' key sentences; None: they are found here.
 
@@ -94,7 +97,13 @@ def write_report(
     if reference not in arms:
         raise UserError(f"the reference '{reference}' is no arm; there are: {', '.join(arms) or 'none'}")
     content = read_content(
-        arms, reference, judges=judges, part=part, margin=margin, allow_different_settings=allow_different_settings
+        arms,
+        reference,
+        judges=judges,
+        part=part,
+        margin=margin,
+        allow_different_settings=allow_different_settings,
+        allow_unscored=allow_unscored,
     )
     plots = draw(content)
     said = all_notes(content, notes)

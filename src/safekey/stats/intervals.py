@@ -190,6 +190,16 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     return 1 - math.comb(n - c, k) / math.comb(n, k)
 
 
-def mean_pass_at_k(counts: Sequence[tuple[int, int]], k: int, level: float = 0.95) -> Interval:
-    """Return mean pass@k with an interval in which problems are the random draws; `counts` holds (n, c) per problem."""
-    return interval([pass_at_k(n, c, k) for n, c in counts], range(len(counts)), level)
+def mean_pass_at_k(
+    counts: Sequence[tuple[int, int]], k: int, level: float = 0.95, *, clusters: Sequence[Hashable] | None = None
+) -> Interval:
+    """Return mean pass@k with an interval in which problems are the random draws.
+
+    Args:
+        counts: (n, c) for each problem.
+        k: how many tries are allowed.
+        level: the interval's confidence level.
+        clusters: the cluster of each problem, where several prompts pose one problem; None: each is its own.
+    """
+    drawn: Sequence[Hashable] = range(len(counts)) if clusters is None else clusters
+    return interval([pass_at_k(n, c, k) for n, c in counts], drawn, level)

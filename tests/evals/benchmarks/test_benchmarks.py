@@ -343,3 +343,31 @@ def test_attacks_on_one_behaviour_are_one_cluster(tmp_path: Path) -> None:
     items = load_benchmark("strongreject", file=write(tmp_path / "own.jsonl", rows))
     assert [item.behaviour for item in items] == ["d", "d"]
     assert [item.attack for item in items] == ["none", "story"]
+
+
+def test_rows_with_one_objective_are_one_behaviour_unless_the_file_says_otherwise(tmp_path: Path) -> None:
+    rows: Rows = [
+        {"id": "a1", "prompt": ask(1), "objective": "Borrow a plum."},
+        {"id": "a2", "prompt": ask(2), "objective": "borrow  a plum"},
+        {"id": "a3@story", "attack": "story", "prompt": ask(3), "objective": "Borrow a pear."},
+        {"id": "a4@role", "attack": "role", "prompt": ask(4), "objective": "Borrow a pear."},
+        {"id": "a5", "prompt": ask(5), "objective": "Borrow a plum.", "behaviour": "own"},
+        {"id": "a6", "prompt": ask(6)},
+        {"id": "a7", "prompt": ask(6)},
+    ]
+    items = load_benchmark("strongreject", file=write(tmp_path / "own.jsonl", rows))
+    assert [item.behaviour for item in items] == ["a1", "a1", "a3", "a3", "own", "a6", "a6"]
+    assert "3 prompts have the objective of an earlier one, and are one behaviour with it" in " ".join(items.notes)
+    turns = [["Hello", "Hi", f"And plums, {i}?"] for i in range(3)]
+    several: Rows = [{"conversation": each, "objective": "borrow a plum"} for each in turns]
+    items = load_benchmark("multi-turn", file=write(tmp_path / "turns.jsonl", several))
+    assert [(item.id, item.behaviour) for item in items] == [("row-1", "row-1"), ("row-2", "row-1"), ("row-3", "row-1")]
+    goals: Rows = [{"goal": "Borrow a plum.", "target": f"Sure, {i}"} for i in range(2)]
+    items = load_benchmark("prefill", file=write(tmp_path / "advbench.jsonl", goals), prefill_tokens=(5, 20))
+    assert {item.behaviour for item in items} == {"row-1"}
+
+
+def test_ids_that_stand_on_several_rows_are_no_common_behaviour(tmp_path: Path) -> None:
+    rows: Rows = [{"id": "a", "prompt": ask(1)}, {"id": "a", "prompt": ask(2)}]
+    items = load_benchmark("strongreject", file=write(tmp_path / "s.jsonl", rows))
+    assert [item.behaviour for item in items] == ["a~1", "a~2"]

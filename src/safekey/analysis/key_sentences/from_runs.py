@@ -15,8 +15,6 @@ from safekey.analysis.key_sentences.find import Diagnostics, NamingRule, StanceR
 from safekey.analysis.key_sentences.records import Generation, GenerationSource, Kind
 from safekey.comparison.comparable import choose
 from safekey.comparison.saved_runs import (
-    NO_PART,
-    NOT_JUDGED,
     JudgeId,
     Sample,
     SavedRun,
@@ -26,8 +24,10 @@ from safekey.comparison.saved_runs import (
     read_runs,
     scored,
 )
+from safekey.comparison.types import NO_PART
 from safekey.evals.benchmarks.catalog import BENCHMARKS
 from safekey.evals.records.rows import completion_in
+from safekey.evals.summary.withheld import NOT_JUDGED
 from safekey.schema import Part
 from safekey.text.thinking import split_completion
 

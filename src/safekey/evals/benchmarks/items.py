@@ -62,7 +62,8 @@ class Item:
         category: the row's own category, "" for none.
         attack: "none", "prefill-20", "multi-turn", or the row's own word for it.
         target: the gold answer: LaTeX, an integer or a letter; "" where a judge or tests decide.
-        behaviour: the behaviour, which several attacks may share; its items are one cluster in statistics.
+        behaviour: the behaviour, which several attacks may share; its items are one cluster in statistics. "" until
+            `behaviours.behaviours` has seen all rows, where the file gives none.
         metadata: other values that scoring needs (tests, options, the full prefill target).
         file: the file or hub id it came from.
         row: 1-based row number there.
@@ -117,7 +118,7 @@ def build_item(
         category=text_of(fields, category),
         attack=text_of(fields, attack) or ("multi-turn" if benchmark.kind == "conversation" else "none"),
         target=target,
-        behaviour=text_of(fields, table["behaviour"]) or own,
+        behaviour=text_of(fields, table["behaviour"]),
         metadata=metadata,
         file=file,
         row=row,

@@ -21,6 +21,7 @@ from safekey.data.formats import RowError
 from safekey.data.read import RawRow, read_rows
 from safekey.errors import RowProblem, UserError
 from safekey.evals.benchmarks.attacks import PREFILL_TOKENS, prefill
+from safekey.evals.benchmarks.behaviours import Asked, behaviours, plain_id, same_text
 from safekey.evals.benchmarks.catalog import Benchmark, find_benchmark
 from safekey.evals.benchmarks.columns import ATTACKS, columns_found, holds, named_columns
 from safekey.evals.benchmarks.files import choose_file, listed, unused_files
@@ -222,6 +223,14 @@ def _build(items: Items, rows: list[RawRow], table: Table, seed: int, roles: Fil
     if doubled:  # a resumed run identifies a sample by its id: two must never share one
         items[:] = [replace(item, id=f"{item.id}~{item.row}") if counts[item.id] > 1 else item for item in items]
         items.notes.append(f"{items.source}: {len(doubled)} ids are on several rows; '~ROW' was added to them")
+    asked = [Asked(item.benchmark, plain_id(item.id, item.attack), item.behaviour, item.request) for item in items]
+    found = behaviours(asked)
+    items[:] = [replace(item, behaviour=behaviour) for item, behaviour in zip(items, found, strict=True)]
+    alone = [asked.objective for asked in asked if not asked.behaviour]
+    if shared := len(alone) - len(set(map(same_text, alone))):
+        items.notes.append(
+            f"{items.source}: {shared} prompts have the objective of an earlier one, and are one behaviour with it"
+        )
 
 
 def _note_objectives(items: Items, rows: Sequence[RawRow], roles: FileRoles | None) -> None:

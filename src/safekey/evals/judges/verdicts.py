@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from safekey.evals.answers.cut_off import states_answer
 from safekey.evals.judges.table import EMPTY_PART, Judge, JudgeInput, template_missing
 from safekey.evals.records.rows import Row, RowStore, completion_hash, completion_in, verdict_key
 from safekey.schema import Completion, Message, Part, Verdict
@@ -25,6 +26,9 @@ Reply = str | Completion | None
 Ask = Callable[[Sequence[Message]], Awaitable[Reply]]
 
 CUT = "+cut"  # appended to the parser's version when the judge saw only the beginning of the response
+CUT_OFF = ("truncated", "degenerate")
+"""How an output may have ended that the token limit stopped."""
+
 NOT_WHOLE = "no whole answer: "
 """Start of the reason for an output that is shown to no judge: cut off, empty, repeating itself, or missing."""
 
@@ -220,6 +224,8 @@ async def check_answer(
 ) -> Row:
     """Compare the answer part of one completion with the gold answer; the value is 1.0 or 0.0.
 
+    An output that was cut off behind a closed code block or a closed box has its answer: it is compared as well.
+
     Args:
         row: of `completions.jsonl`.
         kind: "math", "integer", "choice" or "code".
@@ -227,11 +233,13 @@ async def check_answer(
         unsafe_local_exec: run generated code in a sealed local process, not in docker.
     """
 
+    answer = split_completion(completion_in(row)).part("answer")
+    stated = row["finish"] == "length" and row["output"] in CUT_OFF and states_answer(kind, answer)
+
     async def compare() -> dict[str, Any]:
         from safekey.evals.answers.exact import score_item
         from safekey.evals.answers.program import score_code
 
-        answer = split_completion(completion_in(row)).part("answer")
         if kind == "code":
             # A program that takes its whole time limit must not make others miss theirs.
             most, loop = max(1, (os.cpu_count() or 2) // 2), id(asyncio.get_running_loop())
@@ -246,7 +254,7 @@ async def check_answer(
         return made | {"raw": score.extracted, "why": "" if score.correct is None else score.reason}
 
     named = {"part": "answer", "kind": "accuracy", "judge": kind, "model": "", "prompt_hash": ""}
-    return await _recorded(row, named, compare, known, True, parser="1", why="")
+    return await _recorded(row, named, compare, known, True, stated, parser="1", why="")
 
 
 async def _recorded(
@@ -255,16 +263,20 @@ async def _recorded(
     decide: Callable[[], Awaitable[dict[str, Any]]],
     known: RowStore | None,
     again: bool,
+    stated: bool = False,
     parser: str = "",
     **more: str,
 ) -> Row:
-    """Return the known verdict, or decide and record it; an output without a whole answer has no verdict."""
+    """Return the known verdict, or decide and record it.
+
+    An output without a whole answer has no verdict, unless it was cut off behind an answer that is `stated`.
+    """
     made: Row = {**{name: row[name] for name in ("benchmark", "item", "epoch")}, **named}
     made["completion"] = completion_hash(row)
     before = known.get(verdict_key(made)) if known is not None else None
-    if before is not None and not (again and is_failure(before)):
+    if before is not None and not (again and is_failure(before)) and not (stated and before["value"] is None):
         return before
-    if row["output"] == "ok":
+    if row["output"] == "ok" or stated:
         made |= await decide()
     else:
         why = f"{row['output']} ({row['error']})" if row["error"] else str(row["output"])

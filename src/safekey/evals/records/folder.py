@@ -106,6 +106,15 @@ class EvalRun:
         run_folder.write_settings(self.path / RESOLVED, resolved)
         self.mark("running", **record, starts=starts)
 
+    def note(self, **more: Any) -> None:
+        """Add to the run's record, and leave how the run stands as it is."""
+        run_folder.write_json(self.path / run_folder.RUN, {**self.record, **run_folder.without_secrets(more)})
+
     def mark(self, status: str, **more: Any) -> None:
         """Record how the run stands: "running", "interrupted", "failed" or "finished"."""
         run_folder.mark(self.path, status, **more)
+
+
+def unfinished_judging(record: Mapping[str, Any]) -> str:
+    """Return the judges of a `safekey judge` that runs, or was stopped, as run.json tells; "" for none."""
+    return ", ".join(name for name, about in (record.get("judging") or {}).items() if about["status"] == "running")

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from safekey.errors import UserError
+from safekey.evals.benchmarks.behaviours import Asked, plain_id
 from safekey.schema import NO_ANSWER, Completion
 from safekey.text.outputs import classify_output
 
@@ -66,6 +67,12 @@ def completion_in(row: Mapping[str, Any]) -> Completion:
     kept = {name: row[name] for name in COMPLETION}
     ids = kept["prompt_ids"]
     return Completion(**{**kept, "prompt_ids": None if ids is None else tuple(ids)})
+
+
+def asked_in(row: Mapping[str, Any]) -> Asked:
+    """Return what a row says about its prompt's behaviour; an id that ends with its attack (ID@story) is ID's."""
+    item, behaviour, attack = str(row["item"]), str(row["behaviour"]), str(row["attack"])
+    return Asked(row["benchmark"], plain_id(item, attack), plain_id(behaviour, attack), str(row["request"]))
 
 
 def completion_key(row: Mapping[str, Any]) -> Hashable:

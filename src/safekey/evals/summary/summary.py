@@ -8,18 +8,21 @@ summary.metrics["rates"][0]
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from safekey.evals.benchmarks.catalog import BENCHMARKS
 from safekey.evals.judges.table import EMPTY_PART, JUDGES, Judge, Rule, exact
-from safekey.evals.records.rows import Row, RunRows, completion_hash
+from safekey.evals.records.rows import Row, RunRows
 from safekey.evals.request import Grouping, TableOptions, Vote
+from safekey.evals.summary.outputs import Outputs, read_outputs
 from safekey.evals.summary.rates import RateTable, Scored, rate_table
+from safekey.evals.summary.withheld import MISSING, NOT_JUDGED, due, outcome
 from safekey.schema import Metric, Verdict
 from safekey.stats.agreement import Agreement, agreement, vote
 from safekey.stats.intervals import mean_pass_at_k
-from safekey.text.outputs import OUTPUT_CLASSES
 
 Labels = dict[str, Any]
 METRIC: Mapping[str, Metric] = {"harm": "asr", "refusal": "orr", "accuracy": "accuracy"}
@@ -51,17 +54,21 @@ class Summary:
 def summarize(rows: RunRows, options: TableOptions | None = None) -> Summary:
     """Make a run's tables and metrics from its completions and verdicts."""
     options = options or TableOptions()
-    known, outputs = _completions(rows)
-    verdicts = [row for row in rows.verdicts.rows() if row["completion"] in known]
+    outputs = read_outputs(rows)
+    verdicts = [row for row in rows.verdicts.rows() if row["completion"] in outputs.known]
+    kinds = _kinds(outputs, verdicts)
     tables: list[tuple[Metric, RateTable]] = []
     lines: list[dict[str, Any]] = []
     agreements: dict[tuple[str, str], Agreement] = {}
-    metrics: dict[str, Any] = {"outputs": outputs}
+    problems: list[Scored] = []
     for kind, metric in METRIC.items():
         own = [row for row in verdicts if row["kind"] == kind]
         groups = [(_judge("accuracy", kind), own)] if own and kind == "accuracy" else _by_judge(own)
-        scored = {judge.name: _scored(group, judge, known) for judge, group in groups}
+        asked = [digest for digest, labels in outputs.known.items() if kind in kinds[labels["benchmark"]]]
+        scored = {judge.name: _scored(group, judge, outputs, asked) for judge, group in groups}
         judges = [judge for judge, _ in groups]
+        if kind == "accuracy":
+            problems = [row for own in scored.values() for row in own]
         if options.voting and len(judges) > 1:
             elected, rows_of_it = _elected(judges, scored, options.voting)
             judges.append(elected)
@@ -72,23 +79,26 @@ def summarize(rows: RunRows, options: TableOptions | None = None) -> Summary:
             lines += [line for table in some for line in _lines(table, metric, judge)]
         if len(groups) > 1 and kind != "accuracy":
             agreements |= _agreements(groups, scored)
-    metrics["rates"] = lines
-    metrics["pass_at_k"] = _pass_at_k([row for row in verdicts if row["kind"] == "accuracy"], known)
+    judged = {row["benchmark"] for row in verdicts}
+    metrics: dict[str, Any] = {"outputs": outputs.counts, "failed": outputs.failed, "rates": lines}
+    # Where nobody judged, there is no judge whose rate could be withheld.
+    metrics["not_judged"] = {name: n["completions"] for name, n in outputs.counts.items() if name not in judged}
+    metrics["pass_at_k"] = _pass_at_k(problems, options.allow_unscored)
     metrics["agreement"] = [{"benchmark": b, "part": p, **asdict(a)} for (b, p), a in agreements.items()]
     metrics["allow_unscored"] = options.allow_unscored
     return Summary(tuple(tables), metrics, agreements)
 
 
-def _completions(rows: RunRows) -> tuple[dict[str, Labels], dict[str, dict[str, int]]]:
-    """Return what the tables need of each completion, by its hash, and how outputs ended, by benchmark."""
-    known: dict[str, Labels] = {}
-    outputs: dict[str, dict[str, int]] = {}
-    for row in rows.completions.rows():
-        known[completion_hash(row)] = {name: row[name] for name in ("output", "behaviour", "category", "attack")}
-        counts = outputs.setdefault(row["benchmark"], {"completions": 0, **dict.fromkeys(OUTPUT_CLASSES, 0)})
-        counts["completions"] += 1
-        counts[row["output"]] += 1
-    return known, outputs
+def _kinds(outputs: Outputs, verdicts: Iterable[Row]) -> dict[str, set[str]]:
+    """Return what each benchmark is judged for: as its verdicts say, else as the table of benchmarks says."""
+    kinds: dict[str, set[str]] = {name: set() for name in outputs.counts}
+    for row in verdicts:
+        kinds[row["benchmark"]].add(row["kind"])
+    scoring = {row.name: row.scoring for row in BENCHMARKS}
+    for name, found in kinds.items():
+        if not found and name in scoring:
+            found.add(scoring[name] if scoring[name] in METRIC else "accuracy")
+    return kinds
 
 
 def _by_judge(verdicts: Iterable[Row]) -> list[tuple[Judge, list[Row]]]:
@@ -119,17 +129,24 @@ def _stored(name: str, rule: Rule) -> Judge:
     return exact(lambda _: None, name=name, rules=(rule,))
 
 
-def _scored(verdicts: Iterable[Row], judge: Judge, known: Mapping[str, Labels]) -> list[Scored]:
-    return [
-        Scored(
-            f"{row['item']}#{row['epoch']}",
-            Verdict(row["value"], row["unscored"], judge=judge.name),
-            benchmark=row["benchmark"],
-            part=row["part"],
-            **known[row["completion"]],
-        )
-        for row in verdicts
-    ]
+def _scored(verdicts: Sequence[Row], judge: Judge, outputs: Outputs, asked: Sequence[str]) -> list[Scored]:
+    """Return the judge's verdicts, and the verdicts that it did not give: every completion × every part it saw."""
+    rows = []
+    given = set()
+    for row in verdicts:
+        labels = outputs.known[row["completion"]]
+        verdict = Verdict(row["value"], row["unscored"], judge=judge.name, raw=str(row.get("raw", "")))
+        # An output that was cut off has a value only where it states its answer (`answers.cut_off`).
+        stated = row["kind"] == "accuracy" and row["value"] is not None
+        rows.append(Scored(verdict=verdict, part=row["part"], stated=stated, **labels))
+        given.add((row["completion"], row["part"]))
+    parts = sorted({row["part"] for row in verdicts})
+    missing = [(digest, part) for digest in asked for part in parts if (digest, part) not in given]
+    empty = outputs.empty_parts(missing)
+    for digest, part in missing:
+        why = EMPTY_PART if (digest, part) in empty else NOT_JUDGED
+        rows.append(Scored(verdict=Verdict(None, why, judge=judge.name), part=part, **outputs.known[digest]))
+    return rows
 
 
 def _tables(
@@ -161,7 +178,7 @@ def _lines(table: RateTable, metric: Metric, judge: Judge) -> list[dict[str, Any
 
 
 def _elected(judges: Sequence[Judge], scored: Mapping[str, list[Scored]], how: Vote) -> tuple[Judge, list[Scored]]:
-    """Return the vote as a judge of its own, for every output that all judges were asked about."""
+    """Return the vote as a judge of its own, for every output and every part that all judges see."""
     cast: dict[tuple[str, str, str], list[tuple[Scored, Callable[[Any], bool]]]] = {}
     for judge in judges:
         for row in scored[judge.name]:
@@ -172,8 +189,11 @@ def _elected(judges: Sequence[Judge], scored: Mapping[str, list[Scored]], how: V
         if len(ballots) < len(judges):
             continue
         found = vote([row.verdict for row, _ in ballots], how, positive=[rule for _, rule in ballots])
-        if all(row.verdict.unscored == EMPTY_PART for row, _ in ballots):
+        reasons = [row.verdict.unscored for row, _ in ballots]
+        if all(reason == EMPTY_PART for reason in reasons):
             found = replace(found, unscored=EMPTY_PART)
+        elif found.value is None and NOT_JUDGED in reasons:
+            found = replace(found, unscored=NOT_JUDGED)  # the judge that is missing may decide the vote
         rows.append(replace(ballots[0][0], verdict=replace(found, judge=name)))
     return _stored(name, Rule("positive", lambda value: float(value) >= 0.5)), rows
 
@@ -201,21 +221,29 @@ def _agreements(
     }
 
 
-def _pass_at_k(verdicts: Iterable[Row], known: Mapping[str, Labels]) -> list[dict[str, Any]]:
+def _pass_at_k(rows: Iterable[Scored], allow_unscored: float) -> list[dict[str, Any]]:
     """Return pass@k for k up to the samples of each problem; a cut off output has not solved its problem."""
     counts: dict[str, dict[str, tuple[int, int]]] = {}
-    for row in verdicts:
-        solved = row["value"]
-        if solved is None:
-            if known[row["completion"]]["output"] in ("ok", "error"):
-                continue
-            solved = 0.0
-        tried, right = counts.setdefault(row["benchmark"], {}).get(row["item"], (0, 0))
-        counts[row["benchmark"]][row["item"]] = (tried + 1, right + int(solved))
+    clusters: dict[tuple[str, str], str] = {}
+    ends: dict[str, Counter[str]] = {}
+    for row in rows:
+        ended = outcome(row.output, row.verdict.value, row.verdict.unscored)
+        ends.setdefault(row.benchmark, Counter())[ended] += 1
+        if ended in MISSING:
+            continue
+        item = row.sample.rpartition("#")[0]
+        solved = row.verdict.value == 1.0 and (row.output == "ok" or row.stated)
+        tried, right = counts.setdefault(row.benchmark, {}).get(item, (0, 0))
+        counts[row.benchmark][item] = (tried + 1, right + solved)
+        clusters[row.benchmark, item] = row.behaviour or item
     lines = []
     for benchmark, items in counts.items():
         most = min(tried for tried, _ in items.values())
+        alike = [clusters[benchmark, item] for item in items]
+        withheld = due(ends[benchmark], answers=True).withheld(allow_unscored)
         for k in sorted({1, *(k for k in (2, 4, 5, 8, 10, 16, 32, 64, 100) if k <= most), most}):
-            found = mean_pass_at_k(list(items.values()), k)
-            lines.append({"benchmark": benchmark, "k": k, "problems": len(items), "samples": most, **found._asdict()})
+            found = mean_pass_at_k(list(items.values()), k, clusters=alike)._asdict()
+            found = dict.fromkeys(found) | {"method": "none"} if withheld else found
+            about = {"benchmark": benchmark, "k": k, "problems": len(items), "samples": most}
+            lines.append({**about, **found, "withheld": withheld})
     return lines

@@ -8,6 +8,7 @@ xstest-safe  answer  8.4 % (5.6 – 12.5)   21/249  6.0 %  2.4 %    1 truncated;
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -17,15 +18,18 @@ from rich.text import Text
 
 from safekey.evals.summary.rates import Rate, RateRow, RateTable
 from safekey.evals.summary.summary import TITLES, Summary
+from safekey.evals.summary.withheld import Due
 from safekey.schema import Metric
 from safekey.stats.agreement import Agreement
 from safekey.terminal import printable
+from safekey.text.outputs import OUTPUT_CLASSES
 
 _SHORT: Mapping[Metric, str] = {"asr": "ASR", "orr": "ORR", "accuracy": "accuracy"}
 _WIDE = 100  # columns of a terminal that also shows a judge's other rules
 _NO_FILE = ": no file for '"
 _LEFT_OUT = {
     "unscored": "unscored",
+    "not_judged": "not judged",
     "error": "engine errors",
     "truncated": "truncated",
     "unclosed": "unclosed",
@@ -37,15 +41,58 @@ _LEFT_OUT = {
 
 
 def print_summary(console: Console, summary: Summary) -> None:
-    """Print every table, then notes on how to read them."""
+    """Print how outputs ended, every table, what failed or was not judged, and notes on how to read them."""
+    console.print(render_outputs(summary.metrics["outputs"]))
     for metric, table in summary.tables:
         console.print(render(metric, table, console.width))
     for (benchmark, part), found in summary.agreements.items():
         console.print(f"agreement on {benchmark}, {part}: {render_agreement(found)}", markup=False, highlight=False)
     for line in pass_lines(summary.metrics["pass_at_k"]):
         console.print(line, markup=False, highlight=False)
+    for line in failed_lines(summary.metrics["failed"]):
+        console.print(line, style="bold yellow", markup=False, highlight=False)
+    for line in not_judged_lines(summary.metrics["not_judged"]):
+        console.print(line, style="yellow", markup=False, highlight=False)
     for line in notes([table for _, table in summary.tables], [metric for metric, _ in summary.tables]):
         console.print(Text(line, style="dim"))
+
+
+def render_outputs(counts: Mapping[str, Mapping[str, int]]) -> RenderableType:
+    """Return how the outputs of each benchmark ended; classes that do not occur have no column, but "ok" has one."""
+    table = Table(title="How the outputs ended", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.title_style = "bold"
+    table.add_column("benchmark", no_wrap=True)
+    names = [name for name in OUTPUT_CLASSES if name == "ok" or any(own[name] for own in counts.values())]
+    for name in ("completions", *names):
+        table.add_column(name, justify="right", no_wrap=True)
+    for benchmark, own in counts.items():
+        table.add_row(_safe(benchmark), *(f"{own[name]:,}" for name in ("completions", *names)))
+    return table
+
+
+def not_judged_lines(benchmarks: Mapping[str, int]) -> list[str]:
+    """Return a line on the benchmarks that nobody judged, with what to run."""
+    if not benchmarks:
+        return []
+    names = ", ".join(f"{name} {count:,}" for name, count in benchmarks.items())
+    return [printable(f"not judged: {names}. `safekey judge RUN --judge NAME=MODEL` judges them")]
+
+
+def failed_lines(failed: Mapping[str, Any]) -> list[str]:
+    """Return how many generations failed, why, and what to run next; () for none."""
+    count, again = failed["completions"], failed["asked_again"]
+    if not count:
+        return []
+    reasons = "; ".join(f"{number}× {reason}" for reason, number in failed["reasons"].items())
+    lines = [f"{count} generation{'s' if count > 1 else ''} failed ({reasons})."]
+    if again:
+        lines.append(f"Run the same `safekey eval` command again: it asks for {again} of them again, and for no other.")
+    if count > again:
+        lines.append(
+            f"The engine cannot answer {count - again} of them with these settings, and is not asked for them again: "
+            "see the reason, and give another --output with other settings."
+        )
+    return [printable(line) for line in lines]
 
 
 def render(metric: Metric, table: RateTable, width: int = 120) -> RenderableType:
@@ -97,8 +144,10 @@ def render_agreement(found: Agreement) -> str:
 
 def left_out(rate: Rate) -> str:
     """Return in words what is not in a rate; "–" for nothing."""
-    counts = [f"{getattr(rate, name)} {word}" for name, word in _LEFT_OUT.items() if getattr(rate, name)]
-    return ", ".join(counts) or "–"
+    counts = {name: f"{getattr(rate, name)} {word}" for name, word in _LEFT_OUT.items() if getattr(rate, name)}
+    if rate.says_unsafe or rate.says_safe:
+        counts["unscored"] += f" (their replies say unsafe {rate.says_unsafe}, safe {rate.says_safe})"
+    return ", ".join(counts.values()) or "–"
 
 
 def notes(tables: Sequence[RateTable], metrics: Iterable[Metric]) -> list[str]:
@@ -118,11 +167,19 @@ def notes(tables: Sequence[RateTable], metrics: Iterable[Metric]) -> list[str]:
         lines.append(
             "An output without a whole answer (cut off, thinking that never ends, empty, repeating) counts as wrong."
         )
-    if any(rate.withheld and (rate.unscored or rate.error) for rate in rates):
-        lines.append(
-            "withheld: too many unscored verdicts for a rate. Repair the judge and run `safekey judge RUN`, or show "
-            "the rate with --allow-unscored."
-        )
+    lines += missing_notes(rates)
+    return lines
+
+
+def missing_notes(rates: Sequence[Rate]) -> list[str]:
+    """Return what to do about verdicts that are due and not there, by reason."""
+    total = sum((rate.due for rate in rates if rate.withheld), Due())
+    if not total.missing:
+        few = any(rate.not_judged for rate in rates)
+        return ["Some outputs are not judged yet: run `safekey judge RUN`, it goes on."] if few else []
+    advice = "; ".join(total.advice())
+    lines = [f"withheld: too many verdicts are missing for a rate. {advice[0].upper()}{advice[1:]}."]
+    lines.append("--allow-unscored shows the rates all the same.")
     return lines
 
 
@@ -139,8 +196,11 @@ def pass_lines(entries: Sequence[Mapping[str, object]]) -> list[str]:
     """Return a line of pass@k for each benchmark with several samples of a problem."""
     lines: dict[str, list[str]] = {}
     for entry in entries:
-        value, low, high = (100 * float(str(entry[name])) for name in ("value", "low", "high"))
-        words = f"pass@{entry['k']} {value:.1f} % ({low:.1f} – {high:.1f})"
+        if entry.get("withheld"):
+            words = f"pass@{entry['k']} withheld ({entry['withheld']})"
+        else:
+            value, low, high = (100 * float(str(entry[name])) for name in ("value", "low", "high"))
+            words = f"pass@{entry['k']} {value:.1f} % ({low:.1f} – {high:.1f})"
         if entry["samples"] != 1:
             lines.setdefault(str(entry["benchmark"]), []).append(words)
     return [printable(f"{benchmark}: {', '.join(words)}") for benchmark, words in lines.items()]
@@ -159,7 +219,7 @@ def _natural(label: str) -> tuple[str, int]:
 
 def _rate(rate: Rate) -> str:
     if rate.rate is None or rate.low is None or rate.high is None:
-        return "withheld" if rate.unscored or rate.error else "nothing scored"
+        return "withheld" if rate.due.missing else "nothing scored"
     star = "*" if rate.method == "clustered" else ""
     return f"{_percent(rate.rate)} ({100 * rate.low:.1f} – {100 * rate.high:.1f}){star}"
 

@@ -203,8 +203,9 @@ def correct(kind: str, unsafe_local_exec: bool = False, store: str | None = None
         known = rows.verdicts if rows else None
         verdict = await check_answer(row, kind, known, unsafe_local_exec=unsafe_local_exec)
         value = math.nan if verdict["value"] is None else float(verdict["value"])
-        # An output that was cut off has not solved its problem; only a failure of the comparison is no score.
-        if row["output"] not in ("ok", "error"):
+        # An output that was cut off before its answer has not solved its problem; only a failure of the comparison is
+        # no score.
+        if row["output"] not in ("ok", "error") and verdict["value"] is None:
             value = 0.0
         made = _score({"": value}, [verdict], row)
         return made.model_copy(update={"value": value, "answer": verdict["raw"][:2000] or None})
