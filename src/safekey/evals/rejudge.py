@@ -51,6 +51,7 @@ def rejudge(
         UserError: the folder is no evaluation's, a judge cannot be opened, or there is nothing to judge with.
     """
     run = EvalRun(Path(folder).expanduser())
+    run.check_ours()
     resolved = run.resolved
     settings = settings or JudgeSettings()
     specs = tuple(specs) or _own(resolved, run)

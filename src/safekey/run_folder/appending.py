@@ -12,7 +12,7 @@ def append_line(file: BinaryIO, line: bytes) -> int:
     """Append a line and return the place where it begins; a line that does not fit is taken back.
 
     Args:
-        file: open for appending, without a buffer (`buffering=0`): a buffer would write its rest later, after a failure.
+        file: open for appending, without a buffer (`buffering=0`), which would write its rest after a failure.
         line: with its line end.
 
     Raises:

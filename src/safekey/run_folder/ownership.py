@@ -78,7 +78,9 @@ def check_apart(inputs: Mapping[str, _Path], outputs: Iterable[_Path], advice: s
             if is_same(path, output):
                 raise UserError(f"{option} {output}: is the {name} ({given}), and would be replaced; {advice}".strip())
             if place in whole.parents and place.is_dir():
-                raise UserError(f"{option} {output}: holds the {name} ({given}), and would be replaced; {advice}".strip())
+                raise UserError(
+                    f"{option} {output}: holds the {name} ({given}), and would be replaced; {advice}".strip()
+                )
 
 
 class Ledger:

@@ -65,7 +65,7 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether the run is complete and its model is still there."""
-        return self.record.get("status") == "finished" and self.model.is_dir()
+        return kind_of(self.path) == "training" and self.record.get("status") == "finished" and self.model.is_dir()
 
     def check_ours(self, inputs: Mapping[str, str]) -> None:
         """Refuse a folder that another program or the user has filled, or that holds an input of this training.
