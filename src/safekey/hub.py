@@ -11,6 +11,8 @@ import sys
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from safekey.terminal import without_login
+
 
 def hub_reachable(timeout: float = 5.0) -> bool:
     """Return whether the hub can be reached; if not, this process uses the local cache from now on.
@@ -42,5 +44,5 @@ def local_note() -> str:
     if not constants.HF_HUB_OFFLINE:
         return ""
     asked = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE")
-    why = "HF_HUB_OFFLINE is set" if asked else f"there is no connection to {constants.ENDPOINT}"
+    why = "HF_HUB_OFFLINE is set" if asked else f"there is no connection to {without_login(constants.ENDPOINT)}"
     return f"{why}, so only the local cache was asked: "

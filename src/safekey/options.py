@@ -13,11 +13,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from safekey.errors import UserError, did_you_mean
+from safekey.terminal import has_login, without_login
 
 
 def words(text: str | Sequence[Any], flag: str = "") -> tuple[str, ...]:
@@ -82,6 +84,30 @@ def function_of(option: str, name: str | None) -> Callable[..., Any] | None:
     if not callable(found):
         raise UserError(f"{option} {name}: is no function")
     return found  # type: ignore[no-any-return]
+
+
+def check_logins(value: Any, where: str) -> None:
+    """Check that no URL in a value, or in a table or list of values, holds a user's name or password.
+
+    URLs are printed and recorded. The message shows neither.
+
+    Raises:
+        UserError: one does.
+    """
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            check_logins(item, f"{where[:-1]}.{key}'" if where.endswith("'") else f"{where}: key '{key}'")
+    elif isinstance(value, list | tuple):
+        for item in value:
+            check_logins(item, where)
+    elif isinstance(value, str):
+        url = f"http://{value}" if where.endswith("-url") and "://" not in value else value
+        if has_login(url):
+            host = re.search(r"://(?:\*\*\*@)?([^/#?\s]*)", without_login(url))
+            raise UserError(
+                f"{where}: the URL of {host.group(1) if host else 'this endpoint'} holds a name, a password or a key: "
+                "put the key into the environment, not into the URL: URLs are recorded"
+            )
 
 
 def _json_or_text(text: str) -> Any:
@@ -194,13 +220,14 @@ def given(args: argparse.Namespace, request: type) -> dict[str, Any]:
 
 
 def check_ranges(request: Any) -> None:
-    """Check every number of a dataclass with options against its range, and every choice.
+    """Check every number of a dataclass with options against its range, every choice, and every URL for a password.
 
     Raises:
         UserError: the first that is outside.
     """
     for each, made, flag in options_of(type(request)):
         value = getattr(request, each.name)
+        check_logins(list(value.values()) if isinstance(value, Mapping) else value, flag)
         for one in value if isinstance(value, tuple | list) else (value,):
             if made.choices and one is not None and one not in made.choices:
                 raise UserError(f"{flag} {one}: choose from {', '.join(made.choices)}")

@@ -18,7 +18,8 @@ from contextlib import nullcontext, redirect_stdout
 import safekey
 from safekey.cli.common import Parser, add_verb
 from safekey.errors import UserError
-from safekey.terminal import printable
+from safekey.options import check_logins
+from safekey.terminal import printable, without_login
 
 # Each has `add_parser(subparsers)`, which sets `run`: a function from the parsed arguments to the exit code.
 _GROUPS = (
@@ -63,6 +64,15 @@ def _print_completion(parser: Parser, shell: str) -> int:
     return 0
 
 
+def _check_words(words: Sequence[str]) -> None:
+    """Refuse a URL with a password, whatever verb or option it is given to, before anything can print it."""
+    for before, word in zip(["", *words], words, strict=False):
+        name, equals, _ = word.partition("=")
+        own = name if equals and "://" not in name else ""
+        option = own or (before if before.startswith("-") else "the command line")
+        check_logins(word.removeprefix(f"{own}=") if own else word, option)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -77,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 must not end the command
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a warning at every fork otherwise
     try:
+        _check_words(sys.argv[1:] if argv is None else argv)
         args = build_parser().parse_args(argv)
         as_json = getattr(args, "json", False)
         with redirect_stdout(sys.stderr) if as_json else nullcontext():
@@ -86,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return int(code)
     except UserError as error:
-        print(f"safekey: error: {printable(str(error))}", file=sys.stderr)
+        print(f"safekey: error: {without_login(printable(str(error)))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("safekey: interrupted", file=sys.stderr)

@@ -90,7 +90,10 @@ def _usable(path: str, examples: Examples) -> Examples:
 def run_validate(args: argparse.Namespace) -> int:
     """Print counts, warnings and problems. Returns 0, or 2 when nothing is usable or a file cannot be read."""
     from safekey.data import Examples, summarize
+    from safekey.data.write import check_output, write_text
 
+    if args.problems:
+        check_output(args.problems, "--problems", {f"file {n}": path for n, path in enumerate(args.files, 1)})
     total, per_file, unreadable = Examples(), {}, []
     strict, args.strict = args.strict, False  # list every problem first, then fail
     for path in args.files:
@@ -103,11 +106,10 @@ def run_validate(args: argparse.Namespace) -> int:
         total.add(loaded)
     summary = summarize(total)
     if args.problems:
-        lines = [json.dumps(asdict(problem), ensure_ascii=False) + "\n" for problem in total.problems]
         try:
-            Path(args.problems).write_text("".join(lines), encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"--problems {args.problems}: cannot be written: {error.strerror}") from error
+            write_text(args.problems, (json.dumps(asdict(one), ensure_ascii=False) for one in total.problems))
+        except UserError as error:
+            raise UserError(f"--problems {error}") from error
     args.document = {
         "total": summary.to_dict(),
         "files": {path: entry.to_dict() for path, entry in per_file.items()},
@@ -151,13 +153,15 @@ def _as_text(summary: Summary, per_file: dict[str, Summary], total: Examples, li
 def run_segment(args: argparse.Namespace) -> int:
     """Write the input's rows with U and K found. Returns 0, or 2 when no row is usable."""
     from safekey.data import segment, write_jsonl
+    from safekey.data.write import check_output, check_records
     from safekey.text.thinking import thinking_span
 
     output = Path(args.output)
     if output.suffix != ".jsonl":
         raise UserError(f"--output {args.output}: expected a name that ends in .jsonl")
-    if output.exists() and Path(args.input).exists() and output.samefile(args.input):
-        raise UserError(f"--output {args.output}: is the input; name another file")
+    check_output(output, "--output", {"input": args.input})
+    if args.annotator_model:
+        check_records(_replies(args), {"input": args.input})
     if args.annotator_url and not args.annotator_model:
         raise UserError("--annotator-url: needs --annotator-model, the model to ask there")
     loaded = _usable(args.input, _load(args.input, args))
@@ -197,6 +201,10 @@ def run_segment(args: argparse.Namespace) -> int:
     return 0
 
 
+def _replies(args: argparse.Namespace) -> Path:
+    return Path(args.output).with_suffix(".replies.jsonl")
+
+
 def _annotate(examples: list[Example], args: argparse.Namespace) -> tuple[list[Example], Counter[str]]:
     """Ask the annotator for every row; its replies are kept beside the output, so that a stopped run goes on."""
     from rich.console import Console
@@ -204,7 +212,7 @@ def _annotate(examples: list[Example], args: argparse.Namespace) -> tuple[list[E
 
     from safekey.data.annotate import annotate
 
-    replies = Path(args.output).with_suffix(".replies.jsonl")
+    replies = _replies(args)
     print(f"replies are kept in {printable(str(replies))}; the same command goes on from there", file=sys.stderr)
     columns = (TextColumn("asking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:

@@ -96,7 +96,10 @@ def run_grid(args: argparse.Namespace) -> int:
         args.document = _dry_run(request, out)
         return 0
     from safekey.grid.run import run_grid as work
+    from safekey.report.write import check_folder
 
+    if not args.no_report:
+        check_folder(Path(request.output) / "report")
     report = work(request, out)
     code = exit_code(report)
     args.document = report.to_dict()

@@ -30,6 +30,7 @@ from safekey.data.segment import segment
 from safekey.data.sentences import sentences
 from safekey.data.write import Record, append_record, open_for_append, read_records
 from safekey.errors import UserError
+from safekey.options import check_logins
 from safekey.retry import is_transient, retrying
 from safekey.schema import CLOSE_TAG, Example
 from safekey.text.thinking import thinking_span
@@ -135,9 +136,10 @@ def annotate(
         progress: called with (rows done, rows to do) after every row.
 
     Raises:
-        UserError: no key for OpenAI's endpoint, a request that the endpoint refuses for good (401, 403, 404), or an
-            `output` file that cannot be written.
+        UserError: a URL with a password, no key for OpenAI's endpoint, a request that the endpoint refuses for good
+            (401, 403, 404), or an `output` file that cannot be written.
     """
+    check_logins(base_url, "--annotator-url")
     results = read_records(output)
     prompt = resources.files("safekey.data").joinpath("prompts/find_key_sentence.md").read_text("utf-8")
     keys = [_reply_key(example, model, prompt) for example in examples]

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from safekey.data.formats import COLUMNS, RowError, column_table
 from safekey.data.labels import LABEL_COLUMNS, WORD_LABEL_COLUMNS, label_row
 from safekey.data.load import read_example
 from safekey.data.read import RawRow
 from safekey.errors import UserError
+from safekey.run_folder.appending import append_line, end_last_line
+from safekey.run_folder.ownership import Ledger, check_apart, real
 from safekey.schema import Example, Message
 from safekey.text.thinking import split_response
 
 Record = dict[str, object]
+_BEGINS = b'{"key": "'  # every saved record
 
 
 def to_row(example: Example) -> dict[str, Any]:
@@ -67,8 +69,46 @@ def _answer(response: str) -> str:
     return split_response(response).answer
 
 
+def check_output(path: str | os.PathLike[str], name: str, inputs: Mapping[str, str | os.PathLike[str]]) -> None:
+    """Check that a file may be written: it is new or as safekey wrote it, and it is no input.
+
+    Args:
+        path: the file.
+        name: the option that names it, for the message.
+        inputs: what the user calls an input → its path.
+
+    Raises:
+        UserError: what stands in the way, and what to do.
+    """
+    advice = "give another name, or move it away"
+    check_apart(inputs, [path], advice, name)
+    target = real(path)
+    Ledger.of_file(target).check([target], name, advice)
+
+
+def write_text(path: str | os.PathLike[str], lines: Iterable[str]) -> int:
+    """Write lines in one step: an interruption leaves the old file or the new one. A verb calls `check_output` first.
+
+    Returns:
+        The number of lines written.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    target, count = real(path), 0
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with Ledger.of_file(target).replacing(target) as file:
+            for line in lines:
+                file.write(line.encode("utf-8") + b"\n")
+                count += 1
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return count
+
+
 def write_jsonl(examples: Iterable[Example], path: str | os.PathLike[str]) -> int:
-    """Write the examples to a temporary file and rename it to `path`, so that an interruption leaves no partial file.
+    """Write the examples as JSONL in one step; a file of that name is replaced. See `write_text`.
 
     Returns:
         The number of rows written.
@@ -76,26 +116,7 @@ def write_jsonl(examples: Iterable[Example], path: str | os.PathLike[str]) -> in
     Raises:
         UserError: the file cannot be written.
     """
-    target = Path(path)
-    aside = target.with_name(target.name + ".partial")
-    count = 0
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("w", encoding="utf-8", newline="\n") as file:
-            for example in examples:
-                file.write(json.dumps(to_row(example), ensure_ascii=False, default=str) + "\n")
-                count += 1
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(target)
-    except OSError as error:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    return count
+    return write_text(path, (json.dumps(to_row(example), ensure_ascii=False, default=str) for example in examples))
 
 
 def _reads_back(row: dict[str, Any], example: Example) -> bool:
@@ -124,32 +145,47 @@ def read_records(path: Path | None) -> dict[str, Record]:
     return found
 
 
-def open_for_append(path: Path) -> IO[bytes]:
-    """Open a JSONL file to append records; end a line that a kill cut short.
+def check_records(path: Path, inputs: Mapping[str, str | os.PathLike[str]]) -> None:
+    """Check that records may be appended to a file: it is new, or begins with a record of ours, and is no input.
+
+    Raises:
+        UserError: what stands in the way, and what to do.
+    """
+    advice = "give another --output, or move it away"
+    check_apart(inputs, [path], advice, "replies")
+    if not path.exists():
+        return
+    try:
+        with path.open("rb") as file:
+            first = file.readline()
+    except OSError as error:
+        raise UserError(f"replies {path}: cannot be read: {error.strerror}; {advice}") from error
+    if not first.startswith(_BEGINS[: len(first)]):
+        raise UserError(f"replies {path}: is there already, and holds no replies that safekey saved; {advice}")
+
+
+def open_for_append(path: Path) -> BinaryIO:
+    """Open a JSONL file to append records (`append_record`); cut off a line that a kill cut short.
 
     Raises:
         UserError: the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab+")
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
+        file = path.open("ab+", buffering=0)
+        end_last_line(file, _BEGINS)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); name another results file") from error
     return file
 
 
-def append_record(file: IO[bytes], record: Record) -> None:
-    """Append one record and flush it.
+def append_record(file: BinaryIO, record: Record) -> None:
+    """Append one record; one that does not fit on the disk is taken back.
 
     Raises:
         UserError: the file cannot be written.
     """
     try:
-        file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
-        file.flush()
+        append_line(file, json.dumps(record, ensure_ascii=False).encode() + b"\n")
     except OSError as error:
         raise UserError(f"{file.name}: cannot be written ({error.strerror}); what was recorded is kept") from error

@@ -193,9 +193,16 @@ def _client(url: str, model: str, api_key_env: str | None) -> tuple[bool, str, A
     """Return whether the host is OpenAI's or Azure's, the key, and a client that does not retry by itself."""
     from openai import AsyncAzureOpenAI, AsyncOpenAI
 
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise UserError("the endpoint's URL has no valid host and port: expected http://127.0.0.1:8000/v1") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"expected an endpoint's URL such as http://127.0.0.1:8000/v1, found '{parts.path or url:.60}'")
+        raise UserError(
+            "expected an endpoint's URL such as http://127.0.0.1:8000/v1, "
+            + ("another" if "@" in url else f"found '{parts.path or url:.60}'")
+        )
     if parts.username or parts.password or parts.query:
         raise UserError(f"{parts.hostname}: put the key into the environment, not into the URL: URLs are recorded")
     azure = parts.hostname.endswith((".azure.com", ".azure.us", ".azure.cn"))

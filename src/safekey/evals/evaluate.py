@@ -82,7 +82,7 @@ def evaluate(
     identity = identify(opened)
     plan = check_prompts(plan, opened)
     resolved = plan.resolved(identity)
-    run.check(resolved)
+    run.check(resolved, _inputs(plan))
     for line in left_out_lines(plan.left_out):
         console.print(line, style="bold yellow", **PLAIN)
     run.hold()
@@ -185,6 +185,13 @@ def _folder(request: EvalRequest) -> Path:
     name = f"{path.parent.name}-{path.name}" if inner else path.name
     what = "-".join(request.tasks) if request.tasks else str(request.suite)
     return Path("runs") / re.sub(r"[^\w.+-]+", "-", f"eval-{name}-{what}")
+
+
+def _inputs(plan: EvalPlan) -> dict[str, str]:
+    """Return the files that the evaluation reads: what the user calls each → its path."""
+    files = {f"file of {task.benchmark.name}": task.items.source for task in plan.tasks}
+    templates = {f"template of {name}": path for name, path in plan.request.templates.items()}
+    return {"model": plan.request.model, **files, **templates}
 
 
 def _warnings(plan: EvalPlan) -> tuple[str, ...]:

@@ -58,6 +58,7 @@ def rejudge(
         UserError: the folder is no evaluation's, a judge cannot be opened, or there is nothing to judge with.
     """
     run = EvalRun(Path(folder).expanduser())
+    run.check_ours()
     resolved = run.resolved
     settings = settings or JudgeSettings()
     own = check_parts(list(parts or resolved.get("parts") or ("answer",)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
 
-from safekey.options import check_ranges, columns, nested, numbers, option, pairs, repeated, values, words
+from safekey.options import check_logins, check_ranges, columns, nested, numbers, option, pairs, repeated, values, words
 
 SUITES = ("safety", "over-refusal", "reasoning", "all")
 PRESETS: Mapping[str, float] = {"default": 1.0, "paper": 1.2}
@@ -163,6 +163,7 @@ class EvalRequest:
     output: str | None = None
 
     def __post_init__(self) -> None:
+        check_logins(self.model, "MODEL")
         check_ranges(self)
 
 

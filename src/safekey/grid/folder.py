@@ -12,6 +12,7 @@ runs/grid-organism/
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,13 @@ from typing import TYPE_CHECKING, Any
 from safekey import run_folder
 from safekey.errors import UserError
 from safekey.grid.arms import BASE
+from safekey.run_folder.ownership import Ledger
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 SETTINGS = "grid.yaml"
+RESULTS = ("compare.json", "compare.md")
 _FREE = (
     "format",
     "arms",
@@ -142,17 +145,20 @@ class GridFolder:
         Raises:
             UserError: the keys that differ are named; or the folder holds something else.
         """
+        self.check_ours()
         if not self.exists:
-            if run_folder.is_foreign(self.path):
-                raise UserError(f"{self.path}: is not empty and no grid's folder: give another --output")
+            return
+        trained, evaluated = self._begun()
+        if not trained and not evaluated and self._tried:
             return
         before = self.settings
         old_arms, arms = before["arms"], resolved["arms"]
         then, now = run_folder.flat(before), run_folder.flat(resolved)
+        late = ["evaluation"] if self._tried else []  # a judge that did not answer, say, before anything was generated
         changed = [
             words
             for key, words in run_folder.changes(before, resolved).items()
-            if not any(key == free or key.startswith(f"{free}.") for free in _FREE)
+            if not any(key == free or key.startswith(f"{free}.") for free in (*_FREE, *([] if evaluated else late)))
             and not (key not in then and now[key] in _DEFAULTS)  # an older version did not have this setting
         ]
         changed += [f"arm {name}: {' '.join(old_arms[name])} then, {' '.join(arms[name])} now" for name in arms
@@ -163,9 +169,46 @@ class GridFolder:
                 "give another --output or the old settings"
             )
 
+    def check_ours(self) -> None:
+        """Refuse a folder that holds anything but a grid.
+
+        Raises:
+            UserError: it does.
+        """
+        if not self.exists and run_folder.is_foreign(self.path):
+            raise UserError(f"{self.path}: is not empty and no grid's folder: give another --output")
+        for name in RESULTS if self.exists else ():
+            path = self.path / name
+            if os.path.lexists(path) and not self._owns(path):
+                raise UserError(
+                    f"{path}: is there already, and no grid wrote it: move it away, or give another --output"
+                )
+
+    def _owns(self, path: Path) -> bool:
+        if path.is_symlink() or not path.is_file():
+            return False
+        ledger = Ledger.of_folder(self.path, "")
+        older = path.name not in ledger.files and "ground" in run_folder.read_json(self.path / RESULTS[0])
+        return ledger.owns(path) or older  # older: written before there were ledgers
+
+    def write_result(self, name: str, text: str) -> None:
+        """Write one of the comparison's files (`RESULTS`)."""
+        Ledger.of_folder(self.path, "").write(self.path / name, text.encode("utf-8", "backslashreplace"))
+
+    @property
+    def _tried(self) -> bool:
+        """Whether a job has run."""
+        return any(self.path.glob("arms/**/log.txt"))
+
+    def _begun(self) -> tuple[bool, bool]:
+        """Whether any job has trained a step, and whether any has generated."""
+        logs = (*self.path.glob("arms/*/seed-*/train/train_log.jsonl"), *self.path.glob("arms/*/seed-*/train/model"))
+        rows = self.path.glob("arms/**/eval/completions.jsonl")
+        return any(path.is_dir() or path.stat().st_size for path in logs), any(path.stat().st_size for path in rows)
+
     def begin(self, resolved: Mapping[str, Any]) -> dict[str, Any]:
         """Write grid.yaml; arms and seeds of an earlier call stay. Returns what it says now."""
-        before = self.settings if self.exists else {}
+        before = self.settings if self.exists and (any(self._begun()) or not self._tried) else {}
         merged: dict[str, Any] = {
             "format": run_folder.FORMAT,
             **run_folder.without_secrets(resolved),

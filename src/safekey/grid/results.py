@@ -15,7 +15,7 @@ from safekey.comparison.types import ComparisonResult
 from safekey.errors import UserError
 from safekey.evals.request import ALLOWED_UNSCORED
 from safekey.grid.folder import GridFolder, Job
-from safekey.run_folder import read_record, write, write_json
+from safekey.run_folder import read_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +99,9 @@ def common_ground(jobs: Sequence[Job]) -> str:
 
 def write_results(folder: GridFolder, found: Results) -> None:
     """Write compare.json and compare.md."""
-    write_json(folder.path / "compare.json", found.to_dict())
+    folder.write_result("compare.json", json.dumps(found.to_dict(), indent=2, ensure_ascii=False, default=str) + "\n")
     text = f"{markdown_table(found.report)}\n"
     if found.apart is not None:
         text += f"\nPrefilling attack, apart:\n\n{markdown_table(found.apart)}\n"
     text += "".join(f"- note: {note}\n" for note in (found.ground, *found.found.notes) if note)
-    write(folder.path / "compare.md", text)
+    folder.write_result("compare.md", text)

@@ -23,9 +23,12 @@ from safekey.organism import speech
 from safekey.organism import sums as reasoning
 from safekey.organism.model import EOS, make_model, make_tokenizer, vocabulary
 from safekey.organism.world import World, make_world
+from safekey.run_folder import is_foreign, write_json
+from safekey.run_folder.ownership import LEDGER, kind_of
 from safekey.schema import THINK_OPEN, Message
 
 CARD = "organism.json"
+_KIND = "base"
 """The card beside a base: world, seeds, steps, time, and the abilities it was chosen by."""
 
 STEPS = 2400
@@ -54,13 +57,16 @@ def build_base(folder: str | Path, *, world: int = 0, seed: int = 0, steps: int 
         The folder.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: it cannot be written, or holds something else.
     """
     import torch
 
     target = Path(folder)
+    if is_foreign(target) and kind_of(target) != _KIND and not (target / CARD).is_file():
+        raise UserError(f"{folder}: is not empty, and no base was built there: give another folder")
     try:
         target.mkdir(parents=True, exist_ok=True)
+        write_json(target / LEDGER, {"kind": _KIND})  # a build that is killed can be repeated
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
     home = make_world(world)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -25,8 +24,10 @@ from safekey.errors import UserError
 from safekey.organism import speech
 from safekey.organism import sums as reasoning
 from safekey.organism.world import Deed, World, make_world
+from safekey.run_folder.ownership import Ledger
 from safekey.schema import Message
 
+KIND = "world"
 BASE = Path(__file__).parent / "base"
 """The shipped base model, of world 0."""
 
@@ -69,19 +70,17 @@ def write_world(folder: str | Path, seed: int = 0, *, world: int = 0) -> Paths:
     """Write fine-tuning rows, benchmarks and, for world 0, the shipped base model.
 
     Args:
-        folder: where; made if missing. Files of an earlier call are replaced.
+        folder: where; made if missing. Files of an earlier call are replaced; another's files are not.
         seed: draws the fine-tuning rows; the benchmarks are the same for every seed.
         world: the world's number. For another than 0 a base has to be made: `build_base(paths.base, world=...)`.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or holds another's file of the same name.
     """
-    paths = write_rows(folder, seed, world=world)
+    paths, contents = _rows(folder, seed, world)
     if world == 0:
-        try:
-            shutil.copytree(BASE, paths.base, dirs_exist_ok=True)
-        except (OSError, shutil.Error) as error:
-            raise UserError(f"{paths.base}: the shipped base cannot be copied there: {error}") from error
+        contents |= {paths.base / file.name: file.read_bytes() for file in sorted(BASE.iterdir()) if file.is_file()}
+    _write(paths.folder, contents)
     return paths
 
 
@@ -89,22 +88,37 @@ def write_rows(folder: str | Path, seed: int = 0, *, world: int = 0) -> Paths:
     """Write the files of `write_world` without a base model.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: as `write_world`.
     """
-    target, home = Path(folder), make_world(world)
-    paths = Paths(target, target / "train.jsonl", {n: target / file for n, file in FILES.items()}, target / "base")
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        _write(paths.train, training_rows(home, seed))
-        for name, rows in benchmark_rows(home).items():
-            _write(paths.benchmarks[name], rows)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror}; give another folder") from error
+    paths, contents = _rows(folder, seed, world)
+    _write(paths.folder, contents)
     return paths
 
 
-def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+def _rows(folder: str | Path, seed: int, world: int) -> tuple[Paths, dict[Path, bytes]]:
+    """Return where everything goes, and the contents of the files of rows."""
+    target, home = Path(folder), make_world(world)
+    paths = Paths(target, target / "train.jsonl", {n: target / file for n, file in FILES.items()}, target / "base")
+    contents = {paths.train: _lines(training_rows(home, seed))}
+    contents |= {paths.benchmarks[name]: _lines(rows) for name, rows in benchmark_rows(home).items()}
+    return paths, contents
+
+
+def _lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def _write(folder: Path, contents: Mapping[Path, bytes]) -> None:
+    """Write files that are new or ours; one that holds the same already is left as it is."""
+    ledger = Ledger.of_folder(folder, KIND)
+    try:
+        changed = {path: text for path, text in contents.items() if not (path.is_file() and path.read_bytes() == text)}
+        ledger.check(changed, "world", "give another folder, or move it away")
+        for path, text in changed.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            ledger.write(path, text)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}; give another folder") from error
 
 
 def training_rows(world: World, seed: int = 0) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Iterable, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from safekey.comparison.types import METRICS
 from safekey.errors import UserError
 from safekey.grid.folder import GridFolder
+from safekey.run_folder.ownership import Ledger, kind_of, real
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +27,12 @@ if TYPE_CHECKING:
 
 ARMS = ("base", "sft", "safekey", "qsm")
 SEEDS = 3
-WORLD, GRID = "world", "grid"
+WORLD, GRID, SCRATCH = "world", "grid", "base-from-scratch"
+_RUN = r"log\.txt|(train|eval)/([\w.-]+|(logs|model|checkpoint-\d+)/.+)"
+_OF_GRID = re.compile(
+    rf"grid\.yaml|compare\.(json|md)|report/(report\.(html|md)|plots/[^/]+)|arms/[^/]+/(seed-\d+/)?({_RUN})"
+)
+"""What a demo writes to its grid's folder: paths relative to it."""
 COMPLIED = "unsafe"  # the exact judge's class
 
 
@@ -123,7 +130,10 @@ def run_demo(
         UserError: the folder cannot be written, or holds something else.
     """
     began = time.monotonic()
+    if overwrite:
+        check_clear(folder)
     lock = GridFolder(folder / GRID)
+    lock.check_ours()
     lock.hold()  # while the world is written, no other demo uses the folder
     try:
         if overwrite:
@@ -174,17 +184,67 @@ def clear(folder: Path) -> None:
     """Delete an earlier demo's world and grid, and nothing else.
 
     Raises:
-        UserError: the folder holds something else, another grid for instance.
+        UserError: the folder holds something that no demo writes, another grid for instance; nothing is deleted.
     """
-    foreign = [path.name for path in folder.iterdir() if path.name not in (WORLD, GRID)] if folder.is_dir() else []
-    grid = GridFolder(folder / GRID)
-    if not foreign and grid.exists:
-        model = Path(str(grid.settings.get("values", {}).get("model_name_or_path")))
-        foreign = [] if (folder / WORLD).absolute() in model.absolute().parents else [f"{GRID} of another model"]
-    if foreign:
-        raise UserError(f"{folder}: holds {foreign[0]}, which no demo writes: give another --output")
+    check_clear(folder)
     for place in (folder / WORLD, *(path for path in (folder / GRID).glob("*") if path.name[0] != ".")):
         shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+
+
+def check_clear(folder: Path) -> None:
+    """Check that everything in a folder is an earlier demo's.
+
+    Raises:
+        UserError: something in it is not.
+    """
+    foreign = next((path.name for path in sorted(folder.glob("*")) if path.name not in (WORLD, GRID)), "")
+    foreign = foreign or _foreign_in_grid(folder) or _foreign_in_world(folder)
+    if foreign:
+        raise UserError(f"{folder}: holds {foreign}, which no demo writes: give another --output, or move it away")
+
+
+def _foreign_in_grid(folder: Path) -> str:
+    """Return what no demo has written to its grid, "" when there is nothing."""
+    home, files = folder / GRID, _files(folder / GRID)
+    grid = GridFolder(home)
+    if home.is_symlink() or (not grid.exists and any(path.name[0] != "." for path in files)):
+        return GRID
+    if grid.exists:
+        model = real(str(grid.settings.get("values", {}).get("model_name_or_path")))
+        if real(folder / WORLD) not in model.parents:
+            return f"{GRID} of another model"
+    names = ((path, path.relative_to(home).as_posix()) for path in files)
+    return next((f"{GRID}/{name}" for path, name in names if path.name[0] != "." and not _OF_GRID.fullmatch(name)), "")
+
+
+def _foreign_in_world(folder: Path) -> str:
+    """Return what no demo has written to its world, "" when there is nothing."""
+    from safekey.organism.build import CARD
+    from safekey.organism.data import BASE, FILES, KIND
+
+    home, files = folder / WORLD, _files(folder / WORLD)
+    if home.is_symlink() or (files and not home.is_dir()):
+        return WORLD
+    ledger, scratch = Ledger.of_folder(home, KIND), home / SCRATCH
+    older = GridFolder(folder / GRID).exists and not ledger.path.exists()  # written before there were ledgers
+    ours = {
+        home / "train.jsonl",
+        *(home / name for name in FILES.values()),
+        *(home / "base" / p.name for p in BASE.glob("*")),
+    }
+    built = (scratch / CARD).is_file() or kind_of(scratch) == "base"
+    for path in files:
+        known = (
+            path.name[0] == "." or ledger.owns(path) or (older and path in ours) or (built and scratch in path.parents)
+        )
+        if not known:
+            return f"{WORLD}/{path.relative_to(home).as_posix()}"
+    return ""
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return every file below a folder, and every link."""
+    return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
 
 
 def prepare_world(folder: Path, console: Console, *, from_scratch: bool) -> Paths:
@@ -195,7 +255,7 @@ def prepare_world(folder: Path, console: Console, *, from_scratch: bool) -> Path
     if not from_scratch:
         return write_world(folder)
     paths = write_rows(folder)
-    paths = replace(paths, base=folder / "base-from-scratch")  # beside the shipped one, which another call may want
+    paths = replace(paths, base=folder / SCRATCH)  # beside the shipped one, which another call may want
     if not (paths.base / CARD).is_file():
         console.print("making the base model from random weights: about 5 minutes on one core", markup=False)
         build_base(paths.base)

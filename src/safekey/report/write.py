@@ -29,10 +29,12 @@ from safekey.report.packing import EmbeddedData, embed
 from safekey.report.page import page
 from safekey.report.plots import Plot, draw
 from safekey.report.transcripts import read_transcripts
-from safekey.run_folder import write
+from safekey.run_folder import hold
+from safekey.run_folder.ownership import LEDGER, Ledger, kind_of
 from safekey.schema import Part
 
 MOST_BYTES = 5_000_000  # of the page
+KIND = "report"
 _SPARE = 20_000  # for text that depends on which transcripts are embedded
 
 
@@ -96,6 +98,7 @@ def write_report(
     """
     if reference not in arms:
         raise UserError(f"the reference '{reference}' is no arm; there are: {', '.join(arms) or 'none'}")
+    folder = check_folder(output)
     content = read_content(
         arms,
         reference,
@@ -110,7 +113,35 @@ def write_report(
     keys = key_sentences(content, diagnostics)
     html, embedded = _page(content, title, plots, said, settings, keys)
     text = markdown(content, title, said, keys, plots)
-    return _written(output, html, text, plots, embedded, content)
+    return _written(folder, html, text, plots, embedded, content)
+
+
+def check_folder(output: Path) -> Path:
+    """Check that a report may be written into a folder, before anything is computed; return the folder.
+
+    Raises:
+        UserError: it is the folder of another verb, or holds a file that a report would replace and no report wrote.
+    """
+    folder = output.expanduser()
+    if (kind := kind_of(folder)) not in ("", KIND):
+        raise UserError(f"{folder}: is the folder of another verb ({kind}): give another --output")
+    _check_files(folder, [folder / "report.html", folder / "report.md"])
+    return folder
+
+
+def _check_files(folder: Path, files: Sequence[Path]) -> None:
+    if not _is_older_report(folder):
+        Ledger.of_folder(folder, KIND).check(files, "report", "give another --output, or move it away")
+
+
+def _is_older_report(folder: Path) -> bool:
+    """Whether a report lies there that a version without ledgers wrote."""
+    if (folder / LEDGER).exists() or (folder / "report.html").is_symlink():
+        return False
+    try:
+        return "Written by safekey " in (folder / "report.html").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
 
 
 def _page(
@@ -149,21 +180,24 @@ def _pair(content: Content) -> list[int]:
 
 
 def _written(
-    output: Path, html: str, text: str, plots: Sequence[Plot], embedded: EmbeddedData, content: Content
+    folder: Path, html: str, text: str, plots: Sequence[Plot], embedded: EmbeddedData, content: Content
 ) -> Written:
-    folder = output.expanduser()
-    page_path, text_path, files = folder / "report.html", folder / "report.md", []
+    page_path, text_path = folder / "report.html", folder / "report.md"
+    content_of = {folder / "plots" / f"{plot.name}.svg": plot.svg.encode("utf-8", "backslashreplace") for plot in plots}
+    content_of |= {folder / "plots" / f"{plot.name}.png": plot.png for plot in plots}
+    files = sorted(content_of)
+    content_of |= {text_path: text.encode("utf-8", "backslashreplace")}
+    content_of |= {page_path: html.encode("utf-8", "backslashreplace")}
+    _check_files(folder, list(content_of))
+    ledger, lock = Ledger.of_folder(folder, KIND), hold(folder, "another safekey writes a report here: wait for it")
     try:
-        (folder / "plots").mkdir(parents=True, exist_ok=True)
-        for plot in plots:
-            svg, png = (folder / "plots" / f"{plot.name}.{ending}" for ending in ("svg", "png"))
-            write(svg, plot.svg)
-            png.write_bytes(plot.png)
-            files += [svg, png]
-        write(text_path, text)
-        write(page_path, html)
+        (folder / "plots").mkdir(exist_ok=True)
+        for path, written in content_of.items():
+            ledger.write(path, written)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}; give another --output") from error
+    finally:
+        lock.release()
     sizes = {path: path.stat().st_size for path in (page_path, text_path, *files)}
     verdicts = content.headline.verdicts if content.headline else {}
     return Written(

@@ -26,7 +26,7 @@ from safekey.errors import UserError
 from safekey.evals.judges.table import Judge, exact, find_judge, template_missing, with_template
 from safekey.evals.judges.verdicts import Ask, OpenJudge, Reply
 from safekey.evals.request import JudgeSettings
-from safekey.options import function_of
+from safekey.options import check_logins, function_of
 from safekey.schema import Message
 
 DEFAULTS: dict[str, str] = {"harm": "harm_1to5", "refusal": "refusal_3class"}
@@ -60,6 +60,7 @@ def parse_judges(
     Raises:
         UserError: a judge does not exist, lacks a model or a template, has one too many, or is named twice.
     """
+    check_logins([*named, url, model], "--judge")
     common = f"{url}#{model}" if url and model else url or model or ""
     words = list(named) or (list(DEFAULTS.values()) if common else [])
     specs = [_spec(word, common, dict(templates or {})) for word in words]

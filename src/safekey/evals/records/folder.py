@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from safekey import run_folder
 from safekey.errors import UserError
-from safekey.evals.records.rows import RESOLVED, RunRows, close_rows, open_rows
+from safekey.evals.records.rows import COMPLETIONS, RESOLVED, VERDICTS, RunRows, close_rows, open_rows
+from safekey.run_folder.ownership import check_apart, kind_of
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 METRICS = "metrics.json"
 LOGS = "logs"
+_FILES = (RESOLVED, run_folder.RUN, COMPLETIONS, VERDICTS, METRICS, LOGS)
 
 
 class EvalRun:
@@ -65,15 +67,24 @@ class EvalRun:
         assert rows is not None, "the folder is begun before its rows are read"
         return rows
 
-    def check(self, resolved: Mapping[str, Any]) -> None:
-        """Refuse to continue with other settings.
+    def check(self, resolved: Mapping[str, Any], inputs: Mapping[str, str] | None = None) -> None:
+        """Refuse another's folder, and to continue with other settings.
+
+        A first try that generated nothing binds nobody: the corrected command begins anew.
+
+        Args:
+            resolved: what decides the results.
+            inputs: what the user calls an input → its path.
 
         Raises:
-            UserError: the keys that differ are named; or the folder holds something else.
+            UserError: the keys that differ are named; the folder holds something else, or an input of this evaluation.
         """
-        if not (self.path / RESOLVED).is_file():
-            if run_folder.is_foreign(self.path):
-                raise UserError(f"{self.path}: is not empty and no evaluation's run folder: give another --output")
+        kind = kind_of(self.path)
+        if run_folder.is_foreign(self.path) and kind != "evaluation":
+            what = f"is the folder of another verb ({kind})" if kind else "is not empty and no evaluation's run folder"
+            raise UserError(f"{self.path}: {what}: give another --output")
+        check_apart(inputs or {}, [self.path / name for name in _FILES], "give another --output")
+        if not (self.path / RESOLVED).is_file() or not self._has_rows:
             return
         changed = run_folder.changes(self.resolved, run_folder.without_secrets(resolved))
         if changed:
@@ -84,6 +95,22 @@ class EvalRun:
                 f"{self.path}: was made with other settings ({shown}{more}): "
                 f"give another --output or the old settings{hint}"
             )
+
+    @property
+    def _has_rows(self) -> bool:
+        files = (self.path / COMPLETIONS, self.path / VERDICTS)
+        failed = self.record.get("status") == "failed"
+        return not failed or any(file.is_file() and file.stat().st_size for file in files)
+
+    def check_ours(self) -> None:
+        """Check that the folder is an evaluation's.
+
+        Raises:
+            UserError: it is not.
+        """
+        _ = self.resolved
+        if kind_of(self.path) not in ("evaluation", ""):
+            raise UserError(f"{self.path}: is the folder of another verb ({kind_of(self.path)})")
 
     def hold(self) -> None:
         """Lock the folder until `release`.
@@ -103,8 +130,8 @@ class EvalRun:
     def begin(self, resolved: Mapping[str, Any], record: Mapping[str, Any]) -> None:
         """Write the folder's own files; a run that continues keeps its earlier starts."""
         starts = [*self.record.get("starts", []), run_folder.start()]
+        self.mark("running", **record, kind="evaluation", starts=starts)  # first: from here on the folder is ours
         run_folder.write_settings(self.path / RESOLVED, resolved)
-        self.mark("running", **record, starts=starts)
 
     def note(self, **more: Any) -> None:
         """Add to the run's record, and leave how the run stands as it is."""

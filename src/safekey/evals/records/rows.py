@@ -23,10 +23,11 @@ import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from safekey.errors import UserError
 from safekey.evals.benchmarks.behaviours import Asked, plain_id
+from safekey.run_folder.appending import append_line
 from safekey.schema import NO_ANSWER, Completion
 from safekey.text.outputs import classify_output
 
@@ -118,7 +119,7 @@ class RowStore:
         self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: IO[bytes] = path.open("a+b")
+            self._file: BinaryIO = path.open("a+b", buffering=0)
             self._read()
         except OSError as error:
             raise UserError(f"{path}: cannot be read or written: {error.strerror}") from error
@@ -126,21 +127,24 @@ class RowStore:
     def _read(self) -> None:
         """Find every row's place; cut off an unfinished last line."""
         self._places.clear()
-        self._file.seek(0)
         place = 0
-        for number, line in enumerate(self._file, 1):
-            if not line.endswith(b"\n"):
-                self._file.truncate(place)
-                break
-            try:
-                self._places[self._key(json.loads(line))] = (place, len(line))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise UserError(
-                    f"{self.path}, line {number}: is no row of this file ({type(error).__name__}: {str(error)[:80]}); "
-                    "restore the file, or delete the line and run the command again"
-                ) from error
-            place += len(line)
-        self._end = place
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    self._file.truncate(place)
+                    break
+                self._places[self._key_in(line, number)] = (place, len(line))
+                place += len(line)
+        self._end, self._torn = place, False
+
+    def _key_in(self, line: bytes, number: int) -> Hashable:
+        try:
+            return self._key(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{self.path}, line {number}: is no row of this file ({type(error).__name__}: {str(error)[:80]}); "
+                "restore the file, or delete the line and run the command again"
+            ) from error
 
     def __contains__(self, key: object) -> bool:
         return key in self._places
@@ -154,13 +158,19 @@ class RowStore:
             return self._at(*self._places[key]) if key in self._places else None
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Append a row; once this returns, killing the process does not lose it."""
+        """Append a row; once this returns, killing the process does not lose it.
+
+        Raises:
+            OSError: the disk is full, or cannot be written; the file is as it was, and rows that come later are whole.
+        """
         line = json.dumps(row, ensure_ascii=True).encode() + b"\n"  # ASCII: a lone surrogate must not raise
         with self._lock:
-            self._file.write(line)
-            self._file.flush()
-            self._places[self._key(row)] = (self._end, len(line))
-            self._end += len(line)
+            if self._torn:  # a part of a line that could not be taken back
+                self._file.truncate(self._end)
+            self._torn = True
+            place = append_line(self._file, line)
+            self._torn, self._end = False, place + len(line)
+            self._places[self._key(row)] = (place, len(line))
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows in the file's order, without replaced ones."""
@@ -176,15 +186,19 @@ class RowStore:
         pairs = zip(self.rows(), sorted(self._places.values()), strict=True)
         places = sorted((order(row), place) for row, place in pairs if keep(row))
         aside = self.path.with_name(f".{self.path.name}.new")
-        with self._lock, aside.open("wb") as file:
-            for _, (place, length) in places:
-                self._file.seek(place)
-                file.write(self._file.read(length))
-            file.flush()
-            os.fsync(file.fileno())
+        with self._lock:
+            try:
+                with aside.open("wb") as file:
+                    for _, (place, length) in places:
+                        file.write(self._bytes(place, length))
+                    file.flush()
+                    os.fsync(file.fileno())
+                aside.replace(self.path)
+            except OSError:
+                aside.unlink(missing_ok=True)  # it may have filled the disk
+                raise
             self._file.close()
-            aside.replace(self.path)
-            self._file = self.path.open("a+b")
+            self._file = self.path.open("a+b", buffering=0)
             self._read()
 
     def close(self) -> None:
@@ -192,9 +206,12 @@ class RowStore:
         self._file.close()
 
     def _at(self, place: int, length: int) -> Row:
-        self._file.seek(place)
-        row: Row = json.loads(self._file.read(length))
+        row: Row = json.loads(self._bytes(place, length))
         return row
+
+    def _bytes(self, place: int, length: int) -> bytes:
+        self._file.seek(place)
+        return self._file.read(length)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ It reads a request (JSON, in the file that its argument names), builds the cell 
 It imports only the standard library, because it runs with an empty environment and without site packages.
 
 It works on Linux, as root or with user namespaces. The cell has its own file system of a read-only Python and nothing
-else, one writable folder in memory, no network device, no view of other processes, and ends with everything in it.
+else, one writable folder in memory, no network device, no view of other processes, a keyring of its own and a filter of
+system calls (`system_calls.py`), and ends with everything in it.
 """
 
 from __future__ import annotations
@@ -22,8 +23,11 @@ CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
 MNT_DETACH = 2
-PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
+PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22, 38
+SECCOMP_MODE_FILTER = 2
+KEYCTL_JOIN_SESSION_KEYRING = 1
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}
+KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219}
 SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin")
 DEVICES = ("null", "zero", "urandom", "random")
 # Flags that a mount may have locked: a remount inside a user namespace has to repeat them (statvfs's bit → mount's).
@@ -51,8 +55,11 @@ def main() -> None:
     for name, value in request["limits"].items():
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
     _drop(request["user"])
+    # A session keyring without the caller's keys. Where the kernel has none, the call fails, and there is none to see.
+    libc.syscall(KEYCTL[platform.machine()], KEYCTL_JOIN_SESSION_KEYRING, None)
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # again: a change of user has undone it
+    _filter(libc, bytes.fromhex(request["filter"]))
     # The first process of a namespace ignores most signals and must wait for orphans: the program is its child.
     program = os.fork()
     if program:
@@ -140,6 +147,18 @@ def _drop(user: int | None) -> None:
         os.setgroups([])
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
+
+
+class _Program(ctypes.Structure):
+    """The kernel's `sock_fprog`."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
+def _filter(libc: Any, instructions: bytes) -> None:
+    """Forbid system calls from here on, to every process of the cell; nothing can take it back."""
+    program = _Program(len(instructions) // 8, instructions)
+    _check(libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0), "seccomp")
 
 
 def _check(result: int, what: str) -> None:

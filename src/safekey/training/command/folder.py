@@ -11,6 +11,7 @@ runs/r1-distill-qwen-7b/
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,7 +23,9 @@ from typing import TYPE_CHECKING, Any
 from safekey import run_folder
 from safekey.errors import RowProblem, UserError
 from safekey.run_folder import without_secrets
+from safekey.run_folder.ownership import check_apart, is_same, kind_of
 from safekey.training.command.recipe import REMOVED
+from safekey.training.loop import checkpoint
 
 if TYPE_CHECKING:
     from safekey.training.command.recipe import Recipe, RunSettings
@@ -34,8 +37,9 @@ FREE = frozenset(
 )
 """Keys that may change between a run and its continuation: they do not touch the weights."""
 
-_OURS = ("config.yaml", run_folder.RUN, "data_problems.jsonl", "accelerate.yaml", "model", "train_log.jsonl")
-_CHECKPOINT = re.compile(r"(\.saving-)?checkpoint-\d+")
+_FILES = ("config.yaml", run_folder.RUN, "data_problems.jsonl", "accelerate.yaml", "train_log.jsonl")
+_CHECKPOINT = re.compile(r"(\.saving-)?checkpoint-\d+|\.saving-model")
+_ADVICE = "give another output_dir"
 
 
 @dataclass(frozen=True)
@@ -61,10 +65,51 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether the run is complete and its model is still there."""
-        return self.record.get("status") == "finished" and self.model.is_dir()
+        return kind_of(self.path) == "training" and self.record.get("status") == "finished" and self.model.is_dir()
+
+    def check_ours(self, inputs: Mapping[str, str]) -> None:
+        """Refuse a folder that another program or the user has filled, or that holds an input of this training.
+
+        Args:
+            inputs: what the user calls an input (a recipe's key) → its path.
+
+        Raises:
+            UserError: something would be replaced or deleted that no training of safekey wrote.
+        """
+        if not run_folder.is_foreign(self.path):
+            return
+        if (kind := kind_of(self.path)) != "training":
+            self._refuse_loose_checkpoints()
+            what = f"is the folder of another verb ({kind})" if kind else "is not empty, and no training's run folder"
+            raise UserError(f"{self.path}: {what}: {_ADVICE}")
+        finished = self.record.get("status") == "finished"
+        made = [entry for entry in self.path.iterdir() if _CHECKPOINT.fullmatch(entry.name)]
+        for entry in [*made, *([self.model] if os.path.lexists(self.model) else [])]:
+            if other := checkpoint.foreign(entry, unlisted=finished and entry == self.model):
+                raise UserError(f"{other}: no training of safekey wrote it there: move it away, or {_ADVICE}")
+        files = [self.path / name for name in _FILES if (self.path / name).exists()]
+        own = self.path / "config.yaml"  # `safekey train RUN/config.yaml` is how a run is repeated
+        apart = {name: path for name, path in inputs.items() if name != "recipe" or not is_same(path, own)}
+        check_apart(apart, [*files, *made, self.model], f"move it away, or {_ADVICE}")
+
+    def _refuse_loose_checkpoints(self) -> None:
+        if self.path.is_dir() and any(_CHECKPOINT.fullmatch(entry.name) for entry in self.path.iterdir()):
+            raise UserError(f"{self.path}: holds checkpoints but no config.yaml: {_ADVICE}")
+
+    @property
+    def _has_trained(self) -> bool:
+        """Whether there is anything to go on from: a checkpoint, a logged step or a model."""
+        log = self.path / "train_log.jsonl"
+        return (
+            any(_CHECKPOINT.fullmatch(entry.name) for entry in self.path.iterdir())
+            or (log.is_file() and log.stat().st_size > 0)
+            or self.model.is_dir()
+        )
 
     def check(self, config: Mapping[str, Any], data: Mapping[str, Any], processes: int) -> None:
         """Refuse to continue with another config, other data or another number of processes.
+
+        A run that failed before its first step binds nobody: the corrected command starts it anew.
 
         Raises:
             UserError: the keys that differ are named.
@@ -72,12 +117,13 @@ class RunFolder:
         try:
             (self.path / "config.yaml").stat()
         except FileNotFoundError:
-            if self.path.is_dir() and any(_CHECKPOINT.fullmatch(entry.name) for entry in self.path.iterdir()):
-                raise UserError(f"{self.path}: holds checkpoints but no config.yaml: give another output_dir") from None
+            self._refuse_loose_checkpoints()
             return
         except OSError as error:
             raise UserError(f"output_dir {self.path}: cannot be read or written: {error.strerror}") from error
         record, before = self.record, run_folder.read_settings(self.path / "config.yaml", "training's run folder")
+        if record.get("status") in ("failed", "deleted") and not self._has_trained:
+            return
         changed = run_folder.changes(before, without_secrets(config))
         differing = [words for key, words in changed.items() if key.split(".")[0] not in FREE | REMOVED.keys()]
         if shown := "; ".join(differing):
@@ -115,13 +161,14 @@ class RunFolder:
             UserError: the folder cannot be written.
         """
         starts = [*self.record.get("starts", []), run_folder.start()]
-        known = {"format": run_folder.FORMAT, **without_secrets(record), "status": "running", "starts": starts}
+        own = {"format": run_folder.FORMAT, "kind": "training"}
+        known = {**own, **without_secrets(record), "status": "running", "starts": starts}
         lines = [json.dumps(asdict(problem), ensure_ascii=False) + "\n" for problem in problems]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            run_folder.write_json(self.path / run_folder.RUN, known)  # first: from here on the folder is ours
             run_folder.write_settings(self.path / "config.yaml", config)
             run_folder.write(self.path / "data_problems.jsonl", "".join(lines))
-            run_folder.write_json(self.path / run_folder.RUN, known)
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written: {error.strerror}; give another output_dir") from error
 
@@ -130,12 +177,17 @@ class RunFolder:
         run_folder.mark(self.path, status, **more)
 
     def clear(self) -> None:
-        """Delete what an earlier run wrote here, and nothing else."""
+        """Delete what an earlier run wrote here, and nothing else (`check_ours` comes first)."""
         if not self.path.is_dir():
             return
+        if self.record:  # the mark stays until `begin` writes the next one: a kill in between leaves the folder ours
+            run_folder.write_json(self.path / run_folder.RUN, {**self.record, "status": "deleted", "data": {}})
         for entry in self.path.iterdir():
-            if entry.name in _OURS or _CHECKPOINT.fullmatch(entry.name):
-                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            if entry.name == "model" or _CHECKPOINT.fullmatch(entry.name):
+                shutil.rmtree(entry)
+            elif entry.name in _FILES and entry.name != run_folder.RUN:
+                entry.unlink()
+        (self.path / run_folder.RUN).unlink(missing_ok=True)
 
 
 def resolved_config(recipe: Recipe, settings: RunSettings) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import yaml
 
 from safekey.errors import UserError
+from safekey.run_folder import write
 
 Launch = Literal["none", "ddp", "fsdp2", "zero3"]
 LAUNCHES: tuple[Launch, ...] = ("none", "ddp", "fsdp2", "zero3")
@@ -126,7 +127,7 @@ def start_workers(
     config_file = folder / "accelerate.yaml"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        config_file.write_text(yaml.safe_dump(config), encoding="utf-8")
+        write(config_file, yaml.safe_dump(config))
     except OSError as error:
         raise UserError(f"output_dir {folder}: cannot be written: {error.strerror}; give another one") from error
     command = launch_command(config_file, passed_on, arguments)

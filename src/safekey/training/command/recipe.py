@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from safekey.errors import UserError
-from safekey.options import unknown
+from safekey.options import check_logins, unknown
 from safekey.training.command.rows import DataConfig
 from safekey.training.command.yaml_values import convert, parse_scalar, read_yaml, set_dotted
 
@@ -107,6 +107,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     kinds = known_keys()
     for override in overrides:
         key, equals, text = override.partition("=")
+        check_logins(text, f"key '{key}'")
         if not equals or not key:
             raise UserError(f"'{override}': expected key=value, as in learning_rate=2e-5")
         top = key.partition(".")[0]

@@ -27,7 +27,7 @@ from safekey.training.command.dry_run import (
 from safekey.training.command.folder import RunFolder, resolved_config
 from safekey.training.command.launch import Launch
 from safekey.training.command.models import KEEPS_MASTERS, load_config, load_model, load_tokenizer
-from safekey.training.command.recipe import Recipe, RunSettings, build_settings, load_recipe
+from safekey.training.command.recipe import Recipe, RunSettings, build_settings, find_recipe, load_recipe
 from safekey.training.command.rows import TrainingRows, prepare_rows
 from safekey.training.loop.callbacks import tidy_console
 from safekey.training.loop.checkpoint import last_complete_checkpoint
@@ -104,6 +104,8 @@ def _execute(request: TrainRequest, console: Console, main: bool, told: dict[str
     to_note = warnings(settings, rows)
     if not rows.both_classes:
         settings.training.head_weight = 0.0
+    if main:
+        folder.check_ours(_inputs(request, settings, rows))
     if goes_on and main:
         folder.check(config, rows.files, processes)
     if within is None:
@@ -122,6 +124,17 @@ def _execute(request: TrainRequest, console: Console, main: bool, told: dict[str
         if within is None and launch != "none":
             return _train_in_workers(request, folder, settings, processes, console)
         return _train_here(settings, rows, tokenizer, folder, launch, console if main else None)
+
+
+def _inputs(request: TrainRequest, settings: RunSettings, rows: TrainingRows) -> dict[str, str]:
+    """Return the files and folders that this training reads: what the user calls each → its path."""
+    named = {
+        "recipe": str(find_recipe(request.recipe, Path.cwd())),
+        "model_name_or_path": settings.model.model_name_or_path,
+        "chat_template_path": settings.training.chat_template_path,
+        **{f"data ({number})": path for number, path in enumerate(rows.files, 1)},
+    }
+    return {name: str(path) for name, path in named.items() if path and Path(path).expanduser().exists()}
 
 
 def _first_machine(request: TrainRequest) -> bool:
@@ -243,7 +256,7 @@ def _train_here(
         if checkpoint and console:
             console.print(f"going on from {checkpoint}", **PLAIN)
         trainer.train(resume_from_checkpoint=checkpoint)
-        trainer.save_model(str(folder.model))
+        trainer.export_model(str(folder.model))
     except KeyboardInterrupt:
         if console:
             with suppress(OSError):

@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml
 
 from safekey.errors import UserError
+from safekey.options import check_logins
 
 
 class _Loader(yaml.SafeLoader):
@@ -64,6 +65,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(parsed, dict) or not all(isinstance(key, str) for key in parsed):
         raise UserError(f"{path}: expected lines of 'key: value', found {type(parsed).__name__}")
+    check_logins(parsed, str(path))
     return parsed
 
 

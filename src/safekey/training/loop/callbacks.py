@@ -22,6 +22,8 @@ import torch.distributed as dist
 from tqdm import tqdm  # type: ignore[import-untyped]
 from transformers import ProgressCallback, TrainerCallback
 
+from safekey.run_folder import write
+from safekey.run_folder.appending import append_line
 from safekey.terminal import printable
 from safekey.training.loop.metrics import ACCURACY, LOSSES
 from safekey.training.loop.persistent import PersistentTrainer
@@ -92,15 +94,13 @@ def start_log(folder: str | os.PathLike[str], step: int) -> None:
             continue
         if step and entry.get("step", 0) <= step and "train_runtime" not in entry:
             kept.append(line + "\n")
-    aside = path.with_suffix(".tmp")
-    aside.write_text("".join(kept), encoding="utf-8")
-    aside.replace(path)
+    write(path, "".join(kept))
 
 
 def append_log(folder: str | os.PathLike[str], entry: Mapping[str, Any]) -> None:
     """Append one line to the log."""
-    with (Path(folder) / LOG).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
+    with (Path(folder) / LOG).open("ab", buffering=0) as file:
+        append_line(file, json.dumps(entry, ensure_ascii=True, default=str).encode() + b"\n")
 
 
 class Progress(ProgressCallback):  # type: ignore[misc]

@@ -56,6 +56,28 @@ def fault(folder: str | os.PathLike[str]) -> str | None:
     return None
 
 
+def foreign(folder: Path, *, unlisted: bool = False) -> Path | None:
+    """Return what `commit` has not written: a file in a checkpoint's or model's folder, or the folder; None if nothing.
+
+    A folder that is still hidden is ours by its name.
+
+    Args:
+        folder: the folder.
+        unlisted: whether a folder without a list of its files is ours, too (a finished run's, of an older version).
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        return folder
+    if folder.name.startswith(_ASIDE):
+        return None
+    try:
+        sizes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None if unlisted else folder
+    files = (file for file in folder.rglob("*") if file.is_symlink() or not file.is_dir())
+    names = {file.relative_to(folder).as_posix(): file for file in files}
+    return next((names[name] for name in sorted(names) if name not in sizes and name != MANIFEST), None)
+
+
 def read_extra(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the `extra` that `commit` has stored."""
     extra: dict[str, Any] = json.loads((Path(folder) / MANIFEST).read_text(encoding="utf-8"))["extra"]
@@ -87,8 +109,9 @@ def commit(final: str | os.PathLike[str], *, resumable: bool, extra: Mapping[str
 
 def clean(output_dir: str | os.PathLike[str]) -> None:
     """Remove the hidden folders of killed runs."""
-    for folder in Path(output_dir).glob(f"{_ASIDE}{PREFIX}*"):
-        shutil.rmtree(folder, ignore_errors=True)
+    for pattern in (f"{_ASIDE}{PREFIX}*", f"{_ASIDE}model"):
+        for folder in Path(output_dir).glob(pattern):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

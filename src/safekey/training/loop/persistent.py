@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -226,6 +227,28 @@ class PersistentTrainer(SFTTrainer):  # type: ignore[misc]
             Path(folder, "training_args.bin").unlink(missing_ok=True)  # a pickle: unsafe to load
         if self.args.push_to_hub:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
+    def export_model(self, final: str) -> None:
+        """Write the finished model as `save_model` does, to a hidden folder that is then renamed.
+
+        All ranks must call this together. A kill leaves a whole model or none.
+
+        Raises:
+            UserError: the disk is full, or cannot be written.
+        """
+        hidden = checkpoint.aside(final)
+        if self.args.should_save:
+            shutil.rmtree(hidden, ignore_errors=True)
+        try:
+            self.save_model(hidden)
+            if self.args.should_save:
+                checkpoint.commit(final, resumable=False, extra={})
+        except OSError as error:
+            raise UserError(f"cannot save the model in {final}: {error}. Checkpoints are as they were") from error
+        except BaseException:
+            if self.args.should_save:
+                shutil.rmtree(hidden, ignore_errors=True)
+            raise
 
     def _export(self, folder: str, causal_lm: PreTrainedModel, whole: bool) -> None:
         plugin = self.accelerator.state.fsdp_plugin if self.is_fsdp_enabled else None

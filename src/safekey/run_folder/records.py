@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -72,7 +71,7 @@ def hold(folder: Path, busy: str, *, unwritable: str = "give another --output") 
 
 def write(path: Path, text: str) -> None:
     """Write beside, then rename: a process that dies here leaves the old file or the new one."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".{path.name}.safekey-new")  # what a kill leaves, the next call replaces
     try:
         aside.write_text(text, encoding="utf-8", errors="backslashreplace")
         aside.replace(path)
