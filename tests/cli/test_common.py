@@ -126,8 +126,9 @@ def test_a_dry_run_of_train_is_one_document(tmp_path: Path, capsys: pytest.Captu
     assert plan["memory_bytes"]["total"] > 1e6
     assert "nothing was trained" in err
     assert not (tmp_path / "run").exists()
-    assert main(["train", "organism", *words, "--json"]) == 2
-    assert "needs --dry-run" in capsys.readouterr().err
+    assert main(["train", "organism", *words, "max_steps=1", "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert (done["status"], done["output_dir"], done["steps"]["total"]) == ("finished", str(tmp_path / "run"), 1)
 
 
 def test_a_dry_run_of_a_grid_is_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
