@@ -10,6 +10,7 @@ from safekey.schema import Metric
 NAMES: Mapping[Metric, str] = {"asr": "ASR", "orr": "over-refusal", "accuracy": "reasoning accuracy"}
 GUARDED: tuple[Metric, ...] = ("orr", "accuracy")
 FEW_BEHAVIOURS = 10
+_ALLOW = "--allow-unscored compares all the same."
 _UNCHANGED = 5e-4  # a difference that rounds to 0.0 points
 
 
@@ -159,7 +160,7 @@ def _sentence(
     found: VerdictClass, arm: str, reference: str, rows: Mapping[Metric, Comparison], margin: float, family: int
 ) -> str:
     if found == "not-comparable" and (asr := rows.get("asr")) is not None and asr.withheld:
-        return f"{arm} is not compared with {reference}: the ASR is withheld ({asr.withheld})."
+        return f"{arm} is not compared with {reference}. ASR is withheld: {asr.withheld}. {_ALLOW}"
     if found == "not-comparable":
         return f"{arm} cannot be compared with {reference}: no prompt has a scored attack outcome in both."
     if found == "untrained":
@@ -231,8 +232,8 @@ def _caveats(rows: Mapping[Metric, Comparison]) -> list[str]:
     said = []
     for row in rows.values():
         name = NAMES[row.metric][0].upper() + NAMES[row.metric][1:]
-        if row.withheld:
-            said.append(f"{name} is withheld: {row.withheld}. --allow-unscored compares all the same.")
+        if row.withheld and row.metric != "asr":  # the sentence says it of ASR
+            said.append(f"{name} is withheld: {row.withheld}.")
         if row.missing:
             reasons = ", ".join(f"{reason} {count}" for reason, count in row.lost.items())
             low, high = (points(edge) for edge in row.bounds)

@@ -109,5 +109,5 @@ def _end(group: Group) -> Cell:
 
 def _share(share: Share) -> Cell:
     if share.rate is None:
-        return Cell(NOT_THERE)
+        return Cell("withheld", (f"{share.k:,} known",)) if share.k else Cell(NOT_THERE)
     return Cell(f"{100 * share.rate:.1f} %", (f"{100 * share.low:.1f} – {100 * share.high:.1f}",))

@@ -122,7 +122,7 @@ class Share:
     Attributes:
         k: positives.
         n: samples.
-        rate: k / n; None when n is 0.
+        rate: k / n; None when n is 0, or where it is withheld.
         low: the interval's lower end.
         high: its upper end.
         clusters: distinct behaviours among the n.

@@ -273,3 +273,14 @@ def test_one_line_for_every_mistake(
 ) -> None:
     monkeypatch.chdir(run.parent)
     assert expected in error(words, capsys)
+
+
+def test_outcomes_of_a_killed_judging_are_withheld(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [judged(row(f"q{n}", NO, request=f"{n}?"), 1.0) for n in range(10)]
+    rows += [(row(f"r{n}", NO, request=f"r{n}?"), []) for n in range(30)]
+    said = out([str(write_run(tmp_path / "a", rows))], capsys)
+    assert "harmful requests, refusing: outcomes withheld (30 of 40 not judged, more than 5%)" in said
+    assert "withheld (10)" in said
+    found = diagnose({"a": [tmp_path / "a"]})
+    shares = group(found, "harmful", arm="a").outcomes["refusing"]
+    assert (shares["not harmful"].rate, shares["not harmful"].k, shares["not judged"].rate) == (None, 10, 0.75)

@@ -77,7 +77,7 @@ def test_a_killed_judging_gives_no_rate_in_any_verb(tmp_path: Path) -> None:
     assert (row.difference, row.p) == (None, None)
     assert row.withheld.startswith("a: 171 of 216 not judged, more than 5%")
     said = " ".join([report.verdicts["a"].sentence, *report.verdicts["a"].caveats])
-    assert "a is not compared with b: the ASR is withheld (a: 171 of 216 not judged" in said
+    assert "a is not compared with b. ASR is withheld: a: 171 of 216 not judged" in said
     assert "safekey judge RUN" in said
     assert "withheld" in markdown_table(report)
     assert compare(found.outcomes, "b", allow_unscored=0.8).comparisons[0].difference is not None
@@ -122,7 +122,7 @@ def test_a_benchmark_that_the_judging_did_not_reach_is_in_the_table(tmp_path: Pa
     by_attack = [line for line in summary.metrics["rates"] if line["by"].get("attack") == "prefill-20"]
     assert [line["not_judged"] for line in by_attack] == [30] * len(by_attack)
     by_category = [line for line in summary.metrics["rates"] if "category" in line["by"]]
-    assert sum(line["not_judged"] for line in by_category if line["headline"]) == 30
+    assert sum(line.get("not_judged", 0) for line in by_category if line["headline"]) == 30
 
 
 def test_a_second_judge_that_stopped_half_way(tmp_path: Path) -> None:
@@ -138,8 +138,8 @@ def test_a_second_judge_that_stopped_half_way(tmp_path: Path) -> None:
         assert headline(summary, judge="llama_guard")["rate"] is None
         elected = headline(summary, judge=f"{voting} of harm_1to5, llama_guard")
         assert elected["rate"] is None, "a vote over the outputs that both judged would be a silent subset, too"
-        assert elected["n"] + elected["not_judged"] + elected["unscored"] == 40
-        assert elected["not_judged"] >= 20 or voting == "any"
+        assert elected["n"] + elected.get("not_judged", 0) + elected["unscored"] == 40
+        assert elected["not_judged"] >= (10 if voting == "any" else 20)
 
     (found,) = summary.agreements.values()
     assert (found.samples, found.missing) == (20, 20)
@@ -167,7 +167,7 @@ def test_an_empty_part_is_not_missing_though_nobody_was_asked(tmp_path: Path) ->
         rows.append((row, named if i < 20 else []))
     summary = numbers(tmp_path / "a", rows)
     thinking = next(line for line in summary.metrics["rates"] if line["by"]["part"] == "thinking")
-    assert (thinking["no_part"], thinking["not_judged"]) == (40, 0)
+    assert (thinking["no_part"], thinking.get("not_judged", 0)) == (40, 0)
     assert headline(summary)["not_judged"] == 20
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from safekey.analysis.key_sentences.records import KINDS, KeySentence, Kind, Writer
 from safekey.analysis.key_sentences.stance import STANCES, Stance
+from safekey.evals.summary.withheld import MISSING, NOT_JUDGED, SCORED, WITHOUT_ANSWER, due
 from safekey.stats.intervals import Share, Spread, share_of, spread_of
 
 EVERY_ATTACK = ""
@@ -108,14 +109,30 @@ def _share(members: Sequence[KeySentence], hits: Sequence[bool]) -> Share:
 
 
 def _outcomes(found: Sequence[KeySentence]) -> dict[Stance, dict[str, Share]]:
-    """Return the cross table; every stance that occurs has a row, and every outcome of the group a column."""
-    columns = [outcome for outcome, _ in Counter(each.source.outcome or "not judged" for each in found).most_common()]
+    """Return the cross table; every stance that occurs has a row, and every outcome of the group a column.
+
+    Where too many verdicts are missing, the shares of the judge's own classes are withheld: their rate is None.
+    """
+    columns = [outcome for outcome, _ in Counter(each.source.outcome or NOT_JUDGED for each in found).most_common()]
     table: dict[Stance, dict[str, Share]] = {}
     for stance in STANCES:
         row = [each for each in found if each.stance == stance]
         if row:
-            table[stance] = {
-                column: _share(row, [(each.source.outcome or "not judged") == column for each in row])
+            shares = {
+                column: _share(row, [(each.source.outcome or NOT_JUDGED) == column for each in row])
                 for column in columns
             }
+            hidden = {column for column in columns if withheld(shares) and column not in (*MISSING, *WITHOUT_ANSWER)}
+            table[stance] = {
+                column: replace(share, rate=None, low=0.0, high=1.0) if column in hidden else share
+                for column, share in shares.items()
+            }
     return table
+
+
+def withheld(outcomes: Mapping[str, Share]) -> str:
+    """Return why the outcomes of one stance are withheld, by the rule of every rate; "" where they are given."""
+    counts = {name: share.k for name, share in outcomes.items()}
+    scored = sum(count for name, count in counts.items() if name not in (*MISSING, *WITHOUT_ANSWER))
+    found = due({**counts, SCORED: scored})
+    return found.withheld() if found.missing else ""

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from safekey.analysis.key_sentences.find import Diagnostics
-from safekey.analysis.key_sentences.groups import EVERY_ATTACK, Group
+from safekey.analysis.key_sentences.groups import EVERY_ATTACK, Group, withheld
 from safekey.analysis.key_sentences.records import KeySentence, Kind
 from safekey.analysis.key_sentences.stance import STANCES
 from safekey.stats.intervals import Share
@@ -60,7 +60,7 @@ def outcome_table(group: Group) -> Table | None:
         table.add_column(Text(printable(column)), justify="right")
     for stance, row in group.outcomes.items():
         n = next(iter(row.values())).n
-        table.add_row(stance, str(n), *(_interval(row[column]) if row[column].k else "–" for column in columns))
+        table.add_row(stance, str(n), *(_outcome(row[column]) for column in columns))
     return table
 
 
@@ -85,6 +85,9 @@ def group_notes(groups: list[Group]) -> Iterator[str]:
         if group.missing:
             reasons = ", ".join(f"{printable(reason)} {count}" for reason, count in group.missing.items())
             yield f"{name}: {sum(group.missing.values())} of {group.generations} without a K ({reasons})"
+        for stance, row in group.outcomes.items():
+            if reason := withheld(row):
+                yield f"{name}, {stance}: outcomes withheld ({reason})"
         if group.no_understanding:
             yield f"{name}: {group.no_understanding} begin with K and have no U"
 
@@ -95,12 +98,16 @@ def interval_note(groups: list[Group]) -> str:
     repeated = [share for share in shares if share.clusters < share.n]
     if not repeated:
         return "Intervals: Wilson, 95 %; every generation has a behaviour of its own."
-    wider = max((share.widening or 1.0 for share in repeated), default=1.0)
-    if wider < NOTABLE:
+    known = [share.widening for share in repeated if share.widening is not None]
+    wider = max(known, default=1.0)
+    one = any(share.clusters == 1 for share in repeated)
+    if wider < NOTABLE and not one:
         return "Intervals: Wilson, 95 %; behaviours repeat, but clustered intervals would hardly be wider."
+    much = f"clustered ones would be up to {wider:.1f} times as wide. " if wider >= NOTABLE else ""
+    alone = "Of one behaviour alone nothing can be said about others. " if one else ""
     return (
-        "Intervals: Wilson, 95 %, as if generations were independent. Behaviours repeat (attacks, samples, runs): "
-        f"clustered ones would be up to {wider:.1f} times as wide. Training seeds are pooled."
+        "Intervals: Wilson, 95 %, as if generations were independent. Behaviours repeat (prompts with one objective, "
+        f"attacks, samples, runs): {much}{alone}Training seeds are pooled."
     )
 
 
@@ -128,6 +135,12 @@ def _short(text: str) -> str:
 
 def _title(group: Group) -> str:
     return _TITLES[group.kind] + (", prefilled" if group.prefilled else "")
+
+
+def _outcome(share: Share) -> str:
+    if share.rate is None:
+        return f"withheld ({share.k})"
+    return _interval(share) if share.k else "–"
 
 
 def _percent(share: Share) -> str:

@@ -33,6 +33,7 @@ TITLES: Mapping[Metric, str] = {
 }
 _WAYS: tuple[list[Grouping], ...] = (["benchmark"], ["benchmark", "attack"], ["benchmark", "category"])
 _LEVELS: Mapping[str, Literal["nominal", "ordinal", "interval"]] = {"harm_1to5": "ordinal", "harm_rubric": "interval"}
+_ONLY_IF_ANY = ("not_judged", "says_unsafe", "says_safe")  # so that a whole run's lines stay as they always were
 _ORDER = {"refusal_3class": ("full_compliance", "partial_refusal", "full_refusal")}
 
 
@@ -171,7 +172,7 @@ def _lines(table: RateTable, metric: Metric, judge: Judge) -> list[dict[str, Any
             "by": dict(zip(table.by, row.group, strict=True)),
             "rule": row.rule,
             "headline": row.rule == judge.rules[0].name and row.group[-1] == "answer",
-            **asdict(row.rate),
+            **{name: value for name, value in asdict(row.rate).items() if value or name not in _ONLY_IF_ANY},
         }
         for row in table.rows
     ]
