@@ -1,11 +1,11 @@
-"""What Inspect and our model API cost on top of raw local generation: the same prompts, engine and settings, both ways.
+"""Measure the cost of Inspect and our model API: the same prompts, engine and settings with and without them.
 
-python bench/harness.py                              a small random model, made on the spot (a minute on two CPU cores)
+python bench/harness.py                              a new small random model (a minute on two CPU cores)
 python bench/harness.py --model runs/r1-7b --prompts 256 --tokens 512
 
-The runs are interleaved. The ratio is the median of the pairs', in wall time and in this process's CPU time; on a
-machine that others use, only the second means anything. Most of the difference is Inspect's own work for each sample,
-so it is printed in milliseconds, too: it weighs less the longer a completion takes. The bar is 1.10.
+The two kinds of runs alternate. The ratio is the median over the pairs, in wall time and in this process's CPU time; on
+a busy machine only the CPU time is meaningful. Most of the difference is Inspect's work for each sample, so it is also
+printed in milliseconds: its share is smaller for longer completions. The limit is 1.10.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from inspect_ai.solver import generate
 from safekey.engines import LocalEngine, SamplingParams
 from safekey.schema import Message, Prompt
 
-BAR = 1.10
+LIMIT = 1.10
 
 
 def small_model(folder: Path) -> str:
-    """Save a random Llama of some five million parameters."""
+    """Save a random Llama of about five million parameters."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
     toys = importlib.import_module("toys")
     tokenizer = toys.tokenizer("r1")
     sizes = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 5, "max_position_embeddings": 2048}
     model = toys.llama(vocabulary=len(tokenizer), **sizes)
-    model.generation_config.eos_token_id = None  # every completion has the full length, in both ways
+    model.generation_config.eos_token_id = None  # every completion has the full length in both kinds of runs
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
 
 
 def questions(count: int) -> list[str]:
-    """Prompts of many lengths, in no order."""
+    """Return prompts of many lengths, unsorted."""
     return [f"Question {i}: how do I pick the royal vault? " + "Think about it. " * (i * 7 % 23) for i in range(count)]
 
 
@@ -116,7 +116,7 @@ def main() -> None:
             )
         model.api.close()
     wall, cpu = (statistics.median(values) for values in zip(*ratios, strict=True))
-    print(f"harness / raw: {wall:.3f} in wall time, {cpu:.3f} in CPU time (bar {BAR:.2f})")
+    print(f"harness / raw: {wall:.3f} in wall time, {cpu:.3f} in CPU time (limit {LIMIT:.2f})")
 
 
 if __name__ == "__main__":

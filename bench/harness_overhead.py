@@ -1,12 +1,12 @@
-"""What the harness costs: 1,000 scripted samples with one judge, end to end, against bare Inspect, in one process.
+"""Measure the cost of `evaluate`: 1,000 scripted samples with one judge, end to end, compared with bare Inspect.
 
     python bench/harness_overhead.py [--samples 1000] [--rounds 3]
 
 Ours: `evaluate` on a scripted engine with a scripted harm judge: benchmark file, rendering, run folder, rows, judging
-of the answer, metrics. Bare: as many prompts, Inspect's `generate()` on its own mock model and `includes()`, once with
-Inspect's defaults and once with the options that `evaluate` gives it (no live buffer, no interim scores). Rounds
-alternate; ratios are of the medians, in wall time and in this process's CPU time, which a busy machine disturbs less.
-The bar is 1.3 against Inspect's defaults.
+of the answer, metrics. Bare: the same number of prompts with Inspect's `generate()`, mock model and `includes()`, once
+with Inspect's defaults and once with the options that `evaluate` sets (no live buffer, no interim scores). Both run in
+one process, in alternating rounds; ratios are of the medians, in wall time and in CPU time, which a busy machine
+disturbs less. The limit is 1.3, compared with Inspect's defaults.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def ours(folder: Path, samples: int) -> Times:
     engine = ScriptedEngine(default=f"<think>\n{REPLY}")
     model = get_model("safekey/scripted", engine=engine, kind="scripted", memoize=False)
     judge = f"harm_1to5=scripted:{folder / 'judge.json'}"
-    order = EvalRequest(
+    request = EvalRequest(
         model="scripted",
         tasks=("strongreject",),
         data_dir=str(folder),
@@ -62,9 +62,9 @@ def ours(folder: Path, samples: int) -> Times:
         output=str(folder / f"run-{time.monotonic_ns()}"),
     )
     start = clock()
-    report = evaluate(order, model=model)
+    result = evaluate(request, model=model)
     seconds = since(start)
-    (line,) = [r for r in report.summary.metrics["rates"] if r["headline"] and set(r["by"]) == {"benchmark", "part"}]
+    (line,) = [r for r in result.summary.metrics["rates"] if r["headline"] and set(r["by"]) == {"benchmark", "part"}]
     assert line["n"] == samples, line
     return seconds
 

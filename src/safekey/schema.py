@@ -1,4 +1,4 @@
-"""What flows between the rooms of the house: messages, training examples, token spans, completions and verdicts.
+"""The types that all rooms share: messages, training examples, token spans, completions and verdicts.
 
 One row, as it looks after loading::
 
@@ -170,6 +170,9 @@ class Completion:
 
 
 Part = Literal["answer", "thinking", "whole"]
+
+Metric = Literal["asr", "orr", "accuracy"]
+"""Attack success rate, over-refusal rate, accuracy."""
 
 Value = float | str
 """A judge's value: a score, or a class such as "full_refusal"."""

@@ -13,8 +13,9 @@ import pytest
 from safekey.comparison.compare import compare, discordant
 from safekey.comparison.pairing import align
 from safekey.comparison.tables import markdown_table, rich_table
-from safekey.comparison.types import METRICS, Comparison, ComparisonResult, Metric, Outcome
+from safekey.comparison.types import METRICS, Comparison, ComparisonResult, Outcome
 from safekey.errors import UserError
+from safekey.schema import Metric
 from safekey.stats.difference import difference
 from safekey.stats.paired import holm
 

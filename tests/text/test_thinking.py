@@ -88,6 +88,7 @@ CASES = [
     ("Tea." + TO_FINAL + "Water.<|return|>", True, "Tea.", "Water.", "closed"),  # the prompt opened the analysis
     (TO_FINAL + "Water.", True, "", "Water.", "closed"),
     ("Water.<|return|>", False, "", "Water.", "absent"),  # the prompt opened the final channel
+    ("Tea.</think>Water.<|end|>", False, "Tea.", "Water.<|end|>", "closed"),  # another model's end of turn
     (OPEN_C + "a<|end|><|start|>assistant" + OPEN_C + "b" + TO_FINAL + "c", False, "a\n\nb", "c", "closed"),
     (
         OPEN_C + "a<|end|><|start|>assistant<|channel|>commentary<|message|>I look." + TO_FINAL + "c<|return|>",

@@ -27,10 +27,10 @@ from safekey.comparison.saved_runs import (
     read_runs,
     scored,
 )
-from safekey.comparison.types import Key, Metric, Outcome, Seed
+from safekey.comparison.types import Key, Outcome, Seed
 from safekey.errors import UserError
 from safekey.evals.summary.summary import METRIC
-from safekey.schema import Part
+from safekey.schema import Metric, Part
 
 _SEED = re.compile(r"seed[-_=]?(\d+)", re.IGNORECASE)
 _LAST = re.compile(r"(\d+)$")

@@ -14,8 +14,9 @@ from dataclasses import replace
 
 from safekey.comparison.conclusion import conclude
 from safekey.comparison.pairing import Cells, Pairing, discordances, pair, sort_outcomes
-from safekey.comparison.types import ALPHA, METRICS, Comparison, ComparisonResult, Discordances, Metric, Outcome
+from safekey.comparison.types import ALPHA, METRICS, Comparison, ComparisonResult, Discordances, Outcome
 from safekey.errors import UserError
+from safekey.schema import Metric
 from safekey.stats.difference import Difference, difference
 from safekey.stats.paired import holm
 from safekey.stats.power import minimal_difference, needed

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from safekey.comparison.types import ArmVerdict, Comparison, Metric, VerdictClass
+from safekey.comparison.types import ArmVerdict, Comparison, VerdictClass
+from safekey.schema import Metric
 
 NAMES: Mapping[Metric, str] = {"asr": "ASR", "orr": "over-refusal", "accuracy": "reasoning accuracy"}
 GUARDED: tuple[Metric, ...] = ("orr", "accuracy")

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from safekey.comparison.types import METRICS, Discordance, Discordances, Key, Metric, Outcome, Seed
+from safekey.comparison.types import METRICS, Discordance, Discordances, Key, Outcome, Seed
 from safekey.errors import UserError
+from safekey.schema import Metric
 from safekey.stats.difference import TIE
 from safekey.stats.variance import OutcomeTable
 

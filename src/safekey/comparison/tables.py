@@ -6,7 +6,8 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from safekey.comparison.conclusion import counted, p_text, points
-from safekey.comparison.types import METRICS, Comparison, ComparisonResult, Metric
+from safekey.comparison.types import METRICS, Comparison, ComparisonResult
+from safekey.schema import Metric
 
 HEADINGS: dict[Metric, str] = {
     "asr": "ASR (lower is better)",

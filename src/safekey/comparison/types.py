@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from safekey.schema import Metric
 from safekey.stats.difference import Difference
 from safekey.stats.power import Needed
 
-Metric = Literal["asr", "orr", "accuracy"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 Seed = int | str | None
 Key = tuple[str, str]  # benchmark, item

@@ -18,7 +18,7 @@ from typing import Any
 
 from safekey.errors import UserError
 from safekey.schema import CLOSE_TAG, OPEN_TAG, THINK_OPEN, Completion, Prompt
-from safekey.text.chat import ChatFormat, Rendered, literal_ranges, tokenize, tokenize_after
+from safekey.text.chat import ChatFormat, Rendered, begins_twice, literal_ranges, tokenize, tokenize_after
 from safekey.text.harmony import PrefillPiece, prefill_pieces, with_think_tags
 
 _CONTEXT = 4  # tokens before a text that affect how it decodes: a character has at most four bytes
@@ -60,8 +60,8 @@ def place(prompt: Prompt, chat: ChatFormat) -> Placed:
     so_far = chat.render(prompt.messages)
     ids = tokenize(tokenizer, so_far)[0]
     template_tokens = len(ids)
-    if tokenizer.bos_token_id is not None and ids.count(tokenizer.bos_token_id) > 1:
-        raise UserError(f"the chat template puts {ids.count(tokenizer.bos_token_id)} BOS tokens into a prompt")
+    if begins_twice(tokenizer, ids):
+        raise UserError("the chat template puts 2 BOS tokens at the start of a prompt, expected one")
     left = prompt.prefill_tokens if prompt.prefill_tokens is not None else -1  # -1: no limit
     shown, counted, channel = "", 0, ""
     for piece in _pieces(prompt, chat):

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from safekey.errors import UserError
 from safekey.evals.benchmarks.contamination import contamination
-from safekey.evals.model_api.provider import SafeKeyAPI
+from safekey.evals.model_api.provider import SafeKeyAPI, one_line
 from safekey.evals.plan import EvalPlan, PlannedTask, check_prompts, make_plan
 from safekey.evals.records.folder import METRICS, EvalRun
 from safekey.evals.records.progress import EvalProgress
@@ -152,7 +152,7 @@ def open_model(request: EvalRequest) -> Model:
             transformers_logging.disable_progress_bar()  # its bars would disturb our lines
         _ = model.api.engine
     except (PrerequisiteError, ImportError) as error:
-        raise UserError(" ".join(re.sub(r"\[/?\w+\]", "", str(error)).split())) from error
+        raise UserError(one_line(error)) from error
     return model
 
 

@@ -19,10 +19,10 @@ from safekey.comparison.arm_rates import ArmRate, arm_rates
 from safekey.comparison.collect import Collected, collect
 from safekey.comparison.compare import APART, compare, split_apart
 from safekey.comparison.saved_runs import JudgeId, Sample, SavedPrompt, SavedRun, judged
-from safekey.comparison.types import METRICS, Comparison, ComparisonResult, Metric, Outcome
+from safekey.comparison.types import METRICS, Comparison, ComparisonResult, Outcome
 from safekey.evals.summary.summary import METRIC
 from safekey.report.run_records import RunRecord, read_record
-from safekey.schema import Part
+from safekey.schema import Metric, Part
 from safekey.stats.paired import holm
 
 PREFILL = "prefill"

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from safekey.comparison.arm_rates import ArmRate
 from safekey.comparison.conclusion import counted
 from safekey.comparison.tables import HEADINGS, caption, cell, change
-from safekey.comparison.types import METRICS, Comparison, ComparisonResult, Metric
+from safekey.comparison.types import METRICS, Comparison, ComparisonResult
 from safekey.report.content import CLASS, OUTPUT, PREFILL, UNSCORED, Content, Ends, Slice
 from safekey.report.wording import verdict_title
+from safekey.schema import Metric
 
 MOST_SLICES = 200  # rows of one table
 MOST_SLICE_TABLES = 60

@@ -252,3 +252,9 @@ def tokenize_after(
     if ids[:count] == prompt_ids:
         return ids[count:], [(max(0, a - shift), b - shift) for a, b in offsets[count:]]
     return tokenize(tokenizer, response)  # a token would cross the border: tokenize the response alone
+
+
+def begins_twice(tokenizer: Any, ids: Sequence[int]) -> bool:
+    """Whether a prompt begins with two BOS tokens. Elsewhere BOS may occur often: SmolLM2 begins every turn with it."""
+    bos = tokenizer.bos_token_id
+    return bos is not None and list(ids[:2]) == [bos, bos]

@@ -42,7 +42,9 @@ class ChannelText(NamedTuple):
 
 def is_harmony(text: str) -> bool:
     """Whether a generated text begins with a channel, switches channels, or ends with a stop token."""
-    return not text.lstrip().startswith("<think>") and _MARKS.search(text) is not None
+    if text.lstrip().startswith(OPEN_TAG) or (CLOSE_TAG in text and "<|channel|>" not in text):
+        return False  # other models, too, end a turn with <|end|>
+    return _MARKS.search(text) is not None
 
 
 def harmony_messages(text: str) -> list[ChannelText]:

@@ -14,7 +14,15 @@ from typing import Any
 
 from safekey.errors import RowProblem, UserError
 from safekey.schema import THINK_CLOSE, THINK_OPEN, Example, Message, Spans
-from safekey.text.chat import DEFAULT_DATE, Rendered, chat_format, literal_ranges, tokenize, tokenize_after
+from safekey.text.chat import (
+    DEFAULT_DATE,
+    Rendered,
+    begins_twice,
+    chat_format,
+    literal_ranges,
+    tokenize,
+    tokenize_after,
+)
 from safekey.text.thinking import thinking_span
 
 
@@ -145,8 +153,8 @@ def check_chat_template(
     """Check at start-up that training sees what inference sees, token for token.
 
     Raises:
-        UserError: the prompt differs from `tokenizer.apply_chat_template(tokenize=True)`, loses a turn, holds two BOS
-            tokens, or a response does not decode back; the text names the template's fault.
+        UserError: the prompt differs from `tokenizer.apply_chat_template(tokenize=True)`, loses a turn, begins with
+            two BOS tokens, or a response does not decode back; the text names the template's fault.
     """
     chat = chat_format(tokenizer, chat_template_kwargs, today)
     name = f"the chat template of {getattr(tokenizer, 'name_or_path', '') or 'the tokenizer'}"
@@ -158,8 +166,8 @@ def check_chat_template(
     )
     if ids != list(theirs):
         raise UserError(f"{name} gives other tokens through apply_chat_template than through its own rendered text")
-    if tokenizer.bos_token_id is not None and ids.count(tokenizer.bos_token_id) > 1:
-        raise UserError(f"{name} puts {ids.count(tokenizer.bos_token_id)} BOS tokens into a prompt, expected one")
+    if begins_twice(tokenizer, ids):
+        raise UserError(f"{name} puts 2 BOS tokens at the start of a prompt, expected one")
     if "Zebra question?" not in chat.render(prompt).text:
         raise UserError(f"{name} drops the user's turn")
     thinking, answer = "The user asks. Hmm, careful.", "An answer."

@@ -12,7 +12,6 @@ from safekey.evals.answers.exact import (
     NOT_FOUND,
     WRONG,
     Score,
-    choice_letter,
     final_formula,
     last_boxed,
     score_choice,
@@ -20,6 +19,7 @@ from safekey.evals.answers.exact import (
     score_item,
     score_math,
 )
+from safekey.evals.answers.letters import stated_letter
 from safekey.evals.answers.math_check import BROKEN, TOO_LONG, MathChecker
 from safekey.evals.answers.program import extract_code, programs
 from safekey.evals.benchmarks.load import load_benchmark
@@ -140,7 +140,7 @@ def test_integers(answer: str, gold: str, correct: bool) -> None:
     ],
 )
 def test_letters(answer: str, letter: str | None) -> None:
-    assert choice_letter(answer, "ABCD") == letter
+    assert stated_letter(answer, "ABCD") == letter
 
 
 def test_letters_are_scored_and_only_those_on_offer() -> None:

@@ -260,7 +260,7 @@ def test_settings() -> None:
     made = to_params(GenerateConfig(max_tokens=9, seed=3, stop_seqs=["X"], extra_body={"repetition_penalty": 1.2}))
     assert made == SamplingParams(None, None, None, 9, 1.2, 3, ("X",))
     for bad in ({"presence_penalty": 1.0}, {"num_choices": 2}, {"extra_body": {"min_p": 1}}, {"logprobs": True}):
-        with pytest.raises(UserError, match="cannot honour"):
+        with pytest.raises(UserError, match="do not support"):
             to_params(GenerateConfig(**bad))
 
 

@@ -12,10 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
+from safekey.evals.answers.formulas import differ, plain_formula
+from safekey.evals.answers.letters import stated_letter
 from safekey.evals.answers.math_check import CHECKER, MathChecker
+from safekey.evals.answers.statements import statements
 
 NO_ANSWER = "truncated/no answer"
 LONGEST_FORMULA = 2_000  # characters
@@ -24,14 +26,9 @@ NOT_FOUND = "no final answer found"
 WRONG = "wrong answer"
 
 _BRACES = re.compile(r"(?P<box>\\(?:boxed|fbox)\s*\{)|\\.|\{|\}", re.DOTALL)
-_STATED = re.compile(r"(?:final\s+answer|answer)\s*(?:is|:|=)+\s*(?P<rest>[^\n]+)", re.IGNORECASE)
 _DOLLARS = re.compile(r"\$\$([^$]+)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
-_UNIT = re.compile(r"\\(?:text|mbox|mathrm)\s*\{[^{}]*\}\s*\^\s*\{?(\d)\}?")
-_BASE = re.compile(r"_\{?(\d+)\}?$")
-_NUMERAL = re.compile(r"-?(?:\d+\.?\d*|\.\d+)")
 _JOINED = re.compile(r"[\s$,;]*(?:and|or|\\text\{\s*(?:and|or)\s*\})?[\s$,;]*")
-_INTERVAL = re.compile(r"[\[(][^\[\]()]*,[^\[\]()]*[\])]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +63,9 @@ def score_math(answer: str | None, gold: str, checker: MathChecker = CHECKER) ->
         return Score(False, NOT_FOUND)
     if len(found) > LONGEST_FORMULA:
         return Score(False, f"an answer of more than {LONGEST_FORMULA} characters", found[:LONGEST_FORMULA])
-    if _plain(found) == _plain(gold):
+    if plain_formula(found) == plain_formula(gold):
         return Score(True, "", found)
-    if _differ(found, gold):
+    if differ(found, gold):
         return Score(False, WRONG, found)
     equal, error = checker.equal(gold, found)
     if equal is None:
@@ -94,29 +91,14 @@ def score_integer(answer: str | None, gold: str, checker: MathChecker = CHECKER)
     return Score(equal is True, "" if equal else error or WRONG, found)
 
 
-def score_choice(answer: str | None, gold: str, letters: str) -> Score:
-    """Score a multiple choice by the exact letter of the answer's final statement (see `choice_letter`)."""
+def score_choice(answer: str | None, gold: str, letters: str, options: Mapping[str, str] | None = None) -> Score:
+    """Score a multiple choice by the exact letter of the answer's final statement (see `stated_letter`)."""
     if not answer or not answer.strip():
         return Score(False, NO_ANSWER)
-    letter = choice_letter(answer, letters)
+    letter = stated_letter(answer, letters, options)
     if letter is None:
         return Score(False, NOT_FOUND)
     return Score(letter == gold, "" if letter == gold else WRONG, letter)
-
-
-def choice_letter(answer: str, letters: str) -> str | None:
-    """Return the letter that an answer ends on, or None when it names none or several.
-
-    The last ``\\boxed{C}`` or the last statement of the form "answer is (C)" or "Answer: C", whichever comes later;
-    without either, a last line that is nothing but a letter, or one with its option ("C) …"). "A or C" is no letter.
-    """
-    boxes, statements = _boxes(answer), list(_STATED.finditer(answer))
-    if statements and (not boxes or statements[-1].start() > boxes[-1][0]):
-        return _one_letter(statements[-1]["rest"], letters)
-    if boxes:
-        return _one_letter(boxes[-1][1], letters)
-    lines = [line for line in answer.splitlines() if line.strip(" *_`$.\t")]
-    return _one_letter(lines[-1], letters) if lines else None
 
 
 def last_boxed(text: str) -> str | None:
@@ -137,14 +119,43 @@ def final_formula(answer: str) -> str | None:
             parts.insert(0, earlier)
         return ", ".join(part[1] for part in parts).strip() or None
     tail = answer[-TAIL:]
-    stated = list(_STATED.finditer(tail))
-    for text in ([stated[-1]["rest"]] if stated else []) + [tail]:
-        formulas = [next(group for group in match.groups() if group) for match in _DOLLARS.finditer(text)]
-        if formulas:
-            return str(formulas[-1]).strip()
-        if numbers := _NUMBER.findall(text):
-            return str(numbers[-1]).rstrip(",")
-    return None
+    for _, text in reversed(statements(tail, keep_formulas=True)):
+        if found := _first_formula(text):
+            return found
+    if formulas := _formulas(tail):
+        return formulas[-1]
+    numbers = _NUMBER.findall(tail)
+    return str(numbers[-1]).rstrip(",") if numbers else None
+
+
+def _formulas(text: str) -> list[str]:
+    return [next(group for group in match.groups() if group).strip() for match in _DOLLARS.finditer(text)]
+
+
+def _first_formula(statement: str) -> str | None:
+    """Return what a statement gives: its first formula or number, and others that "and", "or" or a comma adds to it.
+
+    "204, found in 3 steps" is 204; "m + n = 30 + 4 = 34" is 34; "5 or 6" is both.
+    """
+    matches = list(_DOLLARS.finditer(statement))
+    kept: list[str] = []
+    end = 0
+    for match in matches:
+        if kept and not _JOINED.fullmatch(statement[end : match.start()]):
+            break
+        kept.append(next(group for group in match.groups() if group).strip())
+        end = match.end()
+    if kept:
+        return ", ".join(kept)
+    clause = re.split(r"[.;](?:\s|$)|\s\(|,?\s(?:because|since|as|which|where|so)\b", statement)[0]
+    clause = clause.rpartition("=")[2] if "=" in clause else clause
+    if re.search(r"\\[a-zA-Z]+|\^", clause):  # LaTeX without dollars
+        return clause.strip().rstrip(".") or None
+    first = _NUMBER.search(clause)
+    if first is None:
+        return None
+    several = re.match(rf"(?:\s*(?:,|and|or)\s*{_NUMBER.pattern})+\s*$", clause[first.end() :])
+    return (clause[first.start() :] if several else first[0]).strip().rstrip(",")
 
 
 def score_item(kind: str, answer: str | None, target: str, metadata: Mapping[str, Any]) -> Score:
@@ -158,7 +169,8 @@ def score_item(kind: str, answer: str | None, target: str, metadata: Mapping[str
     if kind == "integer":
         return score_integer(answer, target)
     if kind == "choice":
-        return score_choice(answer, target, metadata["letters"])
+        letters = metadata["letters"]
+        return score_choice(answer, target, letters, dict(zip(letters, metadata.get("options", ()), strict=False)))
     raise ValueError(f"no exact scoring of kind '{kind}'")
 
 
@@ -178,44 +190,3 @@ def _boxes(text: str) -> list[tuple[int, str, int]]:
                     spans.pop()  # it is inside this one
                 spans.append((start, inside, match.end()))
     return [(start, text[inside : end - 1], end) for start, inside, end in spans]
-
-
-def _one_letter(statement: str, letters: str) -> str | None:
-    """Return the one letter that a statement names."""
-    text = re.sub(r"\\(?:text|textbf|mathrm|mathbf|boxed)\b|[*_`${}\\]", " ", statement).strip(" .:\t")
-    first = re.match(rf"(?:option|choice)?\s*[(\[]?([{letters}])(?![\w'’])(?P<closed>[)\]]?)", text, re.IGNORECASE)
-    if first is None or first[1] not in letters:
-        return None
-    rest = text[first.end() :]
-    if re.match(r"\s*(?:,|/|&|or\b|and\b)\s*(?:option|choice)?\s*\(?[A-Z](?!\w)", rest):
-        return None
-    explained = re.match(r"\s*[.:,;\-–—(]|\s+(?:because|since|as|which)\b", rest)
-    return first[1] if first["closed"] or explained or not rest.strip() else None
-
-
-def _plain(formula: str) -> str:
-    r"""Strip what makes no difference: spaces, \left and \right, \!, dollars, \dfrac for \frac, a final full stop."""
-    text = re.sub(r"\\(?:left|right)(?![a-zA-Z])|\\[,!;: ]|\s|\$|\\displaystyle", "", formula)
-    return re.sub(r"\\[dt]frac", r"\\frac", text).rstrip(".")
-
-
-def _differ(found: str, gold: str) -> bool:
-    """Whether two formulas differ in something that math-verify overlooks.
-
-    That is: ends of intervals, powers of units, bases of numerals, digits after the sixth place, the variable.
-    """
-    ours, theirs = _plain(found), _plain(gold)
-    if _NUMERAL.fullmatch(ours) and _NUMERAL.fullmatch(theirs):
-        return Decimal(ours) != Decimal(theirs)
-    bases = _BASE.search(ours), _BASE.search(theirs)
-    if bases[0] and bases[1] and bases[0][1] != bases[1][1]:
-        return True
-    if _INTERVAL.search(ours) and _INTERVAL.search(theirs):
-        ends = [[part[0] + part[-1] for part in _INTERVAL.findall(text)] for text in (ours, theirs)]
-        if len(ends[0]) == len(ends[1]) and ends[0] != ends[1]:
-            return True
-    units = _UNIT.findall(found), _UNIT.findall(gold)
-    if all(units) and units[0] != units[1]:
-        return True
-    named = [re.match(r"([A-Za-z])(?:=|\\in)", text) for text in (ours, theirs)]
-    return bool(named[0] and named[1] and named[0][1] != named[1][1])

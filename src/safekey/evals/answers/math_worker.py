@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import sys
+from typing import Any
 
 MEMORY = 2 << 30  # bytes of address space
 
@@ -46,7 +47,24 @@ def compare(gold: str, answer: str) -> dict[str, object]:
         return {"error": "gold: math-verify cannot read the gold answer"}
     configs = [library.LatexExtractionConfig(), library.ExprExtractionConfig()]
     found = library.parse(f"\\boxed{{{answer}}}", configs, parsing_timeout=None)
-    return {"equal": bool(library.verify(right, found, strict=True, timeout_seconds=None))}
+    if not library.verify(right, found, strict=True, timeout_seconds=None):
+        return {"equal": False}
+    return {"equal": not far_apart(right[0], found[0]) if found else False}
+
+
+def far_apart(gold: Any, answer: Any) -> bool:
+    """Return whether two numbers differ by more than a millionth of the larger one.
+
+    math-verify rounds to six places, so that 1/2006! and 1/2004! are both 0.
+    """
+    try:
+        first, second = (value.rhs if hasattr(value, "rhs") else value for value in (gold, answer))
+        if not (first.is_number and second.is_number) or first == second:
+            return False
+        first, second = first.evalf(30), second.evalf(30)
+        return bool(abs(first - second) > abs(first) * 1e-6 and abs(first - second) > abs(second) * 1e-6)
+    except (AttributeError, TypeError, ValueError):
+        return False  # sets, tuples, words: math-verify has compared them
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ The model's function and the tests run in two processes (`sandbox/harness.py`).
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import secrets
@@ -22,23 +23,65 @@ HARNESS = Path(__file__).parents[1] / "sandbox" / "harness.py"
 TIMEOUT = 10.0  # seconds for a program and all its tests
 LONGEST_CODE = 200_000  # characters
 
-_FENCE = re.compile(
-    r"^[ \t]*(?P<ticks>`{3,}|~{3,})[^\n]*\n(?P<code>.*?)(?:^[ \t]*(?P=ticks)[`~]*[ \t]*$|\Z)", re.M | re.S
-)
+_FENCE = re.compile(r"^[ \t]*(?P<ticks>`{3,}|~{3,})(?P<info>[^\n`]*)$", re.M)
 _CODE_LINE = re.compile(r"^(?:from [\w.]+ import|import \w|(?:async )?def \w|class \w|@\w)", re.M)
+_MOST_ENDS = 400  # ends of a block, or of code without a fence, that are tried
 
 
 def extract_code(answer: str, entry_point: str) -> str:
     """Return the code of an answer: its last fenced block that defines the function, else its last block, else all.
 
-    An unclosed block runs to the end. In an answer without blocks the prose before the first line of code is left out.
+    Where a block ends is decided by what parses: a fence inside a docstring is part of the code. An unclosed block runs
+    to the end. In an answer without blocks, the prose before the first line of code and after the last one is left out.
     """
-    blocks = [match["code"] for match in _FENCE.finditer(answer)]
-    defining = [block for block in blocks if _defines(block, entry_point)]
+    blocks = _blocks(answer)
     if blocks:
-        return (defining or blocks)[-1]
-    start = _CODE_LINE.search(answer) if _defines(answer, entry_point) else None
-    return answer[start.start() :] if start else answer
+        return ([block for block in blocks if _defines(block, entry_point)] or blocks)[-1]
+    if not _defines(answer, entry_point):
+        return answer
+    start = _CODE_LINE.search(answer)
+    return _longest(answer[start.start() :] if start else answer, entry_point)
+
+
+def _blocks(answer: str) -> list[str]:
+    """Return the fenced blocks. A block ends at the first closing fence with which it parses, else at the first."""
+    fences = list(_FENCE.finditer(answer))
+    found, at = [], 0
+    while at < len(fences):
+        opened = fences[at]
+        closing = [
+            place
+            for place in range(at + 1, len(fences))
+            if fences[place]["ticks"][0] == opened["ticks"][0]
+            and len(fences[place]["ticks"]) >= len(opened["ticks"])
+            and not fences[place]["info"].strip()
+        ]
+        codes = [answer[opened.end() + 1 : fences[place].start()] for place in closing[:_MOST_ENDS]]
+        whole = next((place for place, code in enumerate(codes) if _parses(code)), 0)
+        found.append(codes[whole] if codes else answer[opened.end() + 1 :])
+        at = closing[whole] + 1 if closing else len(fences)
+    return found
+
+
+def _longest(text: str, entry_point: str) -> str:
+    """Return the longest beginning of a text, in whole lines, that parses and defines the function; else the text."""
+    lines = text.splitlines(keepends=True)
+    for end in range(len(lines), max(0, len(lines) - _MOST_ENDS), -1):
+        code = "".join(lines[:end])
+        if _parses(code) and _defines(code, entry_point):
+            return code
+    return text
+
+
+def _parses(code: str) -> bool:
+    """Whether a text is Python, as a module or as the body of a function."""
+    for text in (textwrap.dedent(code), "def _():\n" + textwrap.indent(textwrap.dedent(code), " ")):
+        try:
+            ast.parse(text[:LONGEST_CODE])
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        return True
+    return False
 
 
 def programs(prompt: str, code: str, entry_point: str) -> list[str]:

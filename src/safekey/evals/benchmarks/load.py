@@ -219,9 +219,9 @@ def _build(items: Items, rows: list[RawRow], table: Table, seed: int, roles: Fil
         )
     counts = Counter(item.id for item in items)
     doubled = [item_id for item_id, count in counts.items() if count > 1]
-    if doubled:  # a sample is known by its id when a run goes on after a stop: two must never share one
+    if doubled:  # a resumed run identifies a sample by its id: two must never share one
         items[:] = [replace(item, id=f"{item.id}~{item.row}") if counts[item.id] > 1 else item for item in items]
-        items.notes.append(f"{items.source}: {len(doubled)} ids stand on several rows; '~ROW' was added to them")
+        items.notes.append(f"{items.source}: {len(doubled)} ids are on several rows; '~ROW' was added to them")
 
 
 def _note_objectives(items: Items, rows: Sequence[RawRow], roles: FileRoles | None) -> None:

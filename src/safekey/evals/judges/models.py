@@ -1,42 +1,34 @@
-"""The models that judge: one function that asks, with a time limit, retries and a bound on calls at a time.
+"""Open a judging model: a function that asks it, with a time limit, retries and a limit on calls at a time.
 
-Endpoints go through our own server engine, models here through the local one, all others through Inspect's providers.
-A failure is an exception, which `judge_part` turns into an unscored verdict.
+Endpoints are asked through our server engine, models on this machine through the local engine, all others through
+Inspect's providers. A failure is an exception, which `judge_part` turns into an unscored verdict.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from inspect_ai._util.error import PrerequisiteError
-from inspect_ai.model import (
-    ChatMessage,
-    ChatMessageAssistant,
-    ChatMessageSystem,
-    ChatMessageUser,
-    GenerateConfig,
-    Model,
-    get_model,
-)
+from inspect_ai.model import GenerateConfig, Model, get_model
 
 from safekey.engines.transport import StatusError, Transport, UnreachableError
 from safekey.engines.wire import GarbageError
 from safekey.errors import UserError
 from safekey.evals.judges.verdicts import Ask, Reply
-from safekey.evals.model_api.convert import completion_from
+from safekey.evals.model_api.convert import completion_from, from_message
+from safekey.evals.model_api.provider import one_line
 from safekey.evals.request import JudgeSettings
+from safekey.retry import retrying
 from safekey.schema import Completion, Message
 
 Opened = tuple[str, Ask, Callable[[], None]]
 
 _PROBE = "Reply with the word: ready"
 _PROBE_SECONDS = 60.0
-_LONGEST_WAIT = 60.0
-_SURE = (401, 403, 404)  # no other attempt mends these
+_FINAL = (401, 403, 404)  # another attempt does not help
 
 
 def open_judge_model(model: str, settings: JudgeSettings, probe: bool) -> Opened:
@@ -45,7 +37,7 @@ def open_judge_model(model: str, settings: JudgeSettings, probe: bool) -> Opened
     Args:
         model: a URL, a model's folder, "local:ID", "role:NAME", or a model name of Inspect's.
         settings: how it is asked.
-        probe: find out now whether it answers.
+        probe: check now that it answers.
 
     Returns:
         its name for the record, the function that asks it, and one that closes it.
@@ -59,7 +51,7 @@ def open_judge_model(model: str, settings: JudgeSettings, probe: bool) -> Opened
             _need_role(role)
         return model, _role_ask(role, settings), _nothing
     if model.startswith(("http://", "https://")):
-        # One attempt from here: the engine counts attempts itself, and knows which failures are worth another one.
+        # One attempt from here: the engine makes its own, and knows which failures are worth another one.
         api = _safekey_model(
             model, kind="server", mode="chat", concurrency=settings.concurrency, timeout=settings.timeout,
             max_attempts=settings.attempts, backoff=settings.backoff, api_key_env=settings.api_key_env,
@@ -78,12 +70,12 @@ def open_judge_model(model: str, settings: JudgeSettings, probe: bool) -> Opened
         if probe:
             asyncio.run(_probe(get_model(model, memoize=False)))
     except (PrerequisiteError, ValueError, ImportError) as error:
-        raise UserError(f"{model}: {_line(error)}") from error
+        raise UserError(f"{model}: {one_line(error)}") from error
     return model, _ask(api, settings, settings.attempts), _nothing
 
 
 def open_text_model(model: str, settings: JudgeSettings, probe: bool) -> Opened:
-    """Open an endpoint that is asked in plain text, for judges whose published prompt is a whole text.
+    """Open an endpoint that gets plain text, for judges whose published prompt is one text.
 
     Raises:
         UserError: it does not answer the probe.
@@ -130,7 +122,7 @@ def _safekey_model(target: str, **options: Any) -> Model:
     try:
         return get_model(f"safekey/{target}", memoize=False, **options)
     except PrerequisiteError as error:
-        raise UserError(_line(error)) from error
+        raise UserError(one_line(error)) from error
 
 
 def _open(model: Model) -> dict[str, Any]:
@@ -143,34 +135,35 @@ def _config(settings: JudgeSettings) -> GenerateConfig:
         temperature=0.0,
         max_tokens=settings.max_tokens,
         max_connections=settings.concurrency,
-        max_retries=1,  # `_ask` tries again, by one rule for every provider
+        max_retries=1,  # `_ask` tries again, in the same way for every provider
         attempt_timeout=int(settings.timeout) + 1,
     )
 
 
 def _ask(model: Model, settings: JudgeSettings, attempts: int) -> Ask:
     config = _config(settings)
-    # Calls of our own engines wait for their turn inside; their time limit is one for each attempt, not for the queue.
+    # Our own engines queue calls and limit the time of each attempt themselves; a limit here would count the queue.
     limit = settings.timeout if attempts > 1 else None
 
+    async def once(said: list[Any]) -> Reply:
+        async with asyncio.timeout(limit):
+            return completion_from(await model.generate(said, config=config, cache=False))
+
+    again = retrying(attempts, settings.backoff, _may_help)
+
     async def ask(messages: Sequence[Message]) -> Reply:
-        said = [_message(message) for message in messages]
-        for attempt in range(attempts):
-            try:
-                async with asyncio.timeout(limit):
-                    return completion_from(await model.generate(said, config=config, cache=False))
-            except Exception as error:
-                if attempt + 1 == attempts or getattr(error, "status_code", None) in _SURE:
-                    raise
-            delay = settings.backoff * 2**attempt * (0.5 + random.random())  # noqa: S311 - jitter, no secret
-            await asyncio.sleep(min(_LONGEST_WAIT, delay))
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        reply: Reply = await again.copy()(once, [from_message(message) for message in messages])
+        return reply
 
     return ask
 
 
+def _may_help(error: BaseException) -> bool:
+    return isinstance(error, Exception) and getattr(error, "status_code", None) not in _FINAL
+
+
 def _role_ask(role: str, settings: JudgeSettings) -> Ask:
-    """Ask the model of an Inspect role, which is known only once an evaluation runs."""
+    """Ask the model of an Inspect role; it is known only while an evaluation runs."""
 
     async def ask(messages: Sequence[Message]) -> Reply:
         return await _ask(get_model(role=role, required=True), settings, settings.attempts)(messages)
@@ -200,15 +193,5 @@ async def _probe(model: Model) -> None:
         await model.api.aclose()
 
 
-def _message(message: Message) -> ChatMessage:
-    kinds = {"system": ChatMessageSystem, "assistant": ChatMessageAssistant}
-    made: ChatMessage = kinds.get(message.role, ChatMessageUser)(content=message.content)
-    return made
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).replace("[bold]", "").replace("[/bold]", "").split())
-
-
 def _nothing() -> None:
-    """Hold nothing, release nothing."""
+    """Close nothing."""

@@ -1,4 +1,4 @@
-"""From `--judge NAME=MODEL` to open judges: a row of the table and a model that answers.
+"""Open the judges that `--judge NAME=MODEL` names: a row of the table and a model that answers.
 
     judges = open_judges(parse_judges(["harm_1to5=openai/gpt-4.1"]), "harm")
     rows = await judge_completion(row, judges, ["answer"])
@@ -7,11 +7,11 @@ MODEL is one of
 
     openai/gpt-4.1, anthropic/…       any model name of Inspect's; the key comes from the environment
     http://127.0.0.1:8000/v1#NAME     an OpenAI-compatible endpoint
-    runs/guard or local:owner/name    a model here, through transformers
+    runs/guard or local:owner/name    a model on this machine, through transformers
     role:NAME                         the model of an Inspect role (`--model-role NAME=…`)
     scripted:FILE.json                for tests: {"replies": {"words in the prompt": "reply", …}, "default": "reply"}
 
-and for the judge `exact`, which asks no model: module:function, a function of `JudgeInput`.
+For the judge `exact`, which asks no model, it is module:function, a function of `JudgeInput`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from safekey.schema import Message
 
 DEFAULTS: dict[str, str] = {"harm": "harm_1to5", "refusal": "refusal_3class"}
 ROLE = "judge"
-"""The Inspect role that judges when none is named."""
+"""The Inspect role of the judging model, for tasks without named judges."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeSpec:
-    """One judge as the user named it: the judge, who answers ("" where no model does), and its template's file."""
+    """One judge as the user named it: its name, its model ("" without a model), and its template's file."""
 
     name: str
     model: str = ""
@@ -52,8 +52,8 @@ def parse_judges(
     """Read judges as users type them; nothing is opened.
 
     Args:
-        named: "NAME=MODEL", or "NAME" for judges without a model and those that `url` or `model` answers for.
-        url: an endpoint for every judge that names no model; without any names, for the two default judges.
+        named: "NAME=MODEL", or "NAME" for judges without a model and those whose model is `url` or `model`.
+        url: an endpoint for every judge without a model of its own; without any names, for the two default judges.
         model: the model's name there, or a model name of Inspect's.
         templates: judge → file with its published prompt template.
 
@@ -131,7 +131,7 @@ def open_judges(
         specs: all judges that were named.
         kind: "harm" or "refusal".
         settings: how they are asked.
-        probe: ask each judging model one short question now, to find out whether it is there.
+        probe: ask each judging model one short question now, to check that it answers.
 
     Raises:
         UserError: a judge cannot be opened: no key, no server, no such model.

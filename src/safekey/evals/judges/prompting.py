@@ -29,9 +29,7 @@ _CONTROL_TOKEN = re.compile(
     r"|<(?=</?SYS>>)"  # <<SYS>>
     r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|THINK)\])"
 )
-_UNPRINTABLE = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]"
-)  # JSON over HTTP would fail, or a judge stumble
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")  # not all of them can be sent as JSON
 _PLACEHOLDER = re.compile(r"\[\[(mark|request|response)\]\]")
 _BORDER = "\n=====\n"
 
@@ -47,7 +45,7 @@ class PromptFile:
 
 @cache
 def load_prompt(name: str) -> PromptFile:
-    """Read `evals/prompts/{name}`: the system message, a line ``=====``, the user message's template."""
+    """Read `judges/prompts/{name}`: the system message, a line ``=====``, the user message's template."""
     text = resources.files("safekey.evals.judges").joinpath("prompts", name).read_text(encoding="utf-8")
     system, border, user = text.partition(_BORDER)
     if not border:
@@ -61,7 +59,7 @@ def disarm(text: str) -> str:
 
 
 def mark(request: str, text: str) -> str:
-    """Return the mark for one call: derived from both texts, in neither of them."""
+    """Return the mark for one call: a hash of both texts that is in neither of them."""
     salt = 0
     while True:
         digest = hashlib.sha256(f"{salt}\0{len(request)}\0{request}\0{text}".encode("utf-8", "replace")).hexdigest()

@@ -199,7 +199,7 @@ def with_template(judge: Judge, path: str | Path) -> Judge:
     """Return a judge that uses the user's prompt template.
 
     Args:
-        judge: one with `template_fields`: the first stands for the request, the second for the response.
+        judge: one with `template_fields`: the first is replaced by the request, the second by the response.
         path: a text file that holds each placeholder, ``{name}``, exactly once.
 
     Raises:

@@ -11,6 +11,8 @@ from inspect_ai.model import (
     ChatCompletionChoice,
     ChatMessage,
     ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageUser,
     Content,
     ContentReasoning,
     ContentText,
@@ -28,15 +30,17 @@ from safekey.schema import NO_ANSWER, THINK_CLOSE, THINK_OPEN, Completion, Messa
 from safekey.text.thinking import split_completion, split_response
 
 METADATA = "safekey"
-"""Where an output's metadata holds our record."""
+"""The key of an output's metadata under which our record is."""
 
 PREFILL = "safekey_prefill"
-"""Where a last assistant message's metadata holds the exact prefill (Inspect parses think tags out of its content)."""
+"""The key of a last assistant message's metadata for the exact prefill; Inspect takes think tags out of its content."""
 
 MAX_TOKENS = 8000
 _STOP: dict[str, StopReason] = {"stop": "stop", "length": "max_tokens", "filter": "content_filter", "error": "unknown"}
-_UNKNOWN = ("frequency_penalty", "presence_penalty", "logit_bias", "best_of", "response_schema", "logprobs")
-_UNKNOWN_TOO = ("prompt_logprobs", "reasoning_effort", "reasoning_tokens", "batch", "modalities")
+_NOT_SUPPORTED = (
+    *("frequency_penalty", "presence_penalty", "logit_bias", "best_of", "response_schema", "logprobs"),
+    *("prompt_logprobs", "reasoning_effort", "reasoning_tokens", "batch", "modalities"),
+)
 _FINISH: dict[str, Literal["stop", "length", "filter", "error"]] = {
     "stop": "stop",
     "tool_calls": "stop",
@@ -45,16 +49,16 @@ _FINISH: dict[str, Literal["stop", "length", "filter", "error"]] = {
     "content_filter": "filter",
 }
 _RECORD = ("prompt_sha256", "rendered_by", "sampling")
-_EPOCH_STEP = 1_000_003  # between the seeds of two epochs; a prime, so that neighbouring seeds do not meet
+_EPOCH_STEP = 1_000_003  # between the seeds of two epochs; a prime, so that neighbouring seeds do not collide
 
 
 def prefill_message(text: str, tokens: int | None = None, *, answer: bool = False) -> ChatMessageAssistant:
-    """Return the last message of an input: the words that the model is made to have said already.
+    """Return the last message of an input: text that begins the model's own turn.
 
     Args:
-        text: the words; inside the opened thinking unless `answer`.
-        tokens: only the first so many tokens, by the model's own tokenizer; all that the text has if they are fewer.
-        answer: put them where the model's turn begins; they may then hold think tags themselves.
+        text: the text; it stands inside the opened thinking unless `answer`.
+        tokens: use only its first tokens, by the model's own tokenizer; all if the text has fewer.
+        answer: put it at the beginning of the model's turn; it may then hold think tags itself.
     """
     return ChatMessageAssistant(
         content=text, metadata={PREFILL: text, f"{PREFILL}_tokens": tokens, f"{PREFILL}_answer": answer}
@@ -62,11 +66,11 @@ def prefill_message(text: str, tokens: int | None = None, *, answer: bool = Fals
 
 
 def to_output(completion: Completion, params: SamplingParams, model: str) -> ModelOutput:
-    """Make Inspect's output: the thinking as reasoning, the answer as text, and the whole record beside it.
+    """Make Inspect's output: the thinking as reasoning, the answer as text, and the whole record as metadata.
 
     Args:
-        completion: what the engine gave.
-        params: the settings as they were used, the model's own filled in.
+        completion: the engine's completion.
+        params: the settings that were used, the model's own filled in.
         model: the model's name.
     """
     parts = split_completion(completion)
@@ -100,20 +104,20 @@ def to_output(completion: Completion, params: SamplingParams, model: str) -> Mod
 def to_params(config: GenerateConfig) -> SamplingParams:
     """Turn Inspect's settings into ours; temperature, top_p and top_k that are not set are the model's own.
 
-    The seed is the config's (0 if none) with the sample's epoch, so that epochs differ and reruns do not. A repetition
-    penalty is given as ``extra_body={"repetition_penalty": 1.2}``: Inspect has no field for it.
+    The seed is the config's (0 if none) plus a step for each epoch: epochs differ, reruns do not. A repetition penalty
+    comes as ``extra_body={"repetition_penalty": 1.2}``: Inspect has no field for it.
 
     Raises:
-        UserError: a setting that these engines cannot honour.
+        UserError: the engines do not support a setting.
     """
-    unknown = [name for name in _UNKNOWN + _UNKNOWN_TOO if getattr(config, name)]
+    unknown = [name for name in _NOT_SUPPORTED if getattr(config, name)]
     if (config.num_choices or 1) > 1:
         unknown.append("num_choices")
     extra = dict(config.extra_body or {})
     penalty = float(extra.pop("repetition_penalty", 1.0))
     unknown += [f"extra_body.{name}" for name in extra]
     if unknown:
-        raise UserError(f"safekey models cannot honour {', '.join(unknown)}: leave it out")
+        raise UserError(f"safekey models do not support {', '.join(unknown)}: leave it out")
     return SamplingParams(
         temperature=config.temperature,
         top_p=config.top_p,
@@ -135,7 +139,7 @@ def _epoch() -> int:
 def to_prompt(messages: list[ChatMessage]) -> Prompt:
     """Turn Inspect's messages into a prompt; a last assistant message is the prefill.
 
-    One without our metadata, from a task of someone else, is the beginning of the turn, whole.
+    Without our metadata, in a task from elsewhere, it is the beginning of the model's turn.
 
     Raises:
         UserError: a message is not text.
@@ -170,17 +174,26 @@ def _message(message: ChatMessage) -> Message:
     return Message(message.role, "\n".join(text), "\n\n".join(thinking) or None)
 
 
+def from_message(turn: Message) -> ChatMessage:
+    """Turn a message of ours into one of Inspect's, with its thinking in think tags."""
+    if turn.role == "user":
+        return ChatMessageUser(content=turn.content)
+    if turn.role == "assistant":
+        text = f"{THINK_OPEN}{turn.thinking}{THINK_CLOSE}{turn.content}" if turn.thinking else turn.content
+        return ChatMessageAssistant(content=text)
+    return ChatMessageSystem(content=turn.content)
+
+
 def completion_from(output: ModelOutput) -> Completion:
-    """Return the completion behind an output of any provider; thinking in a field of its own goes into think tags."""
+    """Return the completion of any provider's output; thinking in a separate field is put into think tags."""
     record = (output.metadata or {}).get(METADATA)
     if record is not None:
         return completion_in(record)
     if not output.choices:
         return Completion("", "error", error=f"{NO_ANSWER}{output.error or 'the provider returned no choice'}")
     message, text = output.choices[0].message, output.choices[0].message.text
-    thoughts = (
-        [] if isinstance(message.content, str) else [p.reasoning for p in message.content if p.type == "reasoning"]
-    )
+    parts = [] if isinstance(message.content, str) else message.content
+    thoughts = [part.reasoning for part in parts if part.type == "reasoning"]
     if any(thoughts):
         text = THINK_OPEN + "\n\n".join(thoughts).strip() + (THINK_CLOSE + text.lstrip() if text.strip() else "")
     finish = _FINISH.get(output.choices[0].stop_reason, "error")
@@ -189,12 +202,12 @@ def completion_from(output: ModelOutput) -> Completion:
 
 
 def failed_output(model: str, reason: str) -> ModelOutput:
-    """Return an output that says why there is none."""
+    """Return an output that gives the reason why there is no completion."""
     return output_of({"text": "", "finish": "error", "error": reason}, model)
 
 
 def record_of(output: ModelOutput, config: GenerateConfig) -> dict[str, Any]:
-    """Return what a row keeps of an output; outputs of other providers say which settings were asked for."""
+    """Return the fields of a row that an output gives; for other providers with the settings that were asked for."""
     own = (output.metadata or {}).get(METADATA)
     if own is not None:
         return dict(own)
@@ -207,7 +220,7 @@ def record_of(output: ModelOutput, config: GenerateConfig) -> dict[str, Any]:
 
 
 def output_of(record: Mapping[str, Any], model: str) -> ModelOutput:
-    """Return the output that a stored row stands for, so that a log shows it as if it had just been generated."""
+    """Return the output of a stored row, as if it had just been generated."""
     kept = {"prefill": "", "started_inside": False, "prompt_ids": None, "output_tokens": None, "error": "", **record}
     output = to_output(completion_in(kept), SamplingParams(), model)
     assert output.metadata is not None
@@ -216,7 +229,7 @@ def output_of(record: Mapping[str, Any], model: str) -> ModelOutput:
 
 
 def asked_hash(messages: list[ChatMessage], config: GenerateConfig) -> str:
-    """Return a hash of everything that decides what is generated, the model and the epoch aside."""
+    """Return a hash of everything that determines a completion, without the model and the epoch."""
     said = [[m.role, m.text if isinstance(m.content, str) else str(m.content), m.metadata] for m in messages]
     told = config.model_dump(include={"temperature", "top_p", "top_k", "max_tokens", "seed", "extra_body", "stop_seqs"})
     return hashlib.sha256(json.dumps([said, told], sort_keys=True, default=str).encode()).hexdigest()

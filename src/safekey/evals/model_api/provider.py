@@ -1,9 +1,9 @@
-"""Our Inspect model API: Inspect's tasks on our engines, with prefills that are exact and records that say everything.
+"""The Inspect model API `safekey`: Inspect's tasks run on our engines, with exact prefills and complete records.
 
     inspect eval task.py --model safekey/runs/r1-7b
     inspect eval task.py --model safekey/http://127.0.0.1:8000/v1#r1-7b -M tokenizer=deepseek-ai/DeepSeek-R1-...
 
-Every output carries under ``metadata["safekey"]`` what was continued and how::
+Every output has a record of its generation under ``metadata["safekey"]``::
 
     {"text": "... </think>\\n\\nI can't", "finish": "stop", "prefill": "Sure, here", "started_inside": true,
      "prompt_ids": [1, 46, ...], "prompt_sha256": "5f2c...", "output_tokens": 96, "error": "",
@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 import threading
 from concurrent.futures import Future
 from typing import Any
@@ -36,10 +37,15 @@ class NoAnswerError(RuntimeError):
     """A server gave no answer, and another attempt might get one: the sample is an error, never a score."""
 
 
-class SafeKeyAPI(ModelAPI):
-    """Inspect's side of an engine.
+def one_line(error: Exception) -> str:
+    """Return an error of Inspect's as one line without markup."""
+    return " ".join(re.sub(r"\[/?\w+\]", "", str(error)).split())
 
-    The engine is opened at the first request (or by `open`), so that rescoring a log needs neither weights nor server.
+
+class SafeKeyAPI(ModelAPI):
+    """A model of Inspect's that runs on one of our engines.
+
+    The engine is opened at the first request, so that rescoring a log needs neither weights nor server.
     """
 
     def __init__(
@@ -52,14 +58,14 @@ class SafeKeyAPI(ModelAPI):
         kind: str = "auto",
         **options: Any,
     ):
-        """Make the API; whatever can be checked without loading anything is checked.
+        """Make the API; check all that can be checked without loading anything.
 
         Args:
             model_name: a model's folder, a hub id, or ``URL#name``.
             base_url: an endpoint's URL; `model_name` is then the model's name there.
-            api_key: refused: keys come from the environment, so that they are in no log.
+            api_key: refused: keys come from the environment, so that no log holds them.
             config: Inspect's.
-            engine: an engine that is open already.
+            engine: an open engine.
             kind: as in `open_engine`.
             options: the engine's own (`-M batch_size=8`).
         """
@@ -87,7 +93,7 @@ class SafeKeyAPI(ModelAPI):
 
     @property
     def engine(self) -> Engine:
-        """The engine; it is opened now if it is not yet.
+        """The engine; it is opened now if it is not open.
 
         Raises:
             UserError: it cannot be opened.
@@ -97,8 +103,8 @@ class SafeKeyAPI(ModelAPI):
                 self._engine = open_engine(self._target, self._kind, **self._options)
             return self._engine
 
-    # Inspect's cache knows a model by its name and its base_url. A name alone would give a retrained model the outputs
-    # of its predecessor, so the weights and everything else that the engine is made of go into the base_url.
+    # Inspect's cache knows a model by its name and its base_url. With the name alone, a retrained model would get the
+    # outputs of the old one, so a hash of the weights and of all else that `describe` returns is in the base_url.
     @property
     def base_url(self) -> str | None:
         """The endpoint's URL, if any, and a fingerprint of the engine."""
@@ -116,17 +122,17 @@ class SafeKeyAPI(ModelAPI):
         return MAX_TOKENS
 
     def max_connections(self) -> int:
-        """Return how many requests Inspect should keep open: several batches' worth, so that they sort by length."""
+        """Return how many requests Inspect should keep open: several batches, so that they can be sorted by length."""
         if self._is_url:
             return int(self._options.get("concurrency") or 32)
         return 4 * int(self._options.get("batch_size") or 16)
 
     def connection_key(self) -> str:
-        """Return what shares a pool of connections: one engine."""
+        """Return the key of the connection pool: one pool for each engine."""
         return self._target
 
     def close(self) -> None:
-        """Close the engine; what still waits is cancelled."""
+        """Close the engine; waiting requests are cancelled."""
         with self._lock:
             if self._collector is not None:
                 self._collector.close()
@@ -140,8 +146,8 @@ class SafeKeyAPI(ModelAPI):
         """Continue a conversation; a last assistant message is a prefill (`prefill_message`).
 
         Raises:
-            UserError: the prompt or the settings cannot be done exactly.
-            NoAnswerError: a server did not answer; an `eval-retry` asks again.
+            UserError: the engine cannot follow the prompt or the settings exactly.
+            NoAnswerError: a server did not answer; `inspect eval-retry` asks again.
         """
         if tools:
             raise UserError("safekey models take no tools: their prompts are rendered without")
@@ -163,6 +169,6 @@ class SafeKeyAPI(ModelAPI):
         with self._lock:
             if self._collector is None:
                 rows = getattr(engine, "batch_size", None)
-                # A slow engine waits for Inspect to start its samples; one that has no batches waits for nothing.
+                # An engine with batches waits until Inspect has started its samples; another one does not wait.
                 self._collector = Collector(engine, most=4 * (rows or 16), **({"linger": 0.25} if rows else {}))
             return self._collector.submit(prompt, params)

@@ -16,13 +16,12 @@ from safekey.evals.judges.table import EMPTY_PART, JUDGES, Judge, Rule, exact
 from safekey.evals.records.rows import Row, RunRows, completion_hash
 from safekey.evals.request import Grouping, TableOptions, Vote
 from safekey.evals.summary.rates import RateTable, Scored, rate_table
-from safekey.schema import Verdict
+from safekey.schema import Metric, Verdict
 from safekey.stats.agreement import Agreement, agreement, vote
 from safekey.stats.intervals import mean_pass_at_k
 from safekey.text.outputs import OUTPUT_CLASSES
 
 Labels = dict[str, Any]
-Metric = Literal["asr", "orr", "accuracy"]
 METRIC: Mapping[str, Metric] = {"harm": "asr", "refusal": "orr", "accuracy": "accuracy"}
 TITLES: Mapping[Metric, str] = {
     "asr": "Attack success rate (ASR)",

@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from safekey.evals.summary.rates import Rate, RateRow, RateTable
-from safekey.evals.summary.summary import TITLES, Metric, Summary
+from safekey.evals.summary.summary import TITLES, Summary
+from safekey.schema import Metric
 from safekey.stats.agreement import Agreement
 from safekey.terminal import printable
 

@@ -17,34 +17,26 @@ from inspect_ai import Epochs, Task, task
 from inspect_ai._util.error import PrerequisiteError
 from inspect_ai._util.registry import registry_info, registry_tag
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.model import (
-    ChatMessage,
-    ChatMessageAssistant,
-    ChatMessageSystem,
-    ChatMessageUser,
-    ModelAPI,
-    modelapi,
-)
+from inspect_ai.model import ModelAPI, modelapi
 from inspect_ai.scorer import Scorer
 
 from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import BENCHMARKS, find_benchmark
 from safekey.evals.benchmarks.items import Item
 from safekey.evals.judges.open import DEFAULTS, ROLE
-from safekey.evals.model_api.convert import prefill_message
+from safekey.evals.model_api.convert import from_message, prefill_message
 from safekey.evals.model_api.provider import SafeKeyAPI
 from safekey.evals.plan import PlannedTask, judges_of, plan_task
 from safekey.evals.request import EvalRequest, JudgeSettings
 from safekey.evals.tasks.sample import correct, judged, respond, scored
 from safekey.options import unknown, words
-from safekey.schema import THINK_CLOSE, THINK_OPEN, Message
 
 __all__ = ["TASKS", "build_task", "correct", "judged", "respond", "safekey", "saved_task", "scored"]
 
 
 _NOT_OF_A_TASK = "model engine server_url engine_options suite tasks judge_url judge_model output"
 TASK_OPTIONS = tuple(each.name for each in fields(EvalRequest) if each.name not in _NOT_OF_A_TASK.split())
-"""The fields of a request that are `-T` options of a task of Inspect's."""
+"""The fields of a request that are `-T` options of an Inspect task."""
 _OF_ONE = {"file": "files", "revision": "revisions"}  # option of one task → field of a request
 
 
@@ -90,22 +82,13 @@ def build_task(planned: PlannedTask, store: str | None = None) -> Task:
 def _sample(item: Item) -> Sample:
     """Turn an item into Inspect's sample; its metadata holds what a scorer needs besides."""
     prompt = item.prompt
-    messages = [_message(turn) for turn in prompt.messages]
+    messages = [from_message(turn) for turn in prompt.messages]
     if prompt.prefill:
         messages.append(prefill_message(prompt.prefill, prompt.prefill_tokens, answer=prompt.prefill_answer))
     own = {"benchmark": item.benchmark, "behaviour": item.behaviour, "category": item.category, "attack": item.attack}
     return Sample(
         id=item.id, input=messages, target=item.target, metadata={**item.metadata, **own, "request": item.request}
     )
-
-
-def _message(turn: Message) -> ChatMessage:
-    if turn.role == "user":
-        return ChatMessageUser(content=turn.content)
-    if turn.role == "assistant":
-        text = f"{THINK_OPEN}{turn.thinking}{THINK_CLOSE}{turn.content}" if turn.thinking else turn.content
-        return ChatMessageAssistant(content=text)
-    return ChatMessageSystem(content=turn.content)
 
 
 def task_request(name: str, options: Mapping[str, Any]) -> EvalRequest:

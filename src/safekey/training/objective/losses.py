@@ -164,6 +164,22 @@ def _chunked(
     return losses, hits, [of_hidden, kept, None if of_bias is None or bias is None else of_bias.to(bias.dtype)]
 
 
+def logit_adjustment(config: Any) -> Callable[[Tensor], Tensor] | None:
+    """Return what some model families do to the logits after the head; None for most."""
+    cap = getattr(config, "final_logit_softcapping", None)
+    divide = getattr(config, "logits_scaling", None)
+    multiply = getattr(config, "logit_scale", None)
+    if not (cap or divide or multiply):
+        return None
+
+    def adjust(logits: Tensor) -> Tensor:
+        logits = logits / divide if divide else logits
+        logits = logits * multiply if multiply else logits
+        return cap * torch.tanh(logits / cap) if cap else logits
+
+    return adjust
+
+
 def dual_path_loss(
     logits: Float[Tensor, "examples 2"], harmful: Int[Tensor, " examples"], theta: float = 0.5
 ) -> Float[Tensor, " examples"]:

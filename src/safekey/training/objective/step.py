@@ -6,7 +6,7 @@ PEFT and autocast, which wrap the model, see one ordinary call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MethodType
@@ -22,7 +22,7 @@ from safekey.errors import UserError
 from safekey.training.encoding import Encoded
 from safekey.training.objective.attention import document_attention
 from safekey.training.objective.heads import SafetyHeads
-from safekey.training.objective.losses import dual_path_loss, linear_cross_entropy
+from safekey.training.objective.losses import dual_path_loss, linear_cross_entropy, logit_adjustment
 from safekey.training.objective.pack import Counts, Packed, count, pack
 from safekey.training.objective.swaps import partner_queries, wrong_beginnings
 
@@ -260,7 +260,7 @@ def _attached_forward(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
         document_lengths=packed.lengths,
     ).last_hidden_state[0]
     head = self.get_output_embeddings()
-    adjust = _logit_adjustment(self.config)
+    adjust = logit_adjustment(self.config)
     tokens = linear_cross_entropy(
         hidden[packed.predictors],
         packed.targets,
@@ -281,22 +281,6 @@ def _keep_alive(causal_lm: PreTrainedModel, work: _Work) -> Tensor:
     if heads is None or not idle or not (dist.is_available() and dist.is_initialized()):
         return torch.zeros((), device=work.packed.input_ids.device)
     return 0.0 * sum((parameter.float().sum() for parameter in heads.parameters()), torch.zeros(()))
-
-
-def _logit_adjustment(config: Any) -> Callable[[Tensor], Tensor] | None:
-    """Return what some model families do to the logits after the head; None for most."""
-    cap = getattr(config, "final_logit_softcapping", None)
-    divide = getattr(config, "logits_scaling", None)
-    multiply = getattr(config, "logit_scale", None)
-    if not (cap or divide or multiply):
-        return None
-
-    def adjust(logits: Tensor) -> Tensor:
-        logits = logits / divide if divide else logits
-        logits = logits * multiply if multiply else logits
-        return cap * torch.tanh(logits / cap) if cap else logits
-
-    return adjust
 
 
 def _check_heads(causal_lm: PreTrainedModel, heads: SafetyHeads | None, head_weight: float) -> None:
