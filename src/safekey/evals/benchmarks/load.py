@@ -24,13 +24,20 @@ from safekey.evals.benchmarks.attacks import PREFILL_TOKENS, prefill
 from safekey.evals.benchmarks.behaviours import Asked, behaviours, plain_id, same_text
 from safekey.evals.benchmarks.catalog import Benchmark, find_benchmark
 from safekey.evals.benchmarks.columns import ATTACKS, columns_found, holds, named_columns
-from safekey.evals.benchmarks.files import choose_file, listed, unused_files
+from safekey.evals.benchmarks.files import (
+    Reading,
+    check_names,
+    choose_file,
+    columns_not_there,
+    listed,
+    no_header,
+    read_columns,
+    unused_files,
+)  # fmt: skip
 from safekey.evals.benchmarks.files import find_file as find_file  # part of this module's interface
 from safekey.evals.benchmarks.items import Item, build_item
-from safekey.evals.benchmarks.labels import check_labels, label_columns, labelled, numbered
-from safekey.evals.benchmarks.reading import Reading, check_names, columns_not_there, no_header, read_columns
 from safekey.evals.benchmarks.roles import NO_ROLES, FileRoles
-from safekey.evals.benchmarks.selection import chosen, sampled
+from safekey.evals.benchmarks.selection import check_labels, chosen, label_columns, labelled, numbered, sampled
 
 Table = Mapping[str, tuple[str, ...]]
 _COMMIT = re.compile(r"[0-9a-f]{40}")
