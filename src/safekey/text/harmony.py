@@ -52,7 +52,9 @@ class ChannelText(NamedTuple):
 
 def is_harmony(text: str) -> bool:
     """Whether a generated text begins with a channel, switches channels, or ends with a stop token."""
-    return not text.lstrip().startswith("<think>") and (_MARKS.search(text) is not None or _is_bare(text))
+    if text.lstrip().startswith("<think>") or ("</think>" in text and "<|channel|>" not in text):
+        return False  # another model's text, which ends with <|end|>
+    return _MARKS.search(text) is not None or _is_bare(text)
 
 
 def _is_bare(text: str) -> bool:
