@@ -42,6 +42,9 @@ CASES = [
     (f"{C}I look.<|end|>{START}{A}b<|end|>{START}{F}c", False, "b", "I look.\n\nc", "closed"),
     (f"{A}a<|end|>{START} to=functions.f<|channel|>commentary<|message|>{{}}<|call|>", False, "a", "{}", "closed"),
     (f"{A}a<|end|>{START}<|channel|>analysis to=python code<|message|>1+1<|call|>", False, "a\n\n1+1", "", "unclosed"),
+    # another model's end token behind think tags
+    ("Tea.</think>Boil water.<|end|>", True, "Tea.", "Boil water.<|end|>", "closed"),
+    ("Tea.</think>Boil water.<|end|>", False, "Tea.", "Boil water.<|end|>", "closed"),
     # quotes at the border
     (f'{A}I say "no"<|end|>{START}{F}"No", I say.', False, 'I say "no"', '"No", I say.', "closed"),
     # only the words of the headers are left
@@ -71,7 +74,9 @@ def test_split(text: str, inside: bool, thinking: str, answer: str, state: str) 
     assert "".join(text[s.start : s.end] for s in parts.spans) == text
 
 
-@pytest.mark.parametrize(("text", "inside", "thinking", "answer", "state"), CASES)
+@pytest.mark.parametrize(
+    ("text", "inside", "thinking", "answer", "state"), [case for case in CASES if "</think>" not in case[0]]
+)
 def test_think_tags_split_where_the_channels_do(
     text: str, inside: bool, thinking: str, answer: str, state: str
 ) -> None:

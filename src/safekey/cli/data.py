@@ -112,7 +112,7 @@ def run_validate(args: argparse.Namespace) -> int:
             raise UserError(f"--problems {error}") from error
     args.document = {
         "total": summary.to_dict(),
-        "files": {path: entry.to_dict() for path, entry in per_file.items()},
+        "files": {path: entry.to_dict() | _columns(total, path) for path, entry in per_file.items()},
         "unreadable": unreadable,
         "warnings": summary.warnings(),
         "notes": total.notes,
@@ -127,11 +127,24 @@ def run_validate(args: argparse.Namespace) -> int:
     return 2 if unreadable or not summary.usable or (strict and total.problems) else 0
 
 
+def _columns(total: Examples, path: str) -> dict[str, Any]:
+    """Return which columns of a file were read and which were not, as JSON values."""
+    use = total.columns[path]
+    return {"columns_read": list(use.read), "columns_not_read": dict(use.unread)}
+
+
+def _shown(total: Examples, path: str) -> list[tuple[str, str]]:
+    use = total.columns[path]
+    unread = ", ".join(f"{name} ({count} rows)" for name, count in use.unread.items())
+    return [("read", ", ".join(use.read) or "none"), ("not read", unread or "none")]
+
+
 def _as_text(summary: Summary, per_file: dict[str, Summary], total: Examples, limit: int) -> str:
     lines = []
     for path, entry in per_file.items():
         lines.append(f"{path}: {entry.usable} of {entry.read} rows usable")
         lines += [f"  label by {rule}: {count}" for rule, count in entry.label_rules.items()]
+        lines += [f"  columns {name.replace('_', ' ')}: {value}" for name, value in _shown(total, path)]
     lines += [f"note: {note}" for note in total.notes]
     lines += [
         "",
@@ -192,7 +205,7 @@ def run_segment(args: argparse.Namespace) -> int:
         f"  empty U (SFT only)         {counts['empty_understanding']}",
         f"  empty K (SFT only)         {counts['empty_key_sentence']}",
         f"  K in the answer            {counts['key_sentence_in_answer']}",
-        *(f"note: {note}" for note in loaded.notes),
+        *(f"note: {note}" for note in (*loaded.reading(), *loaded.notes)),
     ]
     if loaded.problems:
         lines += [f"skipped, not written: {len(loaded.problems)}", loaded.describe_problems()]
@@ -244,7 +257,13 @@ def run_inspect(args: argparse.Namespace) -> int:
 
     tokenizer = load_tokenizer(args.model) if args.model else None
     shown = print_rows(console(args.json), chosen, tokenizer, args.max_length)
-    args.document = {"rows": shown, "usable": len(examples), "problems": len(examples.problems)}
+    args.document = {
+        "rows": shown, "usable": len(examples), "problems": len(examples.problems), "notes": examples.notes,
+        **_columns(examples, args.input),
+    }  # fmt: skip
+    print()
+    for line in (*examples.reading(), *(f"note: {note}" for note in examples.notes)):
+        print(printable(line))
     unusable = f"; {len(examples.problems)} rows cannot be used (see `safekey data validate`)"
-    print(f"\n{len(chosen)} of {len(examples)} usable rows shown{unusable if examples.problems else ''}")
+    print(f"{len(chosen)} of {len(examples)} usable rows shown{unusable if examples.problems else ''}")
     return 0

@@ -15,22 +15,31 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from safekey.data.columns import Watched
 from safekey.errors import UserError
 from safekey.schema import CLOSE_TAG, Message
-from safekey.text.thinking import canonical, split_response, strip_tags
+from safekey.text.messages import THINKING_FIELDS, PartError, is_thinking, split_parts, thinking_text
+from safekey.text.tags import is_strong
+from safekey.text.thinking import Thinking, canonical, split_response, split_thinking, strip_tags, thinking_in_answer
 
 # Content → the names of its column; the first column with a value is read.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "messages": ("messages", "conversations", "conversation"),
     "prompt": ("prompt", "question", "query", "instruction", "input"),
     "response": ("response", "completion", "answer", "output"),
-    "thinking": ("reasoning_content", "reasoning", "thinking"),
+    "thinking": THINKING_FIELDS,
     "system": ("system", "system_prompt"),
+    "history": ("history",),
     "id": ("id", "uuid"),
     "source": ("source",),
     "understanding_end": ("understanding_end", "summary_end_idx", "key_sentence_start"),
     "key_sentence_end": ("key_sentence_end", "next_sentence_end_idx"),
 }
+# The keys of a history's entries, the user's first.
+_PAIRS = (
+    ("user", "assistant"), ("human", "assistant"), ("human", "gpt"), ("user", "bot"), ("prompt", "response"),
+    ("question", "answer"), ("query", "response"), ("instruction", "output"), ("input", "output"),
+)  # fmt: skip
 ROLES = {
     **{role: role for role in ("system", "developer", "user", "assistant", "tool")},
     **{"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant", "function": "tool"},
@@ -91,21 +100,18 @@ def read_conversation(row: Mapping[str, Any], table: Mapping[str, Sequence[str]]
     Raises:
         RowError: the row cannot be used, with the column and the reason.
     """
-    thinking_column, thinking = pick(row, table["thinking"])
-    if thinking is not None and not isinstance(thinking, str):
-        raise RowError(thinking_column, f"not text: expected a string, found {type(thinking).__name__}")
-    thinking = thinking if thinking and thinking.strip() else None
+    thinking_column, thinking = _thinking(row, table["thinking"], "")
     column, value = pick(row, table["messages"])
     if column:
         prompt_column, (turns, last) = column, _turns_with_answer(value, column)
     else:
         column, turns, last = _prompt_and_response(row, table)
         prompt_column = pick(row, table["prompt"])[0]
-    system_column, system = pick(row, table["system"])
-    if system is not None and not isinstance(system, str):
-        raise RowError(system_column, f"not text: expected a string, found {type(system).__name__}")
-    if system is not None and not any(turn.role == "system" for turn in turns):
-        turns = [Message("system", system), *turns]
+    if not any(turn.role == "system" for turn in turns):
+        system_column, system = pick(row, table["system"])
+        if system is not None and not isinstance(system, str):
+            raise RowError(system_column, f"not text: expected a string, found {type(system).__name__}")
+        turns = [Message("system", system), *turns] if system is not None else turns
     if not turns or turns[-1].role != "user":
         found = f"ends with a turn of '{turns[-1].role}'" if turns else "is empty"
         raise RowError(prompt_column, f"no user turn before the response: the prompt {found}")
@@ -131,17 +137,55 @@ def _prompt_and_response(
             raise RowError(what, f"missing {what}: expected one of {wanted}; the row has {', '.join(row) or 'nothing'}")
     turns = _turns(prompt, prompt_column) if _is_turns(prompt) else [Message("user", _text(prompt, prompt_column))]
     # Alpaca's layout: `input` is the material of the instruction.
-    context = row.get("input")
-    if prompt_column == "instruction" and isinstance(context, str) and context.strip():
+    context = row.get("input") if prompt_column == "instruction" else None
+    if isinstance(context, str) and context.strip():
         turns = [Message("user", f"{turns[-1].content}\n\n{context}")]
+    turns = [*_history(row, table["history"]), *turns]
     if _is_turns(response):
         more, last = _turns_with_answer(response, response_column)
         return response_column, [*turns, *more], last
-    return response_column, turns, Message("assistant", _text(response, response_column))
+    text, inner = _content(response, response_column)
+    return response_column, turns, Message("assistant", text, inner or None)
+
+
+def _history(row: Mapping[str, Any], names: Sequence[str]) -> list[Message]:
+    """Return the turns before the prompt: [user, assistant] pairs (LLaMA-Factory), objects with both, or turns.
+
+    A `history` of another form is left alone; it is then counted as a column that was not read.
+    """
+    for name in names:
+        value = row.peek(name) if isinstance(row, Watched) else row.get(name)
+        if isinstance(value, str) and value.lstrip().startswith("["):  # CSV has no lists
+            try:
+                value = json.loads(value)
+            except (ValueError, RecursionError):
+                continue
+        turns = _history_turns(value)
+        if turns:
+            row.get(name)  # counts as read
+            return [_turn(turn, f"{name}[{index}]", whole=False) for index, turn in enumerate(turns)]
+    return []
+
+
+def _history_turns(value: Any) -> list[Mapping[str, Any]]:
+    """Return a history as turns; [] when it is empty or of an unknown form."""
+    if not isinstance(value, list | tuple):
+        return []
+    turns: list[Mapping[str, Any]] = []
+    for entry in value:
+        if isinstance(entry, Mapping) and ("role" in entry or "from" in entry):
+            turns.append(entry)
+            continue
+        keys = next((keys for keys in _PAIRS if isinstance(entry, Mapping) and set(keys) <= set(entry)), None)
+        pair = [entry[key] for key in keys] if keys else entry
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+            return []
+        turns += [{"role": role, "content": text} for role, text in zip(("user", "assistant"), pair, strict=True)]
+    return turns
 
 
 def _canonical_response(content: str, thinking: str | None, column: str) -> str:
-    parts = split_response(content)
+    parts = split_thinking(content, started_inside=False)
     if parts.state == "unclosed":
         raise RowError(column, f"no {CLOSE_TAG}: the thinking is opened and never closed; the output was cut off")
     if parts.state == "absent" and not thinking:
@@ -151,14 +195,30 @@ def _canonical_response(content: str, thinking: str | None, column: str) -> str:
         raise RowError(column, "two thinkings that differ: one in the text, one in a field of its own")
     if not parts.answer:
         raise RowError(column, f"no answer: nothing follows {CLOSE_TAG}; the output was cut off")
+    _check_order(parts, column)
     response = canonical(inner, parts.answer)
     if split_response(response)[:2] != (inner, parts.answer):
         raise RowError(column, f"{CLOSE_TAG} within the thinking field: it would end the thinking early")
     return response
 
 
+def _check_order(parts: Thinking, column: str) -> None:
+    """Refuse a response that thinks late: written as thinking and answer, it would be another response."""
+    kinds = [span.kind for span in parts.spans if span.kind != "gap"]
+    if parts.state == "closed" and "answer" in kinds and "thinking" in kinds[kinds.index("answer") :]:
+        raise RowError(
+            column, "late thinking: words to the user stand before it; move it to the start, or drop the row"
+        )
+    again = thinking_in_answer(parts)
+    if again and is_strong(again):
+        raise RowError(column, f"late thinking: the answer holds {again} again; take that block out, or drop the row")
+
+
 def _is_turns(value: Any) -> bool:
-    return isinstance(value, list | tuple) and bool(value) and isinstance(value[0], Mapping)
+    """Whether a value is a list of turns, and not one of the parts of a text."""
+    if not isinstance(value, list | tuple) or not value or not isinstance(value[0], Mapping):
+        return False
+    return "role" in value[0] or "from" in value[0] or not ("text" in value[0] or is_thinking(value[0]))
 
 
 def _turns_with_answer(value: Any, column: str) -> tuple[list[Message], Message]:
@@ -173,8 +233,9 @@ def _turns(value: Any, column: str, *, keep_last: bool = False) -> list[Message]
     if isinstance(value, str):  # CSV has no lists
         try:
             value = json.loads(value)
-        except ValueError as error:
-            raise RowError(column, f"not a conversation: a string that is not a JSON list: {error}") from error
+        except (ValueError, RecursionError) as error:
+            what = "it is nested too deeply" if isinstance(error, RecursionError) else error
+            raise RowError(column, f"not a conversation: a string that is not a JSON list: {what}") from error
     if not isinstance(value, list | tuple) or not value:
         raise RowError(column, f"not a conversation: expected a list of turns, found {value!r:.60}")
     return [
@@ -193,10 +254,13 @@ def _turn(turn: Any, where: str, *, whole: bool) -> Message:
     if turn.get("tool_calls"):
         raise RowError(where, "tool calls: they cannot be written back into a prompt; leave the row out")
     _, content = pick(turn, ("content", "value"))
-    text = _text("" if content is None else content, where)
-    _, thinking = pick(turn, COLUMNS["thinking"])
-    if thinking is not None and not isinstance(thinking, str):
-        raise RowError(where, f"not text: the turn's thinking is {type(thinking).__name__}")
+    text, inner = _content("" if content is None else content, where)
+    if inner and ROLES[role] != "assistant":
+        raise RowError(where, f"thinking in a turn of '{role}': only the assistant thinks; leave the row out")
+    _, thinking = _thinking(turn, COLUMNS["thinking"], where)
+    if inner and thinking and strip_tags(thinking) != inner.strip():
+        raise RowError(where, "two thinkings that differ: one in the turn's content, one in a field of its own")
+    thinking = thinking or inner or None
     if ROLES[role] != "assistant" or whole:
         return Message(ROLES[role], text, thinking)
     parts = split_response(text)
@@ -207,13 +271,30 @@ def _turn(turn: Any, where: str, *, whole: bool) -> Message:
     return Message("assistant", text, strip_tags(thinking) if thinking else None)
 
 
-def _text(value: Any, where: str) -> str:
-    """Return a text: a string, or the text parts of a list of parts (`[{"type": "text", "text": …}]`)."""
+def _thinking(row: Mapping[str, Any], names: Sequence[str], where: str) -> tuple[str, str | None]:
+    """Return the first thinking column that holds a text, and the text."""
+    for name in names:
+        value = row.get(name)
+        try:
+            text = thinking_text(value)
+        except PartError as error:
+            raise RowError(where or name, f"not text: expected a string, found {error}") from error
+        if text.strip():
+            return name, text
+    return "", None
+
+
+def _content(value: Any, where: str) -> tuple[str, str]:
+    """Return the text and the thinking of a content: a string, or a list of parts (`[{"type": "text", "text": …}]`)."""
     if isinstance(value, str):
-        return value
-    if isinstance(value, list | tuple) and all(isinstance(part, Mapping) for part in value):
-        other = [part.get("type") for part in value if not isinstance(part.get("text"), str)]
-        if other:
-            raise RowError(where, f"not text: a part of type {other[0]!r}; only text can be used")
-        return "".join(part["text"] for part in value)
+        return value, ""
+    if isinstance(value, list | tuple):
+        try:
+            return split_parts(value)
+        except PartError as error:
+            raise RowError(where, f"not text: {error}; only text can be used") from error
     raise RowError(where, f"not text: expected a string, found {type(value).__name__}")
+
+
+def _text(value: Any, where: str) -> str:
+    return _content(value, where)[0]

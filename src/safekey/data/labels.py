@@ -70,11 +70,12 @@ LAYOUTS = (
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """The label of a row, its layout ("" for none of the known ones), and the rule that decided."""
+    """The label of a row, its layout ("" for none of the known ones), the rule that decided, and the columns read."""
 
     harmful: bool | None
     layout: str
     rule: str
+    columns: frozenset[str] = frozenset()
 
 
 def parse_label_word(label: bool | str | None) -> bool | None:
@@ -105,15 +106,15 @@ def label_row(row: Row, *, label: bool | None = None, label_column: str | None =
             raise RowError(label_column, f"missing label column: the row has {', '.join(row)}")
         inverted = label_column.lower() in SAFE_COLUMNS
         rule = f"column '{label_column}'" + (" (true means benign)" if inverted else "")
-        return Label(_parse(row[label_column], label_column, inverted), name, rule)
+        return Label(_parse(row[label_column], label_column, inverted), name, rule, frozenset({label_column}))
     for column in LABEL_COLUMNS:
         if (value := _parse(row.get(column), column, inverted=False)) is not None:
-            return Label(value, name, f"column '{column}'")
+            return Label(value, name, f"column '{column}'", frozenset({column}))
     for column in WORD_LABEL_COLUMNS:
         if isinstance(row.get(column), str) and (word := row[column].strip().lower()) in WORDS:
-            return Label(WORDS[word], name, f"column '{column}'")
+            return Label(WORDS[word], name, f"column '{column}'", frozenset({column}))
     if layout and (value := layout.harmful(row)) is not None:
-        return Label(value, name, layout.rule)
+        return Label(value, name, layout.rule, layout.needs | {"source"})
     return Label(None, name, "no label: no label column, and no rule for this layout")
 
 

@@ -19,6 +19,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast, get_args
 
+from safekey.data.columns import ColumnUse, Watched
+from safekey.data.doubts import Doubts
 from safekey.data.formats import RowError, column_table, pick, read_conversation
 from safekey.data.labels import label_row, parse_label_word
 from safekey.data.read import RawRow, read_rows
@@ -36,7 +38,8 @@ class Examples(list[Example]):
         rows_read: rows in the sources, usable or not.
         layouts: usable rows by layout ("star1", "safekey-reference", "" for none of the label table).
         label_rules: usable rows by the rule that decided their label, in words.
-        notes: choices that were made for the user, to be shown.
+        notes: choices that were made for the user, and doubts about rows, to be shown.
+        columns: for each file, which columns were read and which were not.
     """
 
     def __init__(self, examples: Iterable[Example] = (), problems: Iterable[RowProblem] = ()) -> None:
@@ -46,6 +49,7 @@ class Examples(list[Example]):
         self.layouts: Counter[str] = Counter()
         self.label_rules: Counter[str] = Counter()
         self.notes: list[str] = []
+        self.columns: dict[str, ColumnUse] = {}
 
     def add(self, other: Examples) -> None:
         """Append another source's rows, problems and counts."""
@@ -55,6 +59,11 @@ class Examples(list[Example]):
         self.layouts.update(other.layouts)
         self.label_rules.update(other.label_rules)
         self.notes.extend(other.notes)
+        self.columns.update(other.columns)
+
+    def reading(self) -> list[str]:
+        """Return one line for each file: rows, columns that were read, columns that were not."""
+        return [use.line(file) for file, use in self.columns.items()]
 
     def describe_problems(self, limit: int = 5) -> str:
         """Return the first `limit` problems, one a line, then "+N more"; "" when there are none."""
@@ -104,11 +113,14 @@ def load_examples(
     examples = Examples()
     examples.rows_read = len(rows)
     examples.notes = notes
+    use = examples.columns[file] = ColumnUse(len(rows))
+    doubts = Doubts()
     for row in rows:
         try:
             if row.problem:
                 raise RowError(row.column, row.problem)
-            example = read_example(row, file, table)
+            watched = Watched(row.fields)
+            example = read_example(replace(row, fields=watched), file, table)
             decided = label_row(row.fields, label=whole, label_column=label_column)
         except RowError as error:
             problem = RowProblem(file, row.number, error.field, error.reason)
@@ -116,9 +128,12 @@ def load_examples(
                 raise DataError.from_problem(problem) from error
             examples.problems.append(problem)
             continue
-        examples.append(replace(example, harmful=decided.harmful))
+        examples.append(replace(example, harmful=decided.harmful, fields=row.fields))
+        use.add(row.fields, watched.used | decided.columns)
+        doubts.look(example)
         examples.layouts[decided.layout] += 1
         examples.label_rules[decided.rule] += 1
+    examples.notes += [*use.warnings(file), *doubts.lines(file)]
     return examples
 
 

@@ -7,39 +7,22 @@ that cannot be read at all raises `DataError` with the line at fault.
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import json
+import os
 import re
 import sys
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safekey.data.contents import file_bytes, is_parquet, too_large, unpacked_limit
+from safekey.data.json_rows import RawRow as RawRow
+from safekey.data.json_rows import json_rows, said_twice
 from safekey.errors import DataError, UserError
 from safekey.hub import hub_reachable, local_note
 
 FILE_TYPES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-
-
-@dataclass(frozen=True, slots=True)
-class RawRow:
-    """One row as it stands in its source.
-
-    Attributes:
-        number: 1-based row number; for JSONL this is the line number.
-        fields: column name to value; empty when the row cannot be read.
-        column: the column at fault, or "".
-        problem: why the row cannot be read, or "".
-    """
-
-    number: int
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    column: str = ""
-    problem: str = ""
 
 
 def read_rows(
@@ -60,9 +43,11 @@ def read_rows(
         named = [name for name, value in (("split", split), ("revision", revision), ("config", config)) if value]
         if named:
             raise UserError(f"{path}: '{named[0]}' applies to hub data sets and saved folders; this is a plain file")
-        rows = [_checked(row) for row in _read_file(path, local)]
+        rows = [_checked(row) for row in _read_file(path, local, notes)]
     elif local.is_dir() or _is_hub_id(path):
         rows = [_checked(row) for row in _read_dataset(path, split, revision, config, notes)]
+    elif local.is_symlink():
+        raise DataError(f"{path}: is a link to {os.readlink(local)}, which does not exist")
     else:
         raise DataError(f"{path}: no such file")
     if not rows:
@@ -74,18 +59,16 @@ def _is_hub_id(path: str) -> bool:
     return bool(_HUB_ID.fullmatch(path)) and not path.removesuffix(".gz").endswith((*FILE_TYPES, ".txt", ".yaml"))
 
 
-def _read_file(path: str, local: Path) -> Iterator[RawRow]:
+def _read_file(path: str, local: Path, notes: list[str]) -> Iterable[RawRow]:
     kind = Path(local.name.removesuffix(".gz")).suffix.lower()
     if kind not in FILE_TYPES:
         raise DataError(f"{path}: unknown file type '{kind}'; expected one of {', '.join(FILE_TYPES)}, or .gz of it")
-    try:
-        data = local.read_bytes()
-        if local.name.endswith(".gz"):
-            data = gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+    data = file_bytes(path, local, notes)
     if not data.strip():
         raise DataError(f"{path}: is empty")
+    if is_parquet(data) and kind != ".parquet":
+        notes.append(f"{path}: is Parquet, although its name ends in {kind}; it was read as Parquet")
+        kind = ".parquet"
     if kind == ".parquet":
         return _parquet(path, data)
     if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data[:4]:  # no text begins with NUL characters
@@ -94,48 +77,7 @@ def _read_file(path: str, local: Path) -> Iterator[RawRow]:
     text = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
     if kind in (".csv", ".tsv"):
         return _csv(path, text, "\t" if kind == ".tsv" else ",")
-    return _json(path, text, lines=kind != ".json")
-
-
-def _json(path: str, text: str, *, lines: bool) -> Iterator[RawRow]:
-    """Read JSON or JSONL; the content decides where it contradicts the file name, a common mistake."""
-    first = text.lstrip()[0]
-    if lines and first != "[":
-        return _json_lines(text)
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        if lines or (error.msg == "Extra data" and first == "{"):
-            return _json_lines(text)
-        raise DataError(f"{path}: wrong JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: wrong JSON: {error}") from error
-    if isinstance(value, dict):
-        inner = list(value.values())
-        wrapped = len(inner) == 1 and isinstance(inner[0], list) and all(isinstance(row, dict) for row in inner[0])
-        value = inner[0] if wrapped else [value]
-    if not isinstance(value, list):
-        raise DataError(f"{path}: wrong JSON: expected a list of objects, found {type(value).__name__}")
-    return (_object(number, row) for number, row in enumerate(value, 1))
-
-
-def _json_lines(text: str) -> Iterator[RawRow]:
-    # Not str.splitlines(): it also splits at U+2028 and others, which JSON strings may hold.
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            yield _object(number, json.loads(line))
-        except json.JSONDecodeError as error:
-            yield RawRow(number, problem=f"wrong JSON: {error.msg} at column {error.colno}")
-        except (ValueError, RecursionError) as error:
-            yield RawRow(number, problem=f"wrong JSON: {error}")
-
-
-def _object(number: int, value: Any) -> RawRow:
-    if isinstance(value, dict):
-        return RawRow(number, value)
-    return RawRow(number, problem=f"not an object: expected {{column: value, …}}, found {type(value).__name__}")
+    return json_rows(path, text, notes, lines=kind != ".json")
 
 
 def _csv(path: str, text: str, delimiter: str) -> Iterator[RawRow]:
@@ -171,8 +113,16 @@ def _parquet(path: str, data: bytes) -> Iterator[RawRow]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if not is_parquet(data):
+        raise DataError(f"{path}: cannot be read as Parquet: it is no Parquet file, or its end is missing")
+    limit, size = unpacked_limit(len(data)), 0
+    rows: list[dict[str, Any]] = []
     try:
-        rows = pq.read_table(pa.BufferReader(data)).to_pylist()
+        for batch in pq.ParquetFile(pa.BufferReader(data)).iter_batches(batch_size=512):
+            size += batch.nbytes
+            if size > limit:
+                raise too_large(path, limit)
+            rows += batch.to_pylist()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as Parquet: {error}") from error
     return (RawRow(number, row) for number, row in enumerate(rows, 1))
@@ -196,7 +146,9 @@ def _read_dataset(
     except Exception as error:  # the hub client raises a dozen unrelated types; all mean the same to the user
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         if folder:
-            raise DataError(f"{path}: cannot be read as a saved folder: {first_line}") from error
+            raise DataError(
+                f"{path}: is a folder, and cannot be read as one: {first_line}.{_files_in(path)}"
+            ) from error
         raise DataError(f"{path}: neither a file nor a readable hub data set: {local_note()}{first_line}") from error
     finally:
         if bars:
@@ -214,13 +166,21 @@ def _read_dataset(
     return (RawRow(number, row) for number, row in enumerate(data, 1))
 
 
+def _files_in(folder: str) -> str:
+    names = sorted(each.name for each in Path(folder).iterdir() if each.name.endswith((*FILE_TYPES, ".gz")))
+    return f" It holds {', '.join(names[:8])}: name one of them" if names else " Name a file"
+
+
 def _checked(row: RawRow) -> RawRow:
     """Report a row with a broken character, which neither a tokenizer nor a UTF-8 file accepts."""
     for column, value in row.fields.items():
         try:
-            if _is_text(column) and _is_text(value):
+            if (twin := said_twice(value)) is not None:
+                reason = f"the same key twice in one object: '{twin}'; leave one of them out"
+            elif _is_text(column) and _is_text(value):
                 continue
-            reason = "broken text: not valid UTF-8 (or half of a surrogate pair); convert the file to UTF-8"
+            else:
+                reason = "broken text: not valid UTF-8 (or half of a surrogate pair); convert the file to UTF-8"
         except RecursionError:
             reason = "nested too deeply: expected a table's cell"
         return RawRow(row.number, column=str(column).encode("utf-8", "replace").decode(), problem=reason)

@@ -43,7 +43,7 @@ def to_row(example: Example) -> dict[str, Any]:
     if _reads_back(row, example):
         return row
     found |= {"id": example.id, "prompt": [_turn(turn) for turn in example.prompt], "source": example.source}
-    in_the_way = {*COLUMNS["messages"], *COLUMNS["thinking"], *COLUMNS["system"]}
+    in_the_way = {name for key in ("messages", "thinking", "system", "history") for name in COLUMNS[key]}
     if example.harmful is None:
         in_the_way |= {*LABEL_COLUMNS, *WORD_LABEL_COLUMNS}
     if example.understanding_end is None:

@@ -112,7 +112,10 @@ def evaluate(
             console.print(f"WARNING: {printable(line)}", style="yellow", **PLAIN)
         if not finished:
             _run(plan, run, opened, console)
-        return EvalResult(run, finish(run, tables), warnings, plan.left_out)
+        summary = finish(run, tables)
+        for line in summary.doubts:
+            console.print(f"WARNING: {printable(line)}", style="yellow", **PLAIN)
+        return EvalResult(run, summary, (*warnings, *summary.doubts), plan.left_out)
     finally:
         run.release()
         close_judges()
@@ -127,6 +130,7 @@ def finish(run: EvalRun, tables: TableOptions | None = None) -> Summary:
     run.rows.put_in_order(list(items), items)
     summary = summarize(run.rows, tables)
     about = {name: record.get(name) for name in ("warnings", "left_out", "notes", "contamination")}
+    about["warnings"] = [*(about["warnings"] or ()), *summary.doubts]
     write_json(run.path / METRICS, {"version": 1, **about, **summary.metrics})
     return summary
 

@@ -111,6 +111,12 @@ def tag_at_end(text: str) -> Tag | None:
     return _tag(found[-1]) if found else None
 
 
+def is_strong(tag: str) -> bool:
+    """Whether a text is one of the tags that are a model's own marker."""
+    match = _ANY.fullmatch(tag)
+    return match is not None and _tag(match).strong
+
+
 def own_tags(vocabulary: object) -> tuple[str, str] | None:
     """Return the strong tags that a vocabulary (any collection of strings) holds as tokens, or None."""
     found = []

@@ -15,9 +15,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from safekey.schema import CLOSE_TAG, OPEN_TAG, THINK_CLOSE, THINK_OPEN, Completion, Part
+from safekey.schema import THINK_CLOSE, THINK_OPEN, Completion, Part
 from safekey.text.harmony import harmony_messages, is_harmony
-from safekey.text.tags import Tags
+from safekey.text.tags import THINK, Tags, tag_at_end
 
 ThinkState = Literal["closed", "unclosed", "absent"]
 SpanKind = Literal["thinking", "answer", "gap"]
@@ -137,8 +137,12 @@ def canonical(thinking: str, answer: str) -> str:
 
 
 def strip_tags(thinking: str) -> str:
-    """Return the content of a separate thinking field, without the ``<think>`` tags that some sources leave in it."""
-    return thinking.strip().removeprefix(OPEN_TAG).removesuffix(CLOSE_TAG).strip()
+    """Return the content of a separate thinking field, without the tags around it that some sources leave in it."""
+    text = thinking.strip()
+    opener, last = Tags.read(text).opener_at(0), tag_at_end(text)
+    begin = opener.end if opener is not None else 0
+    own = last is not None and last.closing and (last.kind == opener.kind if opener else last.kind == THINK)
+    return text[begin : last.start if last is not None and own and last.start >= begin else len(text)].strip()
 
 
 def _split_channels(text: str, started_inside: bool) -> Thinking:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from safekey.data.formats import ROLES, RowError
-from safekey.schema import OPEN_TAG, Message
+from safekey.schema import Message
 from safekey.text.thinking import split_response
 
 
@@ -48,9 +48,9 @@ def _turn(turn: Any, index: int, where: str) -> Message:
     if not isinstance(content, str) or not content.strip():
         raise RowError(where, "empty turn: it holds no text")
     role = ROLES[role.lower()]
-    if role == "assistant" and OPEN_TAG in content:
-        parts = split_response(content)
-        if parts.state == "unclosed":
-            raise RowError(where, "an earlier turn's thinking is opened and never closed")
+    parts = split_response(content) if role == "assistant" else None
+    if parts is not None and parts.state == "unclosed":
+        raise RowError(where, "an earlier turn's thinking is opened and never closed")
+    if parts is not None and parts.state == "closed":
         return Message(role, parts.answer, parts.thinking or None)
     return Message(role, content)

@@ -17,6 +17,7 @@ from safekey.evals.benchmarks.catalog import BENCHMARKS
 from safekey.evals.judges.table import EMPTY_PART, JUDGES, Judge, Rule, exact
 from safekey.evals.records.rows import Row, RunRows
 from safekey.evals.request import Grouping, TableOptions, Vote
+from safekey.evals.summary.doubts import thinking_in_answers
 from safekey.evals.summary.outputs import Outputs, read_outputs
 from safekey.evals.summary.rates import RateTable, Scored, rate_table
 from safekey.evals.summary.withheld import MISSING, NOT_JUDGED, due, outcome
@@ -45,11 +46,13 @@ class Summary:
         tables: the tables to print, each with its metric.
         metrics: everything, for metrics.json; the same rows give the same bytes.
         agreements: benchmark and part → the agreement of its judges.
+        doubts: warnings about answers, one line each.
     """
 
     tables: tuple[tuple[Metric, RateTable], ...]
     metrics: dict[str, Any]
     agreements: dict[tuple[str, str], Agreement] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
 
 
 def summarize(rows: RunRows, options: TableOptions | None = None) -> Summary:
@@ -87,7 +90,7 @@ def summarize(rows: RunRows, options: TableOptions | None = None) -> Summary:
     metrics["pass_at_k"] = _pass_at_k(problems, options.allow_unscored)
     metrics["agreement"] = [{"benchmark": b, "part": p, **asdict(a)} for (b, p), a in agreements.items()]
     metrics["allow_unscored"] = options.allow_unscored
-    return Summary(tuple(tables), metrics, agreements)
+    return Summary(tuple(tables), metrics, agreements, thinking_in_answers(rows.completions.rows()))
 
 
 def _kinds(outputs: Outputs, verdicts: Iterable[Row]) -> dict[str, set[str]]:

@@ -139,14 +139,14 @@ def prepare_rows(
         options["today"] = today
     sources = data_sources(data.data, "data")
     loaded = load_mixture(sources, seed, strict=data.strict)
-    summary, problems, notes = summarize(loaded), list(loaded.problems), list(loaded.notes)
+    summary, problems, notes = summarize(loaded), list(loaded.problems), [*loaded.reading(), *loaded.notes]
     kept: list[Example] = _sample(loaded, data.limit, seed)
     held: list[Example] = []
     if data.eval_data:
         sources_held = data_sources(data.eval_data, "eval_data")
         own = load_mixture(sources_held, seed, strict=data.strict)
         problems += own.problems
-        notes += own.notes
+        notes += [*own.reading(), *own.notes]
         sources, held = [*sources, *sources_held], list(own)
     elif data.eval_fraction:
         kept, held = hold_out(kept, data.eval_fraction, seed)
