@@ -100,6 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"safekey: error: {without_login(printable(str(error)))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        # Python ends by the signal, not with our exit code, if Ctrl-C came within an `exec` of text, as in the modules
+        # of dataclasses that a library builds. It forgets that at the next `exec`.
+        exec("")  # noqa: S102
         print("safekey: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `safekey … | head`: the reader has seen enough

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -131,13 +134,32 @@ def _context(*, forked: bool) -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(_PRELOAD))
+    with _deaf_to_ctrl_c():
+        forkserver.ensure_running()
     return context
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Let processes that are started here ignore Ctrl-C from their first moment on: it is this process that ends them.
+
+    A handler of their own would come too late for what they import.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # for some milliseconds, and inherited by what is started
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _start(context: Any, task: Task, gpus: tuple[str, ...]) -> _Running:
     ours, theirs = context.Pipe(duplex=True)
     process = context.Process(target=work, args=(replace(task, gpus=gpus), theirs), name=str(task.job))
-    process.start()
+    with nullcontext() if context.get_start_method() == "forkserver" else _deaf_to_ctrl_c():
+        process.start()
     theirs.close()  # otherwise the job would not notice when this process is gone
     return _Running(task, process, ours, time.monotonic())
 

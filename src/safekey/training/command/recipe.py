@@ -217,6 +217,8 @@ def build_settings(recipe: Recipe, *, processes: int = 1, elsewhere: bool = Fals
         values["gradient_accumulation_steps"] = _accumulation(recipe, data.batch_size, processes)
     values.setdefault("output_dir", str(Path("runs") / recipe.name))
     half = bool(values.get("bf16") or values.get("fp16"))
+    if values.get("bf16") and values.get("fp16"):
+        raise UserError(f"{recipe.where('fp16')}: bf16 and fp16 exclude one another")
     if elsewhere and not torch.cuda.is_available():
         values |= {"bf16": False, "fp16": False}  # transformers refuses them without a GPU
         half = True
@@ -243,7 +245,10 @@ def _accumulation(recipe: Recipe, batch_size: int, processes: int) -> int:
             f"{recipe.where('gradient_accumulation_steps')}: 'batch_size' sets it; "
             "give one of the two (batch_size=null switches that one off)"
         )
-    at_once = int(recipe.values.get("per_device_train_batch_size", 8)) * processes
+    each = int(recipe.values.get("per_device_train_batch_size", 8))
+    if each < 1:
+        raise UserError(f"{recipe.where('per_device_train_batch_size')}: is {each}, expected a number of rows from 1")
+    at_once = each * processes
     if batch_size < 1 or batch_size % at_once:
         raise UserError(
             f"{recipe.where('batch_size')}: {batch_size} rows cannot be split over {processes} process(es) with "

@@ -14,6 +14,7 @@ import torch
 
 from safekey.errors import UserError
 from safekey.training.command import launch as launching
+from safekey.training.command.checks import check_settings, refused_by_library
 from safekey.training.command.dry_run import (
     PLAIN,
     Forecast,
@@ -104,6 +105,8 @@ def _execute(request: TrainRequest, console: Console, main: bool, told: dict[str
     to_note = warnings(settings, rows)
     if not rows.both_classes:
         settings.training.head_weight = 0.0
+    if within is None:
+        check_settings(settings, held_out=bool(rows.held_out), processes=processes)
     if main:
         folder.check_ours(_inputs(request, settings, rows))
     if goes_on and main:
@@ -303,4 +306,4 @@ def _explained(error: Exception, folder: RunFolder) -> UserError | None:
         )
     if "pip install" in text or text.startswith("Invalid "):  # a tracker that is not there, a negative rate, ...
         return UserError(f"{text:.300}")
-    return None
+    return refused_by_library(error)

@@ -49,6 +49,24 @@ _RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (("max_tokens_per_micro_batch",), lambda v: v is None or (_whole(v) and v > 0), "a number of tokens > 0"),
     (("max_length",), lambda v: _whole(v) and v > 1, "a length of 2 or more"),
     (("head_pooling",), lambda v: v in get_args(Pooling), f"one of {get_args(Pooling)}"),
+    # TRL's and transformers' own, which they check late or never.
+    (("max_steps",), lambda v: _whole(v) and (v == -1 or v > 0), "a number of steps from 1, or -1 for all epochs"),
+    (("num_train_epochs",), lambda v: _number(v) and 0 < v < math.inf, "a number of epochs > 0"),
+    (
+        ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
+        lambda v: _whole(v) and v > 0,
+        "a number from 1",
+    ),
+    (("logging_steps", "save_steps"), lambda v: _number(v) and v > 0, "a number of steps > 0, or a share of all"),
+    (("eval_steps",), lambda v: v is None or (_number(v) and v > 0), "a number of steps > 0, or a share of all"),
+    (("save_total_limit", "eval_accumulation_steps"), lambda v: v is None or (_whole(v) and v > 0), "a number from 1"),
+    (("seed",), lambda v: _whole(v) and 0 <= v < 2**32, "a number from 0 to 4294967295"),
+    (("data_seed",), lambda v: v is None or (_whole(v) and 0 <= v < 2**32), "a number from 0 to 4294967295"),
+    (
+        ("weight_decay", "max_grad_norm", "eval_delay", "dataloader_num_workers"),
+        lambda v: _number(v) and 0 <= v < math.inf,
+        "a number ≥ 0",
+    ),
     (("chat_template_kwargs",), lambda v: v is None or isinstance(v, dict), "a mapping"),
 )
 

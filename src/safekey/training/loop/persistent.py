@@ -86,6 +86,8 @@ class PersistentTrainer(SFTTrainer):  # type: ignore[misc]
             yield
             return
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        if before[signal.SIGINT] is signal.SIG_IGN:  # a grid's job: Ctrl-C is its parent's, which sends SIGTERM
+            del before[signal.SIGINT]
 
         def ask(number: int, frame: Any) -> None:
             if self.stop_asked:
