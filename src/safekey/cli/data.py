@@ -93,7 +93,14 @@ def run_validate(args: argparse.Namespace) -> int:
     from safekey.data.write import check_output, write_text
 
     if args.problems:
-        check_output(args.problems, "--problems", {f"file {n}": path for n, path in enumerate(args.files, 1)})
+        check_output(
+            args.problems,
+            "--problems",
+            {
+                "file to check" if n == 1 else f"file to check, number {n},": path
+                for n, path in enumerate(args.files, 1)
+            },
+        )
     total, per_file, unreadable = Examples(), {}, []
     strict, args.strict = args.strict, False  # list every problem first, then fail
     for path in args.files:

@@ -1,0 +1,104 @@
+"""Real pretrained models pass whole, tokenizer and chat template untouched.
+
+`SAFEKEY_REAL_MODELS` names a folder of model folders, for example `smollm2` (SmolLM2-135M-Instruct) and `qwen-coder`
+(Qwen2.5-Coder-0.5B-Instruct). docs/real-models.md says how they were made and what came of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from safekey.cli.app import main
+from small_world import rows
+
+pytestmark = pytest.mark.real
+HOME = os.environ.get("SAFEKEY_REAL_MODELS", "")
+MODELS = sorted(path for path in Path(HOME).iterdir() if (path / "config.json").is_file()) if HOME else []
+SHORT = ("max_length=192", "batch_size=2", "per_device_train_batch_size=2", "use_cpu=true", "eval_fraction=0")
+EVERY = ("qmm_epochs=-1", "head_epochs=-1", "logging_steps=1", "save_strategy=steps", "save_steps=1")
+
+
+@pytest.fixture(params=MODELS or [None], ids=lambda path: path.name if path else "none")
+def model(request: pytest.FixtureRequest) -> Path:
+    if request.param is None:
+        pytest.skip("SAFEKEY_REAL_MODELS names no folder of real models")
+    path: Path = request.param
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Four rows with thinking, two of them harmful, from the invented world of the tests."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in list(rows())[:4]), encoding="utf-8")
+    return path
+
+
+def log_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "train_log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_inspect_shows_the_ids_that_inference_sends(
+    model: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers import AutoTokenizer
+
+    from safekey import load_examples, segment
+    from safekey.training import encode
+
+    assert main(["data", "inspect", str(data), "--model", str(model), "--limit", "1"]) == 0
+    assert "[K]" in capsys.readouterr().out
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    row = segment(load_examples(str(data))[0])
+    encoded = encode(row, tokenizer, max_length=192)
+    turns = [{"role": "user", "content": row.prompt[0].content}]
+    sent = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+    assert encoded.input_ids[: len(sent)] == list(sent)
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_training_stops_goes_on_and_exports(model: Path, data: Path, tmp_path: Path, kind: str) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if kind == "full" and sum(path.stat().st_size for path in model.glob("*.safetensors")) > 600e6:
+        pytest.skip("a full fine-tune of this model in fp32 is too large for a small machine")
+    run = tmp_path / "run"
+    adapter = ("use_peft=true", "lora_r=4", "lora_target_modules=all-linear") if kind == "lora" else ()
+    words = [f"model_name_or_path={model}", f"data={data}", f"output_dir={run}", *SHORT, *EVERY, *adapter]
+    assert main(["train", "base", *words, "max_steps=1", "learning_rate=1e-4"]) == 0
+    losses = [line["loss"] for line in log_of(run) if "loss" in line]
+    assert len(losses) == 1
+    assert 0 < losses[0] < 20
+    # The next run begins from this one's model, as a user would go on with it.
+    again = [word.replace(str(run), str(tmp_path / "again")) for word in words]
+    assert main(["train", "base", *again, "max_steps=2", "learning_rate=1e-4"]) == 0
+    if kind == "full":
+        made = AutoModelForCausalLM.from_pretrained(run / "model", dtype=torch.float32)
+        assert not [name for name in made.state_dict() if "head" in name and "lm_head" not in name]
+    template = AutoTokenizer.from_pretrained(run / "model").chat_template
+    assert template == AutoTokenizer.from_pretrained(model).chat_template, "the template was changed"
+
+
+def test_local_generation_and_prefill(model: Path) -> None:
+    from safekey.engines import SamplingParams, open_engine
+    from safekey.schema import Message, Prompt
+
+    engine = open_engine(str(model), dtype="float32", device="cpu")
+    asked = Prompt((Message("user", "Name one colour."),))
+    prefilled = Prompt((Message("user", "Name one colour."),), prefill="Blue is a colour that", prefill_tokens=3)
+    found = dict(engine.generate([asked, prefilled], SamplingParams(temperature=0.0, max_new_tokens=6)))
+    assert all(completion.finish in ("stop", "length") for completion in found.values())
+    plain, started = found[0], found[1]
+    assert plain.prompt_ids is not None
+    assert started.prompt_ids is not None
+    tokenizer = engine.tokenizer  # type: ignore[attr-defined]
+    assert tokenizer.decode(started.prompt_ids).endswith(started.prefill)
+    assert started.prefill
+    assert "Blue is a colour that".startswith(started.prefill.strip())
+    engine.close()
