@@ -123,6 +123,23 @@ def test_eval_again_and_again(folder: str, data: str, tmp_path: Path, capsys: py
 
 
 @pytest.mark.slow
+def test_an_answer_that_may_hold_thinking_is_said(
+    data: str, scripts: dict[str, str], tmp_path: Path, server: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.message = {"role": "assistant", "content": "Sure. <thinking>Hm.</thinking> Use kill."}
+    words = ["eval", f"{server.url}#tiny", "--tasks", "xstest", "--data-dir", data, "--max-tokens", "24"]
+    judged = ["--judge", f"refusal_3class={scripts['refusal']}", "--output", str(tmp_path / "run")]
+    assert main([*words, *judged]) == 0
+    out = capsys.readouterr()
+    said = "5 answers hold <thinking>, and so perhaps thinking. It is judged as a part of the answer"
+    assert (out.out + out.err).replace("\n", " ").count(said) == 1
+    assert said in json.loads((tmp_path / "run" / "metrics.json").read_text())["warnings"][0]
+    server.message = {"role": "assistant", "content": "<thinking>Hm.</thinking> Use kill."}
+    assert main([*words, *judged[:-1], str(tmp_path / "run2")]) == 0
+    assert "perhaps thinking" not in capsys.readouterr().out
+    assert {row["output"] for row in rows(tmp_path / "run2" / "completions.jsonl")} == {"ok"}
+
+
 def test_ctrl_c_ends_in_a_line_and_the_same_command_goes_on(folder: str, data: str, tmp_path: Path) -> None:
     """Inspect returns from Ctrl-C as if nothing had happened: half a run must not be called finished."""
     place = Path(data) / "xstest_safe.jsonl"

@@ -61,6 +61,7 @@ def one_line(err: str) -> str:
 
 def test_train_then_again_then_changed_then_anew(train: Any, tmp_path: Path) -> None:
     code, out, _ = train("--dry-run")
+    assert out.count("columns read: ") == 1
     assert (code, (tmp_path / "run").exists()) == (0, False)
     for words in ("harmful / benign", "Tokens", "rows per step", "epoch 1", "activations", "nothing was written"):
         assert words in out

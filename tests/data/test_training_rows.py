@@ -132,7 +132,7 @@ def test_a_block_that_may_be_thinking_is_said(tmp_path: Path) -> None:
     loaded = load(tmp_path, ROW, row, row)
     assert len(loaded) == 3
     assert len(loaded.notes) == 1
-    assert "rows.jsonl, row 2 and 1 more: the answer holds a block in <thinking>" in loaded.notes[0]
+    assert "rows.jsonl, row 2 and 1 more: the answer holds <thinking>, and so perhaps thinking" in loaded.notes[0]
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,34 @@ def test_reasoning_is_folded_back(server: Endpoint, message: dict[str, Any], fin
     assert made.finish == {"content_filter": "filter"}.get(finish, finish)
 
 
+def test_a_reply_that_is_nested_too_deeply_costs_its_prompt(server: Endpoint) -> None:
+    engine = ServerEngine(f"{server.url}#tiny", max_attempts=2, **FAST)
+    deep: list[Any] = []
+    for _ in range(100):
+        deep = [deep]
+    server.message = {"role": "assistant", "content": "No.", "reasoning": deep}
+    made = dict(engine.generate([ask()], GREEDY))[0]
+    assert made.finish == "error"
+    assert "nested too deeply" in made.error
+
+
+def test_a_body_that_is_nested_too_deeply_costs_its_prompt(server: Endpoint) -> None:
+    engine = ServerEngine(f"{server.url}#tiny", max_attempts=2, **FAST)
+
+    def deep(handler: Any, number: int) -> bool:
+        body = b"[" * 200_000 + b"]" * 200_000
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+        return True
+
+    server.fault = deep
+    made = dict(engine.generate([ask()], GREEDY))[0]
+    assert made.finish == "error"
+    assert "nested too deeply" in made.error
+
+
 @pytest.mark.parametrize("mode", ["tokens", "chat"])
 def test_faults_lose_nothing_and_double_nothing(server: Endpoint, qwen: str, mode: str) -> None:
     engine = ServerEngine(f"{server.url}#tiny", tokenizer=qwen, mode=mode, max_attempts=8, concurrency=16, **FAST)

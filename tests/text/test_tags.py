@@ -137,6 +137,15 @@ def test_tags_that_the_user_asked_for_stay_in_the_answer(text: str) -> None:
         ("Here is my thought process:\na\n\nHere is my response:\nb", False, ("a", "b", "closed")),
         ("Here's my thought process: a", False, ("a", "", "unclosed")),
         ("<reasoning>\na\n</reasoning>\n<answer>\nb\n</answer>", False, ("a", "<answer>\nb\n</answer>", "closed")),
+        ('<think time="3">a</think>b', False, ("a", "b", "closed")),
+        ('<thinking type="plan">a</thinking>b', False, ("a", "b", "closed")),
+        (
+            '<details type="reasoning" done="true">\n<summary>Thought for 4 s</summary>\na\n</details>\nb',
+            False,
+            ("<summary>Thought for 4 s</summary>\na", "b", "closed"),
+        ),
+        ("<details>a</details>b", False, ("", "<details>a</details>b", "absent")),
+        ("a</details>b", True, ("a</details>b", "", "unclosed")),
         # broken up by us, or no tag at all
         ("<think>I write </ think>.</think>b", False, ("I write </ think>.", "b", "closed")),
         ("<no_think>a</no_think>b", False, ("", "<no_think>a</no_think>b", "absent")),
@@ -169,6 +178,11 @@ def test_thinking_within_an_answer_is_named() -> None:
     assert named("<think>a</think>b <thinking>c") == ""
     assert named("<think>a</think>b `<think>c</think>`") == ""
     assert named("<think>a</think>b\n```\n<think>c</think>\n```") == ""
+    assert named("<think>a</think>b</think>c") == "</think>"
+    assert named("<think>a</think>b\n<think>\nc") == "<think>"
+    assert named("<think>a</think>b is the <think> tag") == ""
+    assert named("Sure.\n<think>\nc") == "<think>"
+    assert named("<think>a</think>b </thinking> c") == ""
     assert named("<think><thinking>a</thinking></think>b") == ""
 
 

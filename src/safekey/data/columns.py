@@ -19,6 +19,9 @@ _PROMPT_LIKE = frozenset(
     }
 )  # fmt: skip
 
+_NO_TEXT = frozenset({"tools", "functions", "image", "images", "video", "videos", "audio", "audios"})
+_ADVICE = ("name it with --column, or leave those rows out", "it cannot be put into a prompt: leave those rows out")
+
 
 class Watched(Mapping[str, Any]):
     """A row that remembers which of its columns were read and held a value."""
@@ -79,7 +82,7 @@ class ColumnUse:
         """Return a line for each column that was not read and may belong to the prompt."""
         return [
             f"{file}: column '{name}' is not read, and {count} rows hold something in it: if it belongs to the prompt, "
-            "training sees another prompt than the model will get; name it with --column, or leave those rows out"
+            f"training sees another prompt than the model will get; {_ADVICE[name.lower() in _NO_TEXT]}"
             for name, count in self.unread.items()
             if name.lower() in _PROMPT_LIKE
         ]

@@ -40,8 +40,8 @@ class Doubts:
                 for token, rows in self._tokens.items()
             ),
             *(
-                f"{file}, {_rows(rows)}: the answer holds a block in {tag}; it is trained as a part of the answer; "
-                "take it out if it is thinking"
+                f"{file}, {_rows(rows)}: the answer holds {tag}, and so perhaps thinking; it is trained as a part of "
+                "the answer; take it out if it is thinking"
                 for tag, rows in self._blocks.items()
             ),
         ]

@@ -19,7 +19,7 @@ from safekey.data.columns import Watched
 from safekey.errors import UserError
 from safekey.schema import CLOSE_TAG, Message
 from safekey.text.messages import THINKING_FIELDS, PartError, is_thinking, split_parts, thinking_text
-from safekey.text.tags import is_strong
+from safekey.text.tags import opens_strongly
 from safekey.text.thinking import Thinking, canonical, split_response, split_thinking, strip_tags, thinking_in_answer
 
 # Content → the names of its column; the first column with a value is read.
@@ -210,7 +210,7 @@ def _check_order(parts: Thinking, column: str) -> None:
             column, "late thinking: words to the user stand before it; move it to the start, or drop the row"
         )
     again = thinking_in_answer(parts)
-    if again and is_strong(again):
+    if again and opens_strongly(again):
         raise RowError(column, f"late thinking: the answer holds {again} again; take that block out, or drop the row")
 
 

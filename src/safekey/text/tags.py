@@ -28,7 +28,7 @@ _WEAK = (
 _PIPED = r"(?:think(?:ing)?|thoughts?|reason(?:ing)?)"
 # "</ think>" is no tag: it is how `text/harmony.py` and `engines/wire.py` break one up.
 _TAG = (
-    rf"<\s{{0,3}}(?P<x>/?)(?P<xml>{_STRONG}|{_WEAK})\s{{0,3}}>"
+    rf"<\s{{0,3}}(?P<x>/?)(?P<xml>{_STRONG}|{_WEAK})(?:\s[^<>]{{0,80}})?>"
     rf"|\[\s{{0,3}}(?P<b>/?)(?P<bracket>{_STRONG}|{_WEAK})\s{{0,3}}\]"
     r"|◁\s?(?P<t>/?)(?P<triangle>think(?:ing)?)\s?▷"
     rf"|<[|｜]\s?(?P<before>/|(?:begin|start|end)(?:[_▁]of)?[_▁])?(?P<pipe>{_PIPED})"
@@ -36,8 +36,10 @@ _TAG = (
     r"|<\|inner_(?P<inner>prefix|suffix)\|>"
     r"|(?P<gemma><\|channel>\s{0,3}thought\b|<channel\|>)"
     r"|\[unused1(?P<unused>[67])\]"
+    r"|(?P<details><details\s[^<>]{0,80}?type=[\"']reasoning[\"'][^<>]{0,120}>|</details>)"  # Open WebUI's
     r"|(?P<granite>\bHere(?:'s|’s| is) my (?:thought process|response):)"
 )
+_NO_ORPHANS = ("granite", "details")  # kinds whose closing tags mean nothing without the opening one
 _ANY = re.compile(rf"(?=[<\[◁H])(?:{_TAG})", re.IGNORECASE)
 _SPACE = re.compile(r"\s*")
 # Code fences start a line; a line starts after a tag, too, because models write `<think>```python`.
@@ -97,6 +99,8 @@ def _known(written: str) -> tuple[str, bool, bool, bool]:
         return (f"|{name.lower()}", ends, True, True)
     if found["granite"] is not None:
         return ("granite", "response" in match[0], False, True)
+    if found["details"] is not None:
+        return ("details", match[0].startswith("</"), False, True)
     if found["gemma"] is not None:
         return ("gemma", match[0].lower() == "<channel|>", True, True)
     if found["inner"] is not None:
@@ -111,10 +115,10 @@ def tag_at_end(text: str) -> Tag | None:
     return _tag(found[-1]) if found else None
 
 
-def is_strong(tag: str) -> bool:
-    """Whether a text is one of the tags that are a model's own marker."""
+def opens_strongly(tag: str) -> bool:
+    """Whether a text is a tag with which a model opens its thinking."""
     match = _ANY.fullmatch(tag)
-    return match is not None and _tag(match).strong
+    return match is not None and _tag(match).strong and not _tag(match).closing
 
 
 def own_tags(vocabulary: object) -> tuple[str, str] | None:
@@ -198,7 +202,7 @@ class Tags:
         found.fences = sorted({match.end() for match in (*_FENCE.finditer(text), *behind) if match is not None})
         for tag in _unquoted(text, tags):
             (found.closes if tag.closing else found.opens).setdefault(tag.kind, []).append(tag)
-            if tag.closing and tag.exact and tag.kind != "granite" and not found._mentioned(tag):
+            if tag.closing and tag.exact and tag.kind not in _NO_ORPHANS and not found._mentioned(tag):
                 found.orphans.setdefault(tag.kind, []).append(tag)
         return found
 
@@ -239,15 +243,20 @@ class Tags:
         return other if other < think and self._opened(THINK, other.end, think.start) else think
 
     def inside(self, begin: int) -> Tag | None:
-        """Return the first opening tag outside code from `begin` on that its own kind closes later, or None."""
-        pairs = [
-            tag
-            for kind, tags in self.opens.items()
-            if kind != "granite"
-            and (tag := self._first(tags, begin, code=False)) is not None
-            and self._first(self.closes.get(kind, []), tag.end, code=False) is not None
-        ]
-        return min(pairs, default=None)
+        """Return the first tag outside code, from `begin` on, of what may be thinking in an answer, or None.
+
+        It opens a block that its own kind closes; or it is strong, and begins a line or closes what nothing opened.
+        """
+        found: list[Tag] = []
+        for kind, tags in self.opens.items():
+            tag = self._first(tags, begin, code=False) if kind not in _NO_ORPHANS else None
+            if tag is not None and (
+                self._first(self.closes.get(kind, []), tag.end, code=False) is not None
+                or (tag.strong and not self.text[: tag.start].rstrip(" \t").rpartition("\n")[2])
+            ):
+                found.append(tag)
+        stray = self.orphan(begin, code=False)
+        return min(found + ([stray] if stray is not None and stray.strong else []), default=None)
 
     def _opened(self, kind: str, begin: int, end: int) -> bool:
         opens = self.opens.get(kind, [])

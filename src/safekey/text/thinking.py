@@ -98,10 +98,10 @@ def split_completion(completion: Completion, *, with_prefill: bool = False) -> T
 
 
 def thinking_in_answer(parts: Thinking) -> str:
-    """Return the tag of a block in the answer that looks like thinking, outside quotes and code; "" for none.
+    """Return a tag in the answer, outside quotes and code, after which there may be thinking; "" for none.
 
-    A model that thinks again in its answer writes one, and so does a model that was asked to write such tags. Nobody
-    can tell one from the other, so the block stays in the answer, and the caller says so.
+    A model that thinks again in its answer writes it, and so does a model that was asked to write such tags. Nobody
+    can tell one from the other, so the text stays in the answer, and the caller says so.
     """
     found = None if is_harmony(parts.text) or not parts.answer else Tags.read(parts.answer).inside(0)
     return "" if found is None else parts.answer[found.start : found.end].strip()

@@ -25,7 +25,8 @@ from safekey.schema import Message
 
 _CONTROL_TOKEN = re.compile(
     r"<(?=[|｜][^<>\n]{0,60}[|｜]>)"  # <|im_end|>, <｜User｜>
-    r"|<(?=/?(?:s|unk|pad|bos|eos|think|start_of_turn|end_of_turn|tool_call|tool_response)>)"
+    r"|<(?=/?(?:\w+[:|_])?think(?:ing)?(?:_\w+)?>)|◁(?=/?think▷)"  # the tags of thinking (text/tags.py)
+    r"|<(?=/?(?:s|unk|pad|bos|eos|start_of_turn|end_of_turn|tool_call|tool_response)>)"
     r"|<(?=</?SYS>>)"  # <<SYS>>
     r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|THINK)\])"
 )

@@ -10,13 +10,13 @@ from safekey.text.thinking import split_completion, thinking_in_answer
 
 
 def thinking_in_answers(completions: Iterable[Row]) -> tuple[str, ...]:
-    """Return one line for each benchmark and tag with answers that hold a block in such a tag."""
+    """Return one line for each benchmark and tag with answers that hold such a tag."""
     found = Counter[tuple[str, str]]()
     for row in completions:
         if row["output"] == "ok" and (tag := thinking_in_answer(split_completion(completion_in(row)))):
             found[row["benchmark"], tag] += 1
     return tuple(
-        f"{benchmark}: {count} answers hold a block in {tag} that may be thinking. It is judged as a part of the "
-        "answer; read some of them"
+        f"{benchmark}: {count} answers hold {tag}, and so perhaps thinking. It is judged as a part of the answer; "
+        "read some of them"
         for (benchmark, tag), count in found.items()
     )
