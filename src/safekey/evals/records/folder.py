@@ -109,8 +109,9 @@ class EvalRun:
             UserError: it is not.
         """
         _ = self.resolved
-        if kind_of(self.path) not in ("evaluation", ""):
-            raise UserError(f"{self.path}: is the folder of another verb ({kind_of(self.path)})")
+        if (kind := kind_of(self.path)) != "evaluation":
+            what = f"is the folder of another verb ({kind})" if kind else "no evaluation of safekey wrote it"
+            raise UserError(f"{self.path}: {what}")
 
     def hold(self) -> None:
         """Lock the folder until `release`.
