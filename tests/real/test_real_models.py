@@ -86,6 +86,8 @@ def test_training_stops_goes_on_and_exports(model: Path, data: Path, tmp_path: P
 
 
 def test_local_generation_and_prefill(model: Path) -> None:
+    from transformers import AutoTokenizer
+
     from safekey.engines import SamplingParams, open_engine
     from safekey.schema import Message, Prompt
 
@@ -97,7 +99,7 @@ def test_local_generation_and_prefill(model: Path) -> None:
     plain, started = found[0], found[1]
     assert plain.prompt_ids is not None
     assert started.prompt_ids is not None
-    tokenizer = engine.tokenizer  # type: ignore[attr-defined]
+    tokenizer = AutoTokenizer.from_pretrained(model)
     assert tokenizer.decode(started.prompt_ids).endswith(started.prefill)
     assert started.prefill
     assert "Blue is a colour that".startswith(started.prefill.strip())
