@@ -439,6 +439,30 @@ def test_a_demo_deletes_no_foreign_world(
         assert digest(demo) == before
 
 
+@pytest.mark.parametrize(
+    "place", ["train/model/merged.gguf", "train/notes.txt", "eval/table.csv", "train/checkpoint-3/x"]
+)
+def test_a_demo_deletes_no_file_that_somebody_put_into_its_runs(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    from safekey.organism.demo import check_clear
+
+    demo = tmp_path / "demo"
+    seed = demo / "grid" / "arms" / "sft" / "seed-0"
+    shutil.copytree(trained, seed / "train")
+    (seed / "eval").mkdir()
+    grid_at(demo / "grid").begin({"arms": {"sft": []}, "seeds": [0], "threads": 1,
+                                  "values": {"model_name_or_path": str(demo / "world" / "base")}})  # fmt: skip
+    check_clear(demo)
+    (seed / place).parent.mkdir(exist_ok=True)
+    (seed / place).write_text("mine")
+    before = digest(demo)
+    said = refused(capsys, "demo", "--output", demo, "--overwrite")
+    assert "holds grid/arms/sft/seed-0/" in said
+    assert "which no demo writes" in said
+    assert digest(demo) == before
+
+
 def test_a_demo_deletes_its_own_world(tmp_path: Path) -> None:
     from rich.console import Console
 

@@ -14,6 +14,7 @@ from safekey.comparison.types import METRICS
 from safekey.errors import UserError
 from safekey.grid.folder import GridFolder
 from safekey.run_folder.ownership import Ledger, kind_of, real
+from safekey.training.loop import checkpoint
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
 ARMS = ("base", "sft", "safekey", "qsm")
 SEEDS = 3
 WORLD, GRID, SCRATCH = "world", "grid", "base-from-scratch"
-_RUN = r"log\.txt|(train|eval)/([\w.-]+|(logs|model|checkpoint-\d+)/.+)"
+_TRAIN = r"config\.yaml|run\.json|data_problems\.jsonl|train_log\.jsonl|(model|checkpoint-\d+)/.+"
+_EVAL = r"resolved\.yaml|run\.json|(completions|verdicts)\.jsonl|metrics\.json|logs/[^/]+"
 _OF_GRID = re.compile(
-    rf"grid\.yaml|compare\.(json|md)|report/(report\.(html|md)|plots/[^/]+)|arms/[^/]+/(seed-\d+/)?({_RUN})"
+    r"grid\.yaml|compare\.(json|md)|report/(report\.(html|md)|plots/[^/]+)"
+    rf"|arms/[^/]+/(seed-\d+/)?(log\.txt|train/({_TRAIN})|eval/({_EVAL}))"
 )
 """What a demo writes to its grid's folder: paths relative to it."""
 COMPLIED = "unsafe"  # the exact judge's class
@@ -213,6 +216,9 @@ def _foreign_in_grid(folder: Path) -> str:
         model = real(str(grid.settings.get("values", {}).get("model_name_or_path")))
         if real(folder / WORLD) not in model.parents:
             return f"{GRID} of another model"
+    for place in (*home.glob("arms/*/seed-*/train/model"), *home.glob("arms/*/seed-*/train/checkpoint-*")):
+        if other := checkpoint.foreign(place, unlisted=place.name == "model"):
+            return f"{GRID}/{other.relative_to(home).as_posix()}"
     names = ((path, path.relative_to(home).as_posix()) for path in files)
     return next((f"{GRID}/{name}" for path, name in names if path.name[0] != "." and not _OF_GRID.fullmatch(name)), "")
 
