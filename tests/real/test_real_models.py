@@ -21,7 +21,7 @@ pytestmark = pytest.mark.real
 HOME = os.environ.get("SAFEKEY_REAL_MODELS", "")
 MODELS = sorted(path for path in Path(HOME).iterdir() if (path / "config.json").is_file()) if HOME else []
 SHORT = ("max_length=192", "batch_size=2", "per_device_train_batch_size=2", "use_cpu=true", "eval_fraction=0")
-EVERY = ("qmm_epochs=-1", "head_epochs=-1", "logging_steps=1", "save_strategy=steps", "save_steps=1")
+EVERY = ("qmm_epochs=-1", "head_epochs=-1", "logging_steps=1", "save_strategy=no")
 
 
 @pytest.fixture(params=MODELS or [None], ids=lambda path: path.name if path else "none")
@@ -62,25 +62,19 @@ def test_inspect_shows_the_ids_that_inference_sends(
     assert encoded.input_ids[: len(sent)] == list(sent)
 
 
-@pytest.mark.parametrize("kind", ["full", "lora"])
-def test_training_stops_goes_on_and_exports(model: Path, data: Path, tmp_path: Path, kind: str) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def test_lora_trains_and_exports(model: Path, data: Path, tmp_path: Path) -> None:
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoTokenizer
 
-    if kind == "full" and sum(path.stat().st_size for path in model.glob("*.safetensors")) > 600e6:
-        pytest.skip("a full fine-tune of this model in fp32 is too large for a small machine")
     run = tmp_path / "run"
-    adapter = ("use_peft=true", "lora_r=4", "lora_target_modules=all-linear") if kind == "lora" else ()
-    words = [f"model_name_or_path={model}", f"data={data}", f"output_dir={run}", *SHORT, *EVERY, *adapter]
-    assert main(["train", "base", *words, "max_steps=1", "learning_rate=1e-4"]) == 0
-    losses = [line["loss"] for line in log_of(run) if "loss" in line]
-    assert len(losses) == 1
-    assert 0 < losses[0] < 20
-    # The next run begins from this one's model, as a user would go on with it.
-    again = [word.replace(str(run), str(tmp_path / "again")) for word in words]
-    assert main(["train", "base", *again, "max_steps=2", "learning_rate=1e-4"]) == 0
-    if kind == "full":
-        made = AutoModelForCausalLM.from_pretrained(run / "model", dtype=torch.float32)
-        assert not [name for name in made.state_dict() if "head" in name and "lm_head" not in name]
+    adapter = ("use_peft=true", "lora_r=4", "lora_target_modules=all-linear", "learning_rate=1e-4")
+    words = [f"model_name_or_path={model}", f"data={data}", f"output_dir={run}", "max_steps=1", *SHORT, *EVERY]
+    assert main(["train", "base", *words, *adapter]) == 0
+    (loss,) = [line["loss"] for line in log_of(run) if "loss" in line]
+    assert 0 < loss < 20
+    made = AutoPeftModelForCausalLM.from_pretrained(run / "model", dtype=torch.float32)
+    assert any("lora_B" in name and bool(weight.any()) for name, weight in made.state_dict().items())
+    assert not [name for name in made.state_dict() if "safekey" in name]
     template = AutoTokenizer.from_pretrained(run / "model").chat_template
     assert template == AutoTokenizer.from_pretrained(model).chat_template, "the template was changed"
 
