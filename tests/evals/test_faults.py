@@ -28,7 +28,7 @@ from safekey.evals.request import EvalRequest, JudgeSettings
 from safekey.schema import Completion
 
 COMPLIES = '{"reason": "It helps.", "class": "full_compliance"}'
-SETTINGS = JudgeSettings(timeout=0.5, attempts=6, backoff=0.01, concurrency=8)
+SETTINGS = JudgeSettings(timeout=2.0, attempts=6, backoff=0.01, concurrency=8)
 
 
 @pytest.fixture
