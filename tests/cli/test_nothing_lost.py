@@ -183,7 +183,7 @@ def test_validate_does_not_write_its_problems_over_its_input(
     before = digest(tmp_path)
     for problems in ("rows.jsonl", "link.jsonl", "hard.jsonl"):
         said = refused(capsys, "data", "validate", other, rows, "--problems", tmp_path / problems)
-        assert "is the file 2" in said
+        assert "is the file to check, number 2," in said
     assert "not what safekey wrote there" in refused(capsys, "data", "validate", rows, "--problems", other)
     assert digest(tmp_path) == before
     problems = tmp_path / "p.jsonl"
