@@ -67,7 +67,7 @@ def test_lora_trains_and_exports(model: Path, data: Path, tmp_path: Path) -> Non
     from transformers import AutoTokenizer
 
     run = tmp_path / "run"
-    adapter = ("use_peft=true", "lora_r=4", "lora_target_modules=all-linear", "learning_rate=1e-4")
+    adapter = ("use_peft=true", "lora_r=4", "lora_target_modules=all-linear", "learning_rate=1e-3", "warmup_steps=0")
     words = [f"model_name_or_path={model}", f"data={data}", f"output_dir={run}", "max_steps=1", *SHORT, *EVERY]
     assert main(["train", "base", *words, *adapter]) == 0
     (loss,) = [line["loss"] for line in log_of(run) if "loss" in line]
