@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from safekey.engines.prompting import completed, decode_after, end_ids, place
+from safekey.engines.prompting import completed, decode_after, place
 from safekey.errors import UserError
 from safekey.schema import Message, Prompt
 from safekey.text import chat as chat_module
-from safekey.text.chat import chat_format, tokenize
+from safekey.text.chat import chat_format, end_ids, tokenize
 from safekey.text.outputs import classify_output
 from safekey.text.thinking import split_completion
 from safekey.text.watchdog import TooSlowError, time_limit
@@ -102,9 +102,9 @@ def test_think_tags_stay_where_the_model_has_them() -> None:
     assert chat_format(made(CHATML)).opener == "<think>\n"
 
 
-def test_a_template_that_closes_the_thinking_is_refused() -> None:
+def test_a_template_that_closes_the_thinking_cannot_be_trained_on() -> None:
     with pytest.raises(UserError, match="closes the thinking before the response"):
-        chat_format(made(opening("[THINK][/THINK]"), ("[THINK]", "[/THINK]")))
+        check_chat_template(made(opening("[THINK][/THINK]"), ("[THINK]", "[/THINK]")))
 
 
 LOOP = "".join(f"{{% for {a} in range(90000) %}}" for a in "abc") + 3 * "{% endfor %}"

@@ -7,10 +7,10 @@ from folders import FAMILIES, real_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safekey.engines.prompting import completed, decode_after, end_ids, place
+from safekey.engines.prompting import completed, decode_after, place
 from safekey.errors import UserError
 from safekey.schema import Message, Prompt
-from safekey.text.chat import chat_format
+from safekey.text.chat import chat_format, end_ids
 from safekey.text.harmony import with_think_tags
 from safekey.text.thinking import split_response
 from toys import prompt_ids

@@ -21,11 +21,11 @@ import transformers
 
 from safekey.engines import weights
 from safekey.engines.base import SamplingParams, one_for_each, prompt_seed
-from safekey.engines.prompting import Placed, completed, decode_after, end_ids, failed, place, template_hash, too_long
+from safekey.engines.prompting import Placed, completed, decode_after, failed, place, template_hash, too_long
 from safekey.engines.sampling import Until, processors
 from safekey.errors import UserError
 from safekey.schema import Completion, Prompt
-from safekey.text.chat import DEFAULT_DATE, chat_format
+from safekey.text.chat import DEFAULT_DATE, chat_format, end_ids
 
 _ROWS = {"cpu": 16, "cuda": 64, "mps": 16}  # rows in a batch, at most
 _SHARE = 0.6  # of the free memory that a batch's keys and values may fill

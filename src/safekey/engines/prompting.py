@@ -94,6 +94,11 @@ def _pieces(prompt: Prompt, chat: ChatFormat) -> list[PrefillPiece]:
         return []
     if prompt.prefill_tokens is not None and prompt.prefill_tokens < 0:
         raise UserError(f"prefill_tokens is {prompt.prefill_tokens}, expected 0 or more")
+    if chat.closed and (not prompt.prefill_answer or CLOSE_TAG in text):
+        raise UserError(
+            "the chat template closes the thinking before the response (it is switched off), so no thinking can be "
+            "prefilled: pass chat_template_kwargs with enable_thinking: true, or prefill the answer"
+        )
     if chat.harmony:
         return prefill_pieces(text, chat, answer=prompt.prefill_answer)
     if chat.opened or not prompt.prefill_answer:  # the thinking is open already
@@ -138,22 +143,6 @@ def decode_after(tokenizer: Any, before: Sequence[int], ids: Sequence[int]) -> s
 
 def _decode(tokenizer: Any, ids: list[int]) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
-
-
-def end_ids(chat: ChatFormat, own: int | Sequence[int] | None = None) -> tuple[int, ...]:
-    """Return the ids that end a completion: the model's own, its tokenizer's, and the template's end of turn.
-
-    Args:
-        chat: the chat format.
-        own: `eos_token_id` of the model's generation_config.
-    """
-    found = {own} if isinstance(own, int) else set(own or ())
-    found.add(chat.tokenizer.eos_token_id)
-    end = chat.tokenizer.convert_tokens_to_ids(chat.end.strip())
-    # In harmony, the token that ends an earlier turn also ends the thinking, so only the model's own ids count.
-    if not chat.harmony and isinstance(end, int) and end != chat.tokenizer.unk_token_id:
-        found.add(end)
-    return tuple(sorted(i for i in found if i is not None))
 
 
 def completed(

@@ -16,11 +16,11 @@ from typing import Any
 
 from safekey.engines import wire
 from safekey.engines.base import SamplingParams, one_for_each, prompt_seed
-from safekey.engines.prompting import Placed, end_ids, failed, place, template_hash, too_long
+from safekey.engines.prompting import Placed, failed, place, template_hash, too_long
 from safekey.engines.transport import Loop, StatusError, Transport, UnreachableError
 from safekey.errors import UserError
 from safekey.schema import Completion, Message, Prompt
-from safekey.text.chat import DEFAULT_DATE, ChatFormat, chat_format
+from safekey.text.chat import DEFAULT_DATE, ChatFormat, chat_format, end_ids
 
 _PROBE = Prompt((Message("user", "Hello"),))
 

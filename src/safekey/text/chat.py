@@ -56,6 +56,8 @@ class ChatFormat:
         closer: text between the thinking and the answer.
         end: end-of-turn text after the answer, as the template writes it.
         tags: the tags around the thinking, as this model writes them.
+        closed: whether the template itself closes the thinking, so that the model answers at once (Qwen3 with
+            `enable_thinking: false`).
     """
 
     tokenizer: Any
@@ -65,11 +67,12 @@ class ChatFormat:
     closer: str
     end: str
     tags: tuple[str, str] = (OPEN_TAG, CLOSE_TAG)
+    closed: bool = False
 
     @property
     def opened(self) -> bool:
         """Whether the template itself ends the prompt inside the thinking (R1's does)."""
-        return not self.opener.strip()
+        return not self.closed and not self.opener.strip()
 
     @property
     def harmony(self) -> bool:
@@ -144,15 +147,13 @@ def _chat_format(tokenizer: Any, template: str, kwargs: tuple[tuple[str, Any], .
     prompt = _apply(tokenizer, template, [{"role": "user", "content": "question"}], variables)
     tail = prompt.rstrip()
     last = tag_at_end(tail)
-    if last is not None and last.closing:
-        raise UserError(
-            f"the chat template of {_name(tokenizer)} closes the thinking before the response "
-            f"(the prompt ends with {prompt[-24:]!r}): pass chat_template_kwargs with enable_thinking: true"
-        )
+    closed = last is not None and last.closing
     if harmony:
         opener, closer = "<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"
     tags = (OPEN_TAG, CLOSE_TAG)
-    if not harmony and last is not None:
+    if closed:
+        opener, closer, tags = "", "", _tags_of(tokenizer, template)
+    elif not harmony and last is not None:
         tags = (tail[last.start :], closing_of(tail[last.start :]))
         opener, closer = ("" if prompt != tail else "\n"), f"\n{tags[1]}\n\n"
     elif not harmony:
@@ -160,7 +161,7 @@ def _chat_format(tokenizer: Any, template: str, kwargs: tuple[tuple[str, Any], .
         breaks = "" if tags[0] != OPEN_TAG else "\n"  # models with tags of their own write them without line breaks
         opener, closer = f"{tags[0]}{breaks}", f"{breaks}{tags[1]}{breaks * 2}"
     end = _end_of_turn(tokenizer, template, variables)
-    return ChatFormat(tokenizer, template, variables, opener, closer, end, tags)
+    return ChatFormat(tokenizer, template, variables, opener, closer, end, tags, closed)
 
 
 def _tags_of(tokenizer: Any, template: str) -> tuple[str, str]:
@@ -284,3 +285,19 @@ def begins_twice(tokenizer: Any, ids: Sequence[int]) -> bool:
     """Whether a prompt begins with two BOS tokens. Elsewhere BOS may occur often: SmolLM2 begins every turn with it."""
     bos = tokenizer.bos_token_id
     return bos is not None and list(ids[:2]) == [bos, bos]
+
+
+def end_ids(chat: ChatFormat, own: int | Sequence[int] | None = None) -> tuple[int, ...]:
+    """Return the ids that end a completion: the model's own, its tokenizer's, and the template's end of turn.
+
+    Args:
+        chat: the chat format.
+        own: `eos_token_id` of the model's generation_config.
+    """
+    found = {own} if isinstance(own, int) else set(own or ())
+    found.add(chat.tokenizer.eos_token_id)
+    end = chat.tokenizer.convert_tokens_to_ids(chat.end.strip())
+    # In harmony, the token that ends an earlier turn also ends the thinking, so only the model's own ids count.
+    if not chat.harmony and isinstance(end, int) and end != chat.tokenizer.unk_token_id:
+        found.add(end)
+    return tuple(sorted(i for i in found if i is not None))

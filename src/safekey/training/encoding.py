@@ -16,6 +16,7 @@ from safekey.errors import RowProblem, UserError
 from safekey.schema import THINK_CLOSE, THINK_OPEN, Example, Message, Spans
 from safekey.text.chat import (
     DEFAULT_DATE,
+    ChatFormat,
     Rendered,
     begins_twice,
     chat_format,
@@ -84,11 +85,15 @@ def encode(
         today: ISO date for templates with a clock.
 
     Raises:
-        EncodeError: U and K, or any response at all, do not fit into `max_length`; or an offset is impossible.
+        EncodeError: U and K, or any response at all, do not fit into `max_length`; an offset is impossible; or the
+            template refuses the turns.
         UserError: the tokenizer or its template cannot be used.
     """
-    chat = chat_format(tokenizer, chat_template_kwargs, today)
-    prompt = chat.render(example.prompt)
+    chat = trainable_format(tokenizer, chat_template_kwargs, today)
+    try:
+        prompt = chat.render(example.prompt)
+    except UserError as error:
+        raise EncodeError(_problem(example, "prompt", str(error))) from error
     thinking, answer = _parts(example)
     text = chat.opener + thinking + chat.closer + answer + chat.end
     start = len(chat.opener)  # of the thinking, in `text`
@@ -133,6 +138,23 @@ def encode(
     return Encoded(ids, spans, example.harmful, base, _where(example), min(thought, len(ids)))
 
 
+def trainable_format(tokenizer: Any, template_kwargs: Mapping[str, Any] | None, today: str) -> ChatFormat:
+    """Return the chat format of a template that leaves room for the thinking.
+
+    Raises:
+        UserError: it closes the thinking before the response, or cannot be used at all.
+    """
+    chat = chat_format(tokenizer, template_kwargs, today)
+    if chat.closed:
+        end = chat.render((Message("user", "question"),)).text[-24:]
+        raise UserError(
+            f"the chat template of tokenizer {getattr(tokenizer, 'name_or_path', '') or type(tokenizer).__name__} "
+            f"closes the thinking before the response (the prompt ends with {end!r}): pass chat_template_kwargs with "
+            "enable_thinking: true"
+        )
+    return chat
+
+
 def encode_all(
     examples: Iterable[Example], tokenizer: Any, max_length: int = 8192, **options: Any
 ) -> tuple[list[Encoded], list[RowProblem]]:
@@ -156,7 +178,7 @@ def check_chat_template(
         UserError: the prompt differs from `tokenizer.apply_chat_template(tokenize=True)`, loses a turn, begins with
             two BOS tokens, or a response does not decode back; the text names the template's fault.
     """
-    chat = chat_format(tokenizer, chat_template_kwargs, today)
+    chat = trainable_format(tokenizer, chat_template_kwargs, today)
     name = f"the chat template of {getattr(tokenizer, 'name_or_path', '') or 'the tokenizer'}"
     prompt = (Message("user", "Zebra question?"),)
     ids = tokenize(tokenizer, chat.render(prompt))[0]

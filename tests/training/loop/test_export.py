@@ -10,11 +10,12 @@ import torch
 from peft import LoraConfig, PeftModel
 from runs import VOCABULARY, config, rows, trainer
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from safekey.errors import UserError
 from safekey.training import SafeKeyTrainer, detach, load_heads, safekey_loss
-from toys import llama, tokenizer
+from safekey.training.encoding import encode
+from toys import CHATML, example, llama, tokenizer
 
 
 @pytest.fixture
@@ -53,6 +54,37 @@ def test_the_export_is_a_plain_model(tmp_path, tied, strict_logs, recwarn) -> No
     made.model.eval()
     ids = torch.tensor([rows(1)[0].input_ids])
     torch.testing.assert_close(loaded(ids).logits, made.model(ids).logits, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_plain_generate_stops_where_the_template_stops(tmp_path, lora) -> None:
+    """The tokenizer's EOS is <|begin_of_text|>'s neighbour; the template ends a turn with <|im_end|>."""
+    tok = tokenizer.__wrapped__("llama3", "bytes", CHATML)
+    tok.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    end = tok.convert_tokens_to_ids("<|im_end|>")
+    model = llama(len(tok))
+    model.generation_config = GenerationConfig(eos_token_id=[tok.eos_token_id, 5], temperature=0.6, top_p=0.9)
+    peft = LoraConfig(r=2, target_modules="all-linear") if lora else None
+    data = [encode(example(question=f"What is {n}?"), tok) for n in range(8)]
+    made = SafeKeyTrainer(model, config(tmp_path / "run", max_steps=1, save_strategy="steps", save_steps=1),
+                          data, processing_class=tok, peft_config=peft)  # fmt: skip
+    made.train()
+    made.export_model(str(tmp_path / "out"))
+    for folder in (tmp_path / "out", tmp_path / "run" / "checkpoint-1"):
+        settings = GenerationConfig.from_pretrained(folder)
+        assert settings.eos_token_id == sorted([tok.eos_token_id, 5, end])
+        assert (settings.temperature, settings.top_p) == (0.6, 0.9), "the publisher's own settings stay"
+    if lora:
+        return
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    with torch.no_grad():  # whatever comes in, this model says <|im_end|>
+        for parameter in loaded.parameters():
+            parameter.zero_()
+        loaded.get_input_embeddings().weight[:, 0] = 1.0
+        loaded.model.norm.weight.fill_(1.0)
+        loaded.lm_head.weight[end, 0] = 1.0
+    made_ids = loaded.generate(torch.tensor([data[0].input_ids[:9]]), max_new_tokens=6, do_sample=False)
+    assert made_ids[0, 9:].tolist() == [end], "plain generate ran on behind the end of the turn"
 
 
 def test_the_heads_lie_beside_it(tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""Export the model so that plain transformers and vLLM load it, and the safety heads beside it.
+"""Export the model so that plain transformers and vLLM load it and stop where its template stops, and the heads.
 
 vLLM refuses a model with unknown weight names, so the heads are not part of it. They are saved beside it as
 `safekey_heads.safetensors`, with a card that describes their use.
@@ -6,9 +6,10 @@ vLLM refuses a model with unknown weight names, so the heads are not part of it.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
 from safekey.errors import UserError
 from safekey.training.objective import attention
@@ -25,6 +26,7 @@ from safekey.training.objective.step import HEADS_NAME
 
 WEIGHTS = "safekey_heads.safetensors"
 CARD = "safekey_heads.json"
+GENERATION = "generation_config.json"
 _CHANGED = ("use_cache", "output_router_logits", "router_aux_loss_coef")
 
 
@@ -52,6 +54,43 @@ def as_it_came(causal_lm: PreTrainedModel, settings: Mapping[str, Any]) -> Itera
     finally:
         for name, value in during.items():
             setattr(config, name, value)
+
+
+@contextmanager
+def generation_settings_aside(causal_lm: PreTrainedModel) -> Iterator[None]:
+    """While the block runs, the model has plain generation settings.
+
+    transformers refuses to save a model whose settings contradict one another (a temperature without sampling), as
+    some published ones do. `write_generation_settings` writes them.
+    """
+    own = causal_lm.generation_config
+    if own is None:
+        yield
+        return
+    causal_lm.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        causal_lm.generation_config = own
+
+
+def write_generation_settings(folder: str | os.PathLike[str], causal_lm: PreTrainedModel, ends: Sequence[int]) -> None:
+    """Write the model's own generation settings, with every token that ends a turn.
+
+    A tokenizer's end token may be another than the one with which its chat template ends a turn, and then plain
+    `generate` would run on behind the answer. Beside a LoRA adapter the file is for its user: peft does not read it.
+
+    Args:
+        folder: an existing folder.
+        causal_lm: the model.
+        ends: ids of the tokens that end a turn (`safekey.text.chat.end_ids`).
+    """
+    own = causal_lm.generation_config
+    if own is None:
+        return
+    settings = copy.deepcopy(own)
+    settings.eos_token_id = ends[0] if len(ends) == 1 else list(ends) or None
+    settings.to_json_file(Path(folder) / GENERATION)
 
 
 def heads_state(heads: SafetyHeads) -> dict[str, Tensor]:

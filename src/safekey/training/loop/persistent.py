@@ -47,6 +47,7 @@ class PersistentTrainer(SFTTrainer):  # type: ignore[misc]
     stopped: bool
     control: Any
     _settings: dict[str, Any]
+    _ends: tuple[int, ...]
     _name: str
 
     def identity(self) -> dict[str, Any]:
@@ -255,11 +256,13 @@ class PersistentTrainer(SFTTrainer):  # type: ignore[misc]
     def _export(self, folder: str, causal_lm: PreTrainedModel, whole: bool) -> None:
         plugin = self.accelerator.state.fsdp_plugin if self.is_fsdp_enabled else None
         sharded = plugin is not None and "FULL_STATE_DICT" not in str(plugin.state_dict_type)
-        with export.as_it_came(causal_lm, self._settings):
+        with export.as_it_came(causal_lm, self._settings), export.generation_settings_aside(causal_lm):
             if sharded and whole:  # transformers would write no model at all
                 self._save(folder, state_dict=self.accelerator.get_state_dict(self.model))
             else:
                 super().save_model(folder, _internal_call=True)
+        if self.args.should_save:
+            export.write_generation_settings(folder, causal_lm, self._ends)
         if self.heads is None:
             return
         state = export.heads_state(self.heads)

@@ -13,6 +13,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from safekey.errors import RowProblem, UserError
 from safekey.schema import Example
+from safekey.text.chat import chat_format, end_ids
 from safekey.training.encoding import Encoded, check_chat_template, encode_all
 from safekey.training.loop.config import SafeKeyConfig
 from safekey.training.objective.heads import SafetyHeads
@@ -51,6 +52,15 @@ def given_config(model: str | nn.Module, args: SafeKeyConfig) -> Any:
         return unwrap(model).config
     kwargs: Any = args.model_init_kwargs or {}
     return AutoConfig.from_pretrained(model, revision=kwargs.get("revision"), trust_remote_code=args.trust_remote_code)
+
+
+def ends_of_turn(causal_lm: PreTrainedModel, tokenizer: Any, args: SafeKeyConfig) -> tuple[int, ...]:
+    """Return the ids of the tokens that end an answer: the model's own, the tokenizer's, the chat template's."""
+    own = getattr(causal_lm.generation_config, "eos_token_id", None)
+    if getattr(tokenizer, "chat_template", None):
+        return end_ids(chat_format(tokenizer, args.chat_template_kwargs), own)
+    known = {own} if isinstance(own, int) else set(own or ())  # rows that were encoded before need no template
+    return tuple(sorted(known | {one for one in (tokenizer.eos_token_id,) if one is not None}))
 
 
 def check_vocabulary(rows: Sequence[Encoded], causal_lm: PreTrainedModel) -> None:

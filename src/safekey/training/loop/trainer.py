@@ -127,6 +127,7 @@ class SafeKeyTrainer(PersistentTrainer):
         refuse_unsupported(self.model)
         causal_lm = unwrap(self.model)
         startup.check_vocabulary(rows, causal_lm)
+        self._ends = startup.ends_of_turn(causal_lm, self.processing_class, self.args)
         # FSDP may have loaded the weights on the main process only.
         loaded_here = self.accelerator.is_main_process or not self.is_fsdp_enabled
         if self.args.self_test and loaded_here and not startup.is_sharded(self.model):
