@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from safekey.cli.common import PLAIN, add_json, add_runs, add_verb, arms_of, console, grid_of, whole
+from safekey.errors import UserError
 from safekey.options import function_of
 from safekey.terminal import printable
 
@@ -47,6 +48,8 @@ def run_key_sentences(args: argparse.Namespace) -> int:
     from safekey.analysis.key_sentences.from_runs import diagnose
 
     found = diagnose(arms, judges=args.judge, part=args.part, stance=stance, names_harm=names_harm)
+    if not found.groups and any("--redact" in note for note in found.notes):
+        raise UserError("key sentences are found in texts, and these runs' texts were dropped (--redact)")
     if args.json:
         args.document = {"runs": arms, **found.to_dict()}
     else:

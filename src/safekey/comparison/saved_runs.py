@@ -8,7 +8,6 @@ Folders are only read: rows that another process appends meanwhile stay as they 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
@@ -20,11 +19,11 @@ import yaml
 
 from safekey.comparison.types import NO_PART
 from safekey.errors import UserError
-from safekey.evals.benchmarks.behaviours import Asked, behaviours, same_text
+from safekey.evals.benchmarks.behaviours import Asked, behaviours
 from safekey.evals.benchmarks.contamination import training_of
 from safekey.evals.judges.table import EMPTY_PART, JUDGES, Judge, exact
 from safekey.evals.records.folder import EvalRun, unfinished_judging
-from safekey.evals.records.rows import COMPLETIONS, VERDICTS, asked_in, completion_hash
+from safekey.evals.records.rows import COMPLETIONS, VERDICTS, asked_in, completion_hash, objective_hash, prompt_hash
 from safekey.evals.summary.summary import METRIC
 from safekey.evals.summary.withheld import ERROR, NOT_JUDGED, Due, due, outcome
 from safekey.schema import Part, Value
@@ -143,7 +142,7 @@ def read_run(folder: str | Path, part: Part = "answer") -> SavedRun:
     named = behaviours(row.about for row in newest.values())
     for row, behaviour in zip(newest.values(), named, strict=True):
         saved.samples.setdefault(row.prompt, []).append(row.sample)
-        saved.behaviours[row.prompt] = behaviour, _hash(same_text(row.about.objective))
+        saved.behaviours[row.prompt] = behaviour, row.objective
         saved.attacks[row.prompt] = row.attack
         saved.asked[row.prompt] = row.asked
         saved.sampling.setdefault(row.prompt.benchmark, row.sampling)
@@ -168,6 +167,7 @@ class _Completion(NamedTuple):
     sample: Sample
     about: Asked
     attack: str
+    objective: str
     asked: str
     sampling: Mapping[str, Any]
 
@@ -190,20 +190,16 @@ def prompt_of(row: Mapping[str, Any]) -> SavedPrompt:
 
 def _completion(row: Mapping[str, Any]) -> _Completion:
     prompt = prompt_of(row)
-    said = [row["request"], row.get("target", ""), row.get("messages", [])]
     return _Completion(
         prompt=prompt,
         epoch=row["epoch"],
         sample=Sample(completion_hash(row), str(row["output"])),
         about=asked_in(row),
         attack=str(row["attack"]) or "none",
-        asked=_hash(said),
+        objective=objective_hash(row),
+        asked=prompt_hash(row),
         sampling=row.get("sampling") or {},
     )
-
-
-def _hash(said: Any) -> str:
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _keep(saved: SavedRun, row: Mapping[str, Any], part: Part, current: Container[str]) -> None:

@@ -95,6 +95,8 @@ def read_tokens(body: Any, chat: ChatFormat, placed: Placed, params: SamplingPar
         return Completion("", "filter", placed.prefill, placed.started_inside, placed.ids)
     ids = choice.get("token_ids")
     if isinstance(ids, list) and ids and all(isinstance(i, int) for i in ids):
+        if finish == "stop" and ids[-1] in chat.tokenizer.all_special_ids:
+            ends = (*ends, ids[-1])  # one that only the server knows: its model's own settings name further ones
         made = completed(chat, placed, ids, ends, params.stop)
         return made if made.finish == finish else replace(made, finish=finish)
     text = choice.get("text")

@@ -113,6 +113,7 @@ def evaluate(
         if not finished:
             _run(plan, run, opened, console)
         summary = finish(run, tables)
+        keep_no_texts(run, summary, console, asked=request.redact)
         for line in summary.doubts:
             console.print(f"WARNING: {printable(line)}", style="yellow", **PLAIN)
         return EvalResult(run, summary, (*warnings, *summary.doubts), plan.left_out)
@@ -133,6 +134,31 @@ def finish(run: EvalRun, tables: TableOptions | None = None) -> Summary:
     about["warnings"] = [*(about["warnings"] or ()), *summary.doubts]
     write_json(run.path / METRICS, {"version": 1, **about, **summary.metrics})
     return summary
+
+
+def keep_no_texts(run: EvalRun, summary: Summary, console: Console, *, asked: bool) -> None:
+    """Drop a finished run's texts if the user asks for it now, or did so before.
+
+    Args:
+        run: the run, held by this process, with its metrics written.
+        summary: its numbers; what they doubt is kept with the run's warnings, because it was read in the texts.
+        console: where it is said.
+        asked: whether the user asks for it.
+    """
+    record = run.record
+    before = record.get("redacted") or {}
+    if not (asked or before) or (before.get("status") == "finished" and not before.get("with_text")):
+        return
+    from safekey.evals.records.redact import redact
+
+    run.note(warnings=list(dict.fromkeys([*(record.get("warnings") or ()), *summary.doubts])))
+    left = redact(run)
+    console.print(f"{run.path}: texts dropped; hashes, verdicts and classes are kept", **PLAIN)
+    if left:
+        console.print(
+            f"WARNING: {left} completions keep their texts, because their verdict or generation failed: "
+            f"`safekey judge {run.path}` asks a judge again, the same command a model", style="yellow", **PLAIN,
+        )  # fmt: skip
 
 
 def open_model(request: EvalRequest) -> Model:
@@ -224,12 +250,13 @@ def _to_do(run: EvalRun, plan: EvalPlan) -> list[PlannedTask]:
     """Return the tasks without all their completions or without a complete log."""
     logged = {log.eval.task.removeprefix("safekey/") for log in _logs(run) if log.status == "success"}
     completions = run.rows.completions
+    redacted = bool(run.record.get("redacted"))  # its logs are gone
     missing = []
     for task in plan.tasks:
         name = task.benchmark.name
         keys = [(name, item.id, epoch) for item in task.items for epoch in range(1, task.samples + 1)]
         rows = (completions.get(key) for key in keys)
-        if name not in logged or not all(row is not None and is_final(row) for row in rows):
+        if not (redacted or name in logged) or not all(row is not None and is_final(row) for row in rows):
             missing.append(task)
     return missing
 

@@ -156,6 +156,8 @@ def make_plan(request: EvalRequest) -> EvalPlan:
         )
     if request.data_dir is not None and not Path(request.data_dir).is_dir():
         raise UserError(f"{request.data_dir}: no such folder (--data-dir)")
+    if request.redact and not request.judge:
+        raise UserError("--redact drops texts once they are judged, and --no-judge judges nothing: leave one out")
     specs = judges_of(request)
     tasks, left_out = [], {}
     for name in names:

@@ -18,13 +18,14 @@ from rich.console import Console
 
 from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import find_benchmark
-from safekey.evals.evaluate import finish
+from safekey.evals.evaluate import finish, keep_no_texts
 from safekey.evals.judges.open import JudgeSpec, judges_for, open_judges, parse_judges
 from safekey.evals.judges.table import JUDGES
 from safekey.evals.judges.verdicts import OpenJudge, judge_completion
 from safekey.evals.plan import check_parts
 from safekey.evals.records.folder import EvalRun
 from safekey.evals.records.progress import EvalProgress
+from safekey.evals.records.rows import REDACTED
 from safekey.evals.request import JudgeSettings, TableOptions
 from safekey.evals.summary.summary import Summary
 from safekey.schema import Part
@@ -62,6 +63,7 @@ def rejudge(
     resolved = run.resolved
     settings = settings or JudgeSettings()
     own = check_parts(list(parts or resolved.get("parts") or ("answer",)))
+    _check_texts(run)
     run.hold()
     try:
         asked = dict.fromkeys(specs, own) or _own(resolved, run, own, bool(parts))
@@ -83,9 +85,20 @@ def rejudge(
             for group in judges.values():
                 for each, _ in group:
                     each.close()
-        return run, finish(run, tables)
+        summary = finish(run, tables)
+        keep_no_texts(run, summary, console or Console(quiet=True), asked=False)
+        return run, summary
     finally:
         run.release()
+
+
+def _check_texts(run: EvalRun) -> None:
+    """Refuse to judge texts that are gone."""
+    redacted = run.record.get("redacted") or {}
+    if redacted.get("status") == "finished" and not redacted.get("with_text"):
+        raise UserError(
+            f"{run.path}: its texts were dropped (--redact), so there is nothing to judge: evaluate again without it"
+        )
 
 
 def _note(run: EvalRun, status: str, asked: Mapping[JudgeSpec, Sequence[Part]]) -> None:
@@ -138,7 +151,7 @@ def _judge_all(
 
         async with asyncio.TaskGroup() as group:
             for row in rows.completions.rows():
-                if kinds.get(row["benchmark"]) in judges:
+                if kinds.get(row["benchmark"]) in judges and REDACTED not in row:
                     await slots.acquire()
                     group.create_task(one(row))
 

@@ -159,6 +159,9 @@ class EvalRequest:
         default=("answer", "thinking"),
         metavar="PARTS",
     )
+    redact: bool = _what(
+        "keep no texts: once the verdicts are known, only hashes, verdicts and classes stay", bool, default=False
+    )
     judge: bool = True
     output: str | None = None
 

@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from safekey.errors import UserError
 from safekey.grid.request import Task
+from safekey.run_folder import make_private
 
 USER_ERROR, FAILED, INTERRUPTED = 2, 1, 130
 _PATIENCE = 60.0  # seconds that a job whose parent is gone has for its last step and checkpoint
@@ -35,7 +36,7 @@ def work(task: Task, parent: Connection) -> None:
     if task.gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(task.gpus)
     threading.Thread(target=_outlive, args=(parent, task.request.launch == "none"), daemon=True).start()
-    task.job.folder.mkdir(parents=True, exist_ok=True)
+    make_private(task.job.folder)
     with task.job.log.open("a", encoding="utf-8", errors="backslashreplace", buffering=1) as log:
         sys.stdout.flush()
         sys.stderr.flush()

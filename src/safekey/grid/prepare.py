@@ -120,7 +120,7 @@ def _check_evaluation(request: GridRequest, base: str) -> None:
 
 def _resolved(request: GridRequest, recipe: Recipe, base: str, at_once: int) -> dict[str, Any]:
     given = asdict(request.evaluation)
-    for name in ("model", "output"):
+    for name in ("model", "output", "redact"):  # none of them changes a number
         given.pop(name)
     given["data_dir"] = str(Path(given["data_dir"]).expanduser().absolute()) if given["data_dir"] else None
     values = {key: value for key, value in recipe.values.items() if key not in _OWN}

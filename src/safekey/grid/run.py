@@ -83,6 +83,10 @@ def run_grid(request: GridRequest, console: Console) -> GridReport:
             for job in jobs
             if str(job) in ended.failed
         }
+        if request.evaluation.redact:
+            from safekey.evals.records.redact import drop_texts
+
+            drop_texts(job.evaluation for job in jobs if job.done)
         how: dict[str, Any] = {"margin": request.margin, "judges": request.judges}
         found = results(folder, request.reference, **how, allow_unscored=request.allow_unscored)
         if found is not None:

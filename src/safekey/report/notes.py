@@ -32,6 +32,8 @@ def _lines(record: Mapping[str, object]) -> list[str]:
         lines += [f"warning: {text}" for text in warnings]
     if isinstance(notes, list):
         lines += [str(text) for text in notes]
+    if record.get("redacted"):
+        lines.append("texts dropped (--redact): no transcripts, no key sentences")
     if isinstance(left_out, Mapping) and left_out:
         lines.append(f"benchmarks of the suite that were not run: {', '.join(map(str, left_out))}")
     return lines

@@ -9,11 +9,12 @@ from typing import Any, Literal, NamedTuple
 
 from safekey.comparison.saved_runs import Sample, SavedPrompt, SavedRun, completions, judged, scored
 from safekey.data.segment import find_spans
-from safekey.evals.records.rows import completion_in
+from safekey.evals.records.rows import REDACTED, completion_in
 from safekey.report.content import Content
 from safekey.schema import THINK_CLOSE, THINK_OPEN, Example, Message
 from safekey.text.thinking import split_thinking
 
+_GONE = "(the text was dropped: this run was made with --redact)"
 State = Literal["harmful", "harmless", "refused", "answered", "right", "wrong", "unknown"]
 _STATES: Mapping[str, tuple[State, State]] = {
     "harm": ("harmful", "harmless"),
@@ -114,6 +115,8 @@ def _asked(prompt: SavedPrompt, behaviour: str, row: Mapping[str, Any], content:
     if turns and turns[-1][0] == "assistant":  # the prefilled words, which are shown in the response
         turns.pop()
     request = str(row["request"])
+    if REDACTED in row:
+        turns, request = [("user", _GONE)], ""
     if not turns:
         turns = [("user", request)]
     return Asked(
@@ -151,9 +154,9 @@ def _response(
         epoch=int(row["epoch"]),
         label=label,
         state=state,
-        text=completion.prefill + completion.text,
+        text=_GONE if REDACTED in row else completion.prefill + completion.text,
         prefill=len(completion.prefill),
-        inside=completion.started_inside,
+        inside=completion.started_inside and REDACTED not in row,
     )
 
 

@@ -59,7 +59,7 @@ def hold(folder: Path, busy: str, *, unwritable: str = "give another --output") 
 
     lock: BaseFileLock = FileLock(folder / ".lock", timeout=0, thread_local=False)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         lock.acquire()
     except Timeout:
         raise UserError(f"{folder}: {busy}") from None
@@ -67,6 +67,15 @@ def hold(folder: Path, busy: str, *, unwritable: str = "give another --output") 
         if error.errno not in _NO_LOCKS:
             raise UserError(f"{folder}: cannot be written: {error.strerror}; {unwritable}") from error
     return lock
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that only its user can read: run folders hold harmful texts. One that exists stays as it is.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def write(path: Path, text: str) -> None:

@@ -26,7 +26,8 @@ from safekey.comparison.saved_runs import (
 )
 from safekey.comparison.types import NO_PART
 from safekey.evals.benchmarks.catalog import BENCHMARKS
-from safekey.evals.records.rows import completion_in
+from safekey.evals.records.folder import EvalRun
+from safekey.evals.records.rows import REDACTED, completion_in
 from safekey.evals.summary.withheld import NOT_JUDGED
 from safekey.schema import Part
 from safekey.text.thinking import split_completion
@@ -63,13 +64,17 @@ def diagnose(
     # Stances need no verdicts, so runs may lack them; the notes name every judge, so models may differ.
     chosen = choose(runs, ("harm", "refusal"), judges, allowed=True, complete=False)
     rows = (each for arm, group in saved.items() for run in group for each in _generations(arm, run, chosen[run.path]))
-    said = sorted({f"{kind} judged by {judge}" for by in chosen.values() for kind, judge in by.items()})
+    dropped = [str(run.path) for run in runs if EvalRun(run.path).record.get("redacted")]
+    said = [f"left out, because its texts were dropped (--redact): {path}" for path in dropped]
+    said += sorted({f"{kind} judged by {judge}" for by in chosen.values() for kind, judge in by.items()})
     return diagnose_generations(rows, stance=stance, names_harm=names_harm, notes=said)
 
 
 def _generations(arm: str, run: SavedRun, judges: Mapping[str, JudgeId]) -> Iterator[Generation]:
     behaviours = behaviour_names(run, run.behaviours)
     for prompt, sample, row in completions(run):
+        if REDACTED in row:
+            continue
         completion = completion_in(row)
         parts = split_completion(completion, with_prefill=bool(completion.prefill))
         begin = next((span.start for span in parts.spans if span.kind == "thinking"), 0)

@@ -18,7 +18,7 @@ from typing import Any
 
 from safekey.evals.answers.cut_off import states_answer
 from safekey.evals.judges.table import EMPTY_PART, Judge, JudgeInput, template_missing
-from safekey.evals.records.rows import Row, RowStore, completion_hash, completion_in, verdict_key
+from safekey.evals.records.rows import REDACTED, Row, RowStore, completion_hash, completion_in, verdict_key
 from safekey.schema import Completion, Message, Part, Verdict
 from safekey.text.thinking import split_completion
 
@@ -274,8 +274,10 @@ async def _recorded(
     made: Row = {**{name: row[name] for name in ("benchmark", "item", "epoch")}, **named}
     made["completion"] = completion_hash(row)
     before = known.get(verdict_key(made)) if known is not None else None
-    if before is not None and not (again and is_failure(before)) and not (stated and before["value"] is None):
-        return before
+    if before is not None:
+        anew = (again and is_failure(before)) or (stated and before["value"] is None)
+        if not anew or REDACTED in row:  # a text that was dropped cannot be judged again
+            return before
     if row["output"] == "ok" or stated:
         made |= await decide()
     else:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from safekey.errors import UserError
-from safekey.evals.benchmarks.behaviours import Asked, plain_id
+from safekey.evals.benchmarks.behaviours import Asked, plain_id, same_text
 from safekey.run_folder.appending import append_line
 from safekey.schema import NO_ANSWER, Completion
 from safekey.text.outputs import classify_output
@@ -36,6 +36,9 @@ VERDICTS = "verdicts.jsonl"
 RESOLVED = "resolved.yaml"
 COMPLETION = ("text", "finish", "prefill", "started_inside", "prompt_ids", "output_tokens", "error")
 """The fields of a row that make its `Completion`."""
+
+REDACTED = "redacted"
+"""What a row without its texts has in their place (`records/redact.py`)."""
 
 Row = dict[str, Any]
 
@@ -73,7 +76,25 @@ def completion_in(row: Mapping[str, Any]) -> Completion:
 def asked_in(row: Mapping[str, Any]) -> Asked:
     """Return what a row says about its prompt's behaviour; an id that ends with its attack (ID@story) is ID's."""
     item, behaviour, attack = str(row["item"]), str(row["behaviour"]), str(row["attack"])
-    return Asked(row["benchmark"], plain_id(item, attack), plain_id(behaviour, attack), str(row["request"]))
+    objective = str(row[REDACTED]["objective"] if REDACTED in row else row["request"])  # equal where the texts are
+    return Asked(row["benchmark"], plain_id(item, attack), plain_id(behaviour, attack), objective)
+
+
+def text_hash(said: Any) -> str:
+    """Return a hash of a text, or of any JSON value."""
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def objective_hash(row: Mapping[str, Any]) -> str:
+    """Return a hash of what a prompt's judge is told; requests that differ in case or spaces only have the same."""
+    return str(row[REDACTED]["objective"]) if REDACTED in row else text_hash(same_text(str(row["request"])))
+
+
+def prompt_hash(row: Mapping[str, Any]) -> str:
+    """Return a hash of everything that was asked: the objective, the gold answer, the messages."""
+    if REDACTED in row:
+        return str(row[REDACTED]["asked"])
+    return text_hash([row["request"], row.get("target", ""), row.get("messages", [])])
 
 
 def completion_key(row: Mapping[str, Any]) -> Hashable:
@@ -83,6 +104,8 @@ def completion_key(row: Mapping[str, Any]) -> Hashable:
 
 def completion_hash(row: Mapping[str, Any]) -> str:
     """Return a hash of one completion and its prompt; two samples with equal text have different hashes."""
+    if REDACTED in row:
+        return str(row[REDACTED]["completion"])
     named = ("benchmark", "item", "epoch", "request", "prefill", "started_inside", "finish", "text")
     return hashlib.sha256(json.dumps([row[name] for name in named]).encode()).hexdigest()
 
@@ -185,12 +208,20 @@ class RowStore:
         """Sort the rows; drop replaced ones and those not to keep. A kill leaves the old file or the new one."""
         pairs = zip(self.rows(), sorted(self._places.values()), strict=True)
         places = sorted((order(row), place) for row, place in pairs if keep(row))
+        self._replace(self._bytes(place, length) for _, (place, length) in places)
+
+    def change(self, made: Callable[[Row], Row]) -> None:
+        """Put another row in the place of each. A kill leaves the old file or the new one."""
+        places = sorted(self._places.values())
+        self._replace(json.dumps(made(self._at(*at)), ensure_ascii=True).encode() + b"\n" for at in places)
+
+    def _replace(self, lines: Iterator[bytes]) -> None:
         aside = self.path.with_name(f".{self.path.name}.new")
         with self._lock:
             try:
                 with aside.open("wb") as file:
-                    for _, (place, length) in places:
-                        file.write(self._bytes(place, length))
+                    for line in lines:
+                        file.write(line)
                     file.flush()
                     os.fsync(file.fileno())
                 aside.replace(self.path)

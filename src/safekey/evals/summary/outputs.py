@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from safekey.evals.benchmarks.behaviours import Asked, behaviours
-from safekey.evals.records.rows import RunRows, asked_in, completion_hash, completion_in, is_final
+from safekey.evals.records.rows import REDACTED, RunRows, asked_in, completion_hash, completion_in, is_final
 from safekey.text.outputs import OUTPUT_CLASSES
 from safekey.text.thinking import split_completion
 
@@ -46,7 +46,9 @@ class Outputs:
         empty = set()
         for row in self._rows.completions.rows() if wanted else ():
             digest = completion_hash(row)
-            if digest in wanted:
+            if digest in wanted and REDACTED in row:
+                empty |= {(digest, part) for part in wanted[digest] if part not in row[REDACTED]["parts"]}
+            elif digest in wanted:
                 thinking = split_completion(completion_in(row))
                 empty |= {(digest, part) for part in wanted[digest] if not thinking.part(part).strip()}
         return empty

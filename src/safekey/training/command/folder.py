@@ -165,7 +165,7 @@ class RunFolder:
         known = {**own, **without_secrets(record), "status": "running", "starts": starts}
         lines = [json.dumps(asdict(problem), ensure_ascii=False) + "\n" for problem in problems]
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            run_folder.make_private(self.path)
             run_folder.write_json(self.path / run_folder.RUN, known)  # first: from here on the folder is ours
             run_folder.write_settings(self.path / "config.yaml", config)
             run_folder.write(self.path / "data_problems.jsonl", "".join(lines))

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import yaml
 
 from safekey.errors import UserError
-from safekey.run_folder import write
+from safekey.run_folder import make_private, write
 
 Launch = Literal["none", "ddp", "fsdp2", "zero3"]
 LAUNCHES: tuple[Launch, ...] = ("none", "ddp", "fsdp2", "zero3")
@@ -126,7 +126,7 @@ def start_workers(
     """
     config_file = folder / "accelerate.yaml"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         write(config_file, yaml.safe_dump(config))
     except OSError as error:
         raise UserError(f"output_dir {folder}: cannot be written: {error.strerror}; give another one") from error

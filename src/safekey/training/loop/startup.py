@@ -58,7 +58,8 @@ def ends_of_turn(causal_lm: PreTrainedModel, tokenizer: Any, args: SafeKeyConfig
     """Return the ids of the tokens that end an answer: the model's own, the tokenizer's, the chat template's."""
     own = getattr(causal_lm.generation_config, "eos_token_id", None)
     if getattr(tokenizer, "chat_template", None):
-        return end_ids(chat_format(tokenizer, args.chat_template_kwargs), own)
+        kwargs: Any = args.chat_template_kwargs  # a mapping: the config has parsed it
+        return end_ids(chat_format(tokenizer, kwargs), own)
     known = {own} if isinstance(own, int) else set(own or ())  # rows that were encoded before need no template
     return tuple(sorted(known | {one for one in (tokenizer.eos_token_id,) if one is not None}))
 
