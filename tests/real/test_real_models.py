@@ -1,13 +1,16 @@
 """Real pretrained models pass whole, tokenizer and chat template untouched.
 
 `SAFEKEY_REAL_MODELS` names a folder of model folders, for example `smollm2` (SmolLM2-135M-Instruct) and `qwen-coder`
-(Qwen2.5-Coder-0.5B-Instruct). docs/real-models.md says how they were made and what came of them.
+(Qwen2.5-Coder-0.5B-Instruct). `make_model.py` makes the first; docs/real-models.md says what came of them.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ pytestmark = pytest.mark.real
 HOME = os.environ.get("SAFEKEY_REAL_MODELS", "")
 MODELS = sorted(path for path in Path(HOME).iterdir() if (path / "config.json").is_file()) if HOME else []
 SHORT = ("max_length=192", "batch_size=2", "per_device_train_batch_size=2", "use_cpu=true", "eval_fraction=0")
+MOST_BYTES = 600e6
 EVERY = ("qmm_epochs=-1", "head_epochs=-1", "logging_steps=1", "save_strategy=no")
 
 
@@ -77,6 +81,44 @@ def test_lora_trains_and_exports(model: Path, data: Path, tmp_path: Path) -> Non
     assert not [name for name in made.state_dict() if "safekey" in name]
     template = AutoTokenizer.from_pretrained(run / "model").chat_template
     assert template == AutoTokenizer.from_pretrained(model).chat_template, "the template was changed"
+
+
+def test_full_training_goes_on_after_a_kill_and_exports(model: Path, data: Path, tmp_path: Path) -> None:
+    """Killed behind its first checkpoint, a run ends with the weights of one that nobody disturbed."""
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    if (size := sum(file.stat().st_size for file in model.glob("*.safetensors"))) > MOST_BYTES:
+        pytest.skip(f"{size / 1e9:.1f} GB of weights: two full trainings with checkpoints take too long here")
+    words = [f"model_name_or_path={model}", f"data={data}", "max_steps=2", *SHORT, *EVERY]
+    words = [*words[:-1], "save_strategy=steps", "save_steps=1", "learning_rate=1e-4", "warmup_steps=0"]
+    assert main(["train", "base", *words, f"output_dir={tmp_path / 'whole'}"]) == 0
+    command = [sys.executable, "-m", "safekey.cli", "train", "base", *words, f"output_dir={tmp_path / 'killed'}"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        first = tmp_path / "killed" / "checkpoint-1"
+        while not first.is_dir() and process.poll() is None:
+            time.sleep(0.05)
+        process.kill()
+        process.wait()
+    assert first.is_dir(), (tmp_path / "log").read_text()
+    assert not (tmp_path / "killed" / "model").exists(), "the kill came too late"
+    assert main(["train", "base", *words, f"output_dir={tmp_path / 'killed'}"]) == 0
+    whole, killed = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "killed"))
+    before = load_file(model / "model.safetensors")
+    assert whole.keys() == killed.keys()
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+    assert any(not torch.equal(whole[name].float(), before[name].float()) for name in whole), "nothing was trained"
+    made, info = AutoModelForCausalLM.from_pretrained(tmp_path / "killed" / "model", output_loading_info=True)
+    assert not any(info.values()), info
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "killed" / "model")
+    assert tokenizer.chat_template == AutoTokenizer.from_pretrained(model).chat_template
+    ends = GenerationConfig.from_pretrained(tmp_path / "killed" / "model").eos_token_id
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")  # both models' templates end a turn with it
+    assert end in (ends if isinstance(ends, list) else [ends])
+    asked = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], add_generation_prompt=True,
+                                          return_tensors="pt", return_dict=True)  # fmt: skip
+    assert made.generate(**asked, max_new_tokens=4, do_sample=False).shape[1] > asked["input_ids"].shape[1]
 
 
 def test_local_generation_and_prefill(model: Path) -> None:
