@@ -140,3 +140,16 @@ def test_local_generation_and_prefill(model: Path) -> None:
     assert started.prefill
     assert "Blue is a colour that".startswith(started.prefill.strip())
     engine.close()
+
+
+def test_evaluation_through_the_command_line(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = [{"id": f"q{n}", "prompt": f"Name {n} colours.", "label": "safe"} for n in (2, 3)]
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked), encoding="utf-8")
+    words = ["--tasks", "xstest", "--file", f"xstest-safe={tmp_path / 'asked.jsonl'}", "--judge", "refusal_keywords"]
+    words += ["--max-tokens", "8", "--engine-option", "dtype=float32", "--output", str(tmp_path / "run"), "--json"]
+    assert main(["eval", str(model), *words]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["failed"]["completions"] == 0
+    saved = [json.loads(line) for line in (tmp_path / "run" / "completions.jsonl").read_text().splitlines()]
+    assert [row["item"] for row in saved] == ["q2", "q3"]
+    assert all(row["prompt_ids"] and (row["text"] or row["finish"] == "stop") for row in saved)
