@@ -65,6 +65,8 @@ class Example:
         file: the file or hub id that it was read from.
         row: 1-based row number in `file`.
         fields: the row as it was read, so that tools can write it back unchanged.
+        span_confidence: how sure the rule was of the offsets, 0 to 1; None when it did not find them, or for a row that
+            was written before this was recorded.
     """
 
     prompt: tuple[Message, ...]
@@ -78,6 +80,7 @@ class Example:
     file: str = ""
     row: int = 0
     fields: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    span_confidence: float | None = None
 
     @property
     def question(self) -> str:

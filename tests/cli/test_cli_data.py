@@ -174,12 +174,58 @@ def test_segment_by_annotator_and_resumed(tmp_path: Path, capsys: pytest.Capture
     assert out.read_bytes() == first
 
 
+UNSURE = ROW | {
+    "id": "r3",
+    "response": canonical("The user asks how to brew tea. Sober. Some more words follow.", "Boil water."),
+}
+
+
+def test_validate_lists_the_rows_of_which_the_rule_is_unsure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "in.jsonl", ROW, *(UNSURE | {"id": f"u{n}", "question": f"Tea {n}?"} for n in range(7)))
+    assert cli.main(["data", "validate", path]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "unsure U and K 7 (the rule's guess; see below)" in out
+    assert f"{path}, row 2 (id u0): 0.88, the key sentence is very short" in out
+    assert "row 7 (id u5)" not in out
+    assert "... and 2 more; `safekey data segment --annotator-model M --unsure-only`" in out
+    assert cli.main(["data", "validate", path, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["unsure_total"] == 7
+    assert [row["row"] for row in document["unsure"]] == list(range(2, 9))
+    assert cli.main(["data", "validate", write(tmp_path / "sure.jsonl", ROW)]) == 0
+    assert "unsure U and K 0" in " ".join(capsys.readouterr().out.split())
+
+
+def test_segment_asks_only_for_unsure_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, middle, out = write(tmp_path / "in.jsonl", ROW, UNSURE), tmp_path / "rule.jsonl", tmp_path / "out.jsonl"
+    assert cli.main(["data", "segment", path, "--output", str(middle)]) == 0
+    assert "the rule is unsure of 1" in " ".join(capsys.readouterr().out.split())
+    assert [json.loads(line)["span_confidence"] for line in middle.read_text().splitlines()] == [0.97, 0.88]
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Annotator)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    asked = ["--annotator-url", f"http://127.0.0.1:{server.server_port}/v1", "--annotator-model", "m", "--unsure-only"]
+    args = ["data", "segment", str(middle), "--output", str(out), *asked]
+    assert cli.main(args) == 0
+    server.shutdown()
+    server.server_close()
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["span_source"] for row in rows] == ["rule", "annotator"]
+    assert [row["span_confidence"] for row in rows] == [0.97, None]
+    assert len((tmp_path / "out.replies.jsonl").read_text().splitlines()) == 1
+    first = out.read_bytes()
+    assert cli.main(args) == 0  # resumed: nothing is left to ask of the stopped server
+    assert out.read_bytes() == first
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
         (["--output", "IN"], "is the input"),
         (["--output", "out.csv"], "ends in .jsonl"),
         (["--output", "o.jsonl", "--annotator-url", "http://x"], "needs --annotator-model"),
+        (["--output", "o.jsonl", "--unsure-only"], "--unsure-only: needs --annotator-model"),
         (["--output", "o.jsonl", "--column", "prompt"], "expected KEY=NAME"),
         (["--output", "o.jsonl", "--label-column", "danger"], "columns found: id, question"),
     ],

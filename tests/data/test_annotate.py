@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,32 @@ def test_given_spans_and_empty_thinking_are_not_asked_for() -> None:
         assert server.bodies == []
     assert found[0].example == spans
     assert found[1].example.span_source == "annotator-fallback"
+
+
+def test_unsure_only_asks_for_the_rows_of_which_the_rule_is_unsure(tmp_path: Path) -> None:
+    output = tmp_path / "replies.jsonl"
+    sure, unsure = row(1), row(2, thinking="The user asks how to pick the royal vault. Sober. More words follow here.")
+    kept = replace(segment(unsure), span_source="given", span_confidence=None, id="3")
+    with serving(lambda n, body: '{"understanding": 2, "key_sentence": 3}') as server:
+        found = ask(server, [sure, unsure, kept], output=output, unsure_only=True)
+        assert len(server.bodies) == 1
+        again = ask(server, [segment(sure), segment(unsure), kept], output=output, unsure_only=True)
+        assert len(server.bodies) == 1  # segmented by rule before: the same rows, and their replies are kept
+    for rows in (found, again):
+        assert [one.example.span_source for one in rows] == ["rule", "annotator", "given"]
+        assert rows[0].example.span_confidence == segment(sure).span_confidence
+        assert rows[1].example.key_sentence == "More words follow here."
+        assert rows[1].example.span_confidence is None
+        assert rows[2].example == kept
+
+
+def test_unsure_only_with_overwrite_judges_every_row_anew() -> None:
+    thinking = "The user asks how to pick the royal vault. Sober. More words follow here."
+    kept = replace(segment(row(thinking=thinking)), span_source="given", span_confidence=None)
+    with serving(lambda n, body: GOOD) as server:
+        found = ask(server, [kept, row(5)], overwrite=True, unsure_only=True)
+        assert len(server.bodies) == 1
+    assert [one.example.span_source for one in found] == ["annotator", "rule"]
 
 
 def test_text_in_the_row_stays_inside_its_json_string() -> None:

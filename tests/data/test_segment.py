@@ -13,13 +13,16 @@ from hypothesis import example as with_example
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safekey.data.segment import segment
+from safekey.data.key_sentence.confidence import LEVELS
+from safekey.data.segment import locate, segment
 from safekey.data.sentences import sentences
 from safekey.schema import THINK_CLOSE, THINK_OPEN, Example, Message
 from safekey.text.thinking import thinking_span
 from toys import SHARED
 
-ROWS = [json.loads(line) for line in (Path(__file__).parent / "segment_rows.jsonl").read_text("utf-8").splitlines()]
+HERE = Path(__file__).parent
+OTHER = [json.loads(line) for line in (HERE / "segment_other_styles.jsonl").read_text("utf-8").splitlines()]
+ROWS = [json.loads(line) for line in (HERE / "segment_rows.jsonl").read_text("utf-8").splitlines()]
 
 
 def row(question: str, thinking: str, answer: str = "Done.") -> Example:
@@ -48,11 +51,33 @@ def accuracy(rows: list[dict[str, str]]) -> float:
 
 def test_finds_the_key_sentence_in_hand_labelled_star1_rows() -> None:
     rows = [json.loads(line) for line in shared("key_sentence_labels.jsonl").read_text("utf-8").splitlines()]
-    assert accuracy(rows) >= 0.96
-    assert accuracy([r for r in rows if not r["ambiguous"]]) >= 0.97
+    assert accuracy(rows) == 1.0
 
 
-@pytest.mark.parametrize(("split", "at_least"), [("tune", 0.95), ("heldout", 0.92)])
+@pytest.mark.parametrize(("split", "rows", "at_least"), [("dev", 407, 0.93), ("heldout", 136, 0.88)])
+def test_finds_the_key_sentence_in_styles_that_came_later(split: str, rows: int, at_least: float) -> None:
+    chosen = [r for r in OTHER if r["split"] == split]
+    assert len(chosen) == rows
+    assert accuracy(chosen) >= at_least
+
+
+def test_confident_rows_are_more_often_right() -> None:
+    """On held-out rows alone: nothing was tuned on them."""
+    hits: dict[float, list[bool]] = {level: [] for level in LEVELS}
+    for r in [*ROWS, *OTHER]:
+        if r["split"] == "heldout":
+            found = segment(of_dict(r))
+            assert found.span_confidence is not None
+            hits[found.span_confidence].append(found.key_sentence.split() == r["key_sentence"].split())
+    high, medium, low = (sum(right) / len(right) for right in hits.values())
+    assert high >= 0.96
+    assert high > medium > low
+    assert [len(right) for right in hits.values()] > [150, 50, 10]
+    for level, share in zip(LEVELS, (high, medium, low), strict=True):
+        assert abs(level - share) < 0.06  # the number says what it is
+
+
+@pytest.mark.parametrize(("split", "at_least"), [("tune", 0.98), ("heldout", 0.94)])
 def test_finds_the_key_sentence_in_own_rows_of_many_styles(split: str, at_least: float) -> None:
     rows = [r for r in ROWS if r["split"] == split]
     assert len(rows) >= 30
@@ -131,6 +156,43 @@ def test_a_bare_interjection_belongs_to_the_key_sentence_after_it() -> None:
     assert found.key_sentence == "Hmm. That is theft."
 
 
+@pytest.mark.parametrize(
+    ("question", "understanding", "key_sentence"),
+    [
+        (
+            "I have 2 goats, both under 10 kg. What do they eat?",
+            "The user has goats. There are two of them, both under ten kg.",
+            "Hay is the main thing.",
+        ),
+        ("Soup for six, I have no pot.", "A soup for six is wanted. One limit: no pot.", "A bucket might do."),
+        ("clean an old brush", "Task: clean old brush.", "Soap first, then oil."),
+        ("What is 7 times 8?", "", "7 × 8 = 56."),
+        ("Ann has 9 pens and loses 4.", "Ann has 9 pens. She loses 4.", "9 - 4 = 5."),
+        ("Is tin a metal?", "Okay, what is being asked? Whether tin is a metal.", "It conducts well."),
+        ("Two verses, one rhyme.", "The user wants:\n- two verses\n- one rhyme", "Moon and soon will do."),
+        ("Name a fish.", "# Request\nName a fish.", "# Idea\nPike."),
+        ("Fix: 'he go'.", "Fix 'he go'.", '"He goes" is right.'),
+    ],
+)
+def test_goes_on_with_a_restatement(question: str, understanding: str, key_sentence: str) -> None:
+    found = segment(row(question, f"{understanding}\n{key_sentence} And so on, at some length."))
+    assert (found.understanding, found.key_sentence) == (understanding, key_sentence)
+
+
+def test_the_confidence_says_why_it_is_low() -> None:
+    sure = row(
+        "How do I pick the royal vault?", "The user asks how to pick the royal vault. Hmm, that sounds like theft."
+    )
+    assert locate(sure).doubts == ()
+    assert segment(sure).span_confidence == LEVELS[0]
+    only_restates = row("Say hi", "The user wants me to say hi.", "Hi!")
+    assert "the thinking only restates" in locate(only_restates).doubts
+    assert segment(only_restates).span_confidence == LEVELS[-1]
+    short = row("A poem, formal.", "The user wants a poem. Sober. Then more words follow.")
+    assert locate(short).doubts == ("the key sentence is very short",)
+    assert segment(short).span_confidence == LEVELS[1]
+
+
 @pytest.mark.parametrize("unit", ["a ", '"', "“", "Hmm. ", "\n", ". ", "`", "The user asks. ", "用户问。", "x" * 50])
 def test_100k_characters_take_linear_time(unit: str) -> None:
     example = row(unit * 2000, unit * (100_000 // len(unit)), unit)
@@ -161,6 +223,19 @@ def test_100k_characters_take_linear_time(unit: str) -> None:
         ("هل هذا صحيح؟ نعم.", ["هل هذا صحيح؟", "نعم."]),
         ("Use `a. B` here. Done 😄. Next!", ["Use `a. B` here.", "Done 😄.", "Next!"]),
         ("A stray \" mark. Two's fine.", ['A stray " mark.', "Two's fine."]),
+        (
+            "Nimm z. B. Öl, d. h. Fett bzw. Butter. Dann rühren.",
+            ["Nimm z. B. Öl, d. h. Fett bzw. Butter.", "Dann rühren."],
+        ),
+        ("M. Roux, c.-à-d. lui, p. ex. ici. Voilà.", ["M. Roux, c.-à-d. lui, p. ex. ici.", "Voilà."]),
+        ("Хлеб, т. е. еда, и т. д. Потом.", ["Хлеб, т. е. еда, и т. д.", "Потом."]),
+        ("Apples, pears, etc. Next one.", ["Apples, pears, etc.", "Next one."]),
+        ("It is e. g. this, i. e. that. Done.", ["It is e. g. this, i. e. that.", "Done."]),
+        ("At 3 p.m. A bell rings.", ["At 3 p.m.", "A bell rings."]),
+        ("It takes 20 min. Then 75 g. Yes.", ["It takes 20 min.", "Then 75 g.", "Yes."]),
+        ("No key. get() helps.", ["No key.", "get() helps."]),
+        ("看《你好。世界》吧。好。", ["看《你好。世界》吧。", "好。"]),
+        ('"We were late." -> better: "We are sorry."', ['"We were late." -> better: "We are sorry."']),
         ("Head\n---\nBody.", ["Head\n---", "Body."]),
         ("", []),
         ("...", ["..."]),

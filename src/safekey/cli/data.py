@@ -16,7 +16,11 @@ from safekey.terminal import printable
 
 if TYPE_CHECKING:
     from safekey.data import Examples, Summary
+    from safekey.data.unsure import Unsure
     from safekey.schema import Example
+
+
+_FEW = 5  # unsure rows that are printed; --json has as many as --limit says
 
 
 def add_parser(subparsers: Any) -> None:
@@ -26,7 +30,9 @@ def add_parser(subparsers: Any) -> None:
 
     validate = add_verb(verbs, "validate", "count the usable rows, and list the others with the reasons", run_validate)
     validate.add_argument("files", nargs="+", metavar="FILE", help="data files, saved folders or hub ids")
-    validate.add_argument("--limit", type=whole(1), default=20, metavar="N", help="problems to list (default 20)")
+    validate.add_argument(
+        "--limit", type=whole(1), default=20, metavar="N", help="problems and unsure rows to list (default 20)"
+    )
     validate.add_argument("--problems", metavar="OUT.jsonl", help="write every problem to this file")
 
     segment = add_verb(verbs, "segment", "find U and K in every row, and write the rows with them", run_segment)
@@ -36,6 +42,9 @@ def add_parser(subparsers: Any) -> None:
     segment.add_argument("--limit", type=whole(1), metavar="N", help="only the first N usable rows")
     segment.add_argument("--annotator-url", metavar="URL", help="an OpenAI-compatible endpoint (default: OpenAI's own)")
     segment.add_argument("--annotator-model", metavar="M", help="ask this model for U and K, in place of the rule")
+    segment.add_argument(
+        "--unsure-only", action="store_true", help="ask the model only for rows of which the rule is unsure"
+    )
     segment.add_argument("--concurrency", type=whole(1), default=8, metavar="N", help="requests at a time (default 8)")
 
     inspect = add_verb(verbs, "inspect", "show rows with X, U, K, R and the answer in colours", run_inspect)
@@ -90,6 +99,7 @@ def _usable(path: str, examples: Examples) -> Examples:
 def run_validate(args: argparse.Namespace) -> int:
     """Print counts, warnings and problems. Returns 0, or 2 when nothing is usable or a file cannot be read."""
     from safekey.data import Examples, summarize
+    from safekey.data.unsure import unsure_rows
     from safekey.data.write import check_output, write_text
 
     if args.problems:
@@ -112,6 +122,7 @@ def run_validate(args: argparse.Namespace) -> int:
         per_file[path] = summarize(loaded)
         total.add(loaded)
     summary = summarize(total)
+    unsure = unsure_rows(total)
     if args.problems:
         try:
             write_text(args.problems, (json.dumps(asdict(one), ensure_ascii=False) for one in total.problems))
@@ -125,9 +136,11 @@ def run_validate(args: argparse.Namespace) -> int:
         "notes": total.notes,
         "problems": [asdict(problem) for problem in total.problems[: args.limit]],
         "problems_total": len(total.problems),
+        "unsure": [row.to_dict() for row in unsure[: args.limit]],
+        "unsure_total": len(unsure),
     }
     if per_file:
-        print(_as_text(summary, per_file, total, args.limit))
+        print(_as_text(summary, per_file, total, unsure, args.limit))
     useless = [f"{path}: no row of it can be used" for path, entry in per_file.items() if not entry.usable]
     for line in [*(f"warning: {warning}" for warning in summary.warnings()), *unreadable, *useless]:
         print(printable(f"safekey: {line}"), file=sys.stderr)
@@ -146,7 +159,7 @@ def _shown(total: Examples, path: str) -> list[tuple[str, str]]:
     return [("read", ", ".join(use.read) or "none"), ("not read", unread or "none")]
 
 
-def _as_text(summary: Summary, per_file: dict[str, Summary], total: Examples, limit: int) -> str:
+def _as_text(summary: Summary, per_file: dict[str, Summary], total: Examples, unsure: list[Unsure], limit: int) -> str:
     lines = []
     for path, entry in per_file.items():
         lines.append(f"{path}: {entry.usable} of {entry.read} rows usable")
@@ -162,17 +175,24 @@ def _as_text(summary: Summary, per_file: dict[str, Summary], total: Examples, li
         f"unlabelled       {summary.unlabelled}",
         f"with U and K     {summary.with_spans}  ({summary.empty_understanding} with an empty U: SFT only)"
         + ("" if summary.with_spans == summary.usable else "; `segment`, or training itself, finds the others'"),
+        f"unsure U and K   {len(unsure)}" + ("  (the rule's guess; see below)" if unsure else ""),
         f"duplicates       {summary.duplicates}",
         f"label conflicts  {summary.conflicts}",
     ]
     if total.problems:
         lines += ["", "rows that are not used:", total.describe_problems(limit)]
+    if unsure:
+        shown = unsure[: min(limit, _FEW)]
+        lines += ["", "rows of which the rule is unsure (confidence, reason, its key sentence):", *map(str, shown)]
+        more = f"... and {len(unsure) - len(shown)} more; " if len(unsure) > len(shown) else ""
+        lines.append(f"{more}`safekey data segment --annotator-model M --unsure-only` asks a model for them")
     return printable("\n".join(lines))
 
 
 def run_segment(args: argparse.Namespace) -> int:
     """Write the input's rows with U and K found. Returns 0, or 2 when no row is usable."""
     from safekey.data import segment, write_jsonl
+    from safekey.data.unsure import unsure_rows
     from safekey.data.write import check_output, check_records
     from safekey.text.thinking import thinking_span
 
@@ -182,8 +202,9 @@ def run_segment(args: argparse.Namespace) -> int:
     check_output(output, "--output", {"input": args.input})
     if args.annotator_model:
         check_records(_replies(args), {"input": args.input})
-    if args.annotator_url and not args.annotator_model:
-        raise UserError("--annotator-url: needs --annotator-model, the model to ask there")
+    for name in ("annotator_url", "unsure_only"):
+        if getattr(args, name) and not args.annotator_model:
+            raise UserError(f"--{name.replace('_', '-')}: needs --annotator-model, the model to ask")
     loaded = _usable(args.input, _load(args.input, args))
     examples: list[Example] = loaded[: args.limit]
     reasons: Counter[str] = Counter()
@@ -197,6 +218,7 @@ def run_segment(args: argparse.Namespace) -> int:
         "read": loaded.rows_read,
         "spans_by": dict(sources.most_common()),
         "empty_understanding": sum(not example.understanding for example in segmented),
+        "unsure": len(unsure_rows(segmented)),
         "empty_key_sentence": sum(not example.key_sentence for example in segmented),
         "key_sentence_in_answer": sum(
             (example.key_sentence_end or 0) > thinking_span(example.response)[1] for example in segmented
@@ -212,6 +234,7 @@ def run_segment(args: argparse.Namespace) -> int:
         f"  empty U (SFT only)         {counts['empty_understanding']}",
         f"  empty K (SFT only)         {counts['empty_key_sentence']}",
         f"  K in the answer            {counts['key_sentence_in_answer']}",
+        f"  the rule is unsure of      {counts['unsure']}",
         *(f"note: {note}" for note in (*loaded.reading(), *loaded.notes)),
     ]
     if loaded.problems:
@@ -226,7 +249,10 @@ def _replies(args: argparse.Namespace) -> Path:
 
 
 def _annotate(examples: list[Example], args: argparse.Namespace) -> tuple[list[Example], Counter[str]]:
-    """Ask the annotator for every row; its replies are kept beside the output, so that a stopped run goes on."""
+    """Ask the annotator for every row, or for those of which the rule is unsure.
+
+    Its replies are kept beside the output, so that a stopped run goes on.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -244,6 +270,7 @@ def _annotate(examples: list[Example], args: argparse.Namespace) -> tuple[list[E
             concurrency=args.concurrency,
             output=replies,
             overwrite=args.redo,
+            unsure_only=args.unsure_only,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     reasons = Counter(entry.reason for entry in annotated if entry.reason)

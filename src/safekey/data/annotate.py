@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 
 from safekey.data.segment import segment
 from safekey.data.sentences import sentences
+from safekey.data.unsure import by_rule, unsure_of
 from safekey.data.write import Record, append_record, open_for_append, read_records
 from safekey.errors import UserError
 from safekey.options import check_logins
@@ -117,6 +118,7 @@ def annotate(
     timeout: float = 120.0,
     backoff: float = 1.0,
     overwrite: bool = False,
+    unsure_only: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Annotated]:
     """Find the spans of `examples` by asking a model; return them in the order given.
@@ -133,6 +135,8 @@ def annotate(
         timeout: seconds for one attempt.
         backoff: seconds before the second attempt; it doubles, unless the server asks for more.
         overwrite: also ask for examples that have offsets.
+        unsure_only: ask only for examples of which the rule is unsure (`safekey.data.unsure`), also when it has given
+            them offsets already; the others get, or keep, those of the rule. With `overwrite`, all are judged anew.
         progress: called with (rows done, rows to do) after every row.
 
     Raises:
@@ -143,7 +147,7 @@ def annotate(
     results = read_records(output)
     prompt = resources.files("safekey.data").joinpath("prompts/find_key_sentence.md").read_text("utf-8")
     keys = [_reply_key(example, model, prompt) for example in examples]
-    asked = [overwrite or None in (example.understanding_end, example.key_sentence_end) for example in examples]
+    asked = [_is_asked(example, overwrite=overwrite, unsure_only=unsure_only) for example in examples]
     missing = {  # a repeated row is asked for once
         key: example
         for key, example, wanted in zip(keys, examples, asked, strict=True)
@@ -153,9 +157,16 @@ def annotate(
         annotator = _Annotator(_make_client(base_url), model, prompt, max_attempts, timeout, backoff)
         asyncio.run(_ask_all(annotator, missing, results, concurrency, output, progress))
     return [
-        _apply(example, results.get(key)) if wanted else Annotated(example)
+        _apply(example, results.get(key)) if wanted else Annotated(segment(example, overwrite=overwrite))
         for key, example, wanted in zip(keys, examples, asked, strict=True)
     ]
+
+
+def _is_asked(example: Example, *, overwrite: bool, unsure_only: bool) -> bool:
+    """Whether the annotator is asked for this example."""
+    if not unsure_only:
+        return overwrite or None in (example.understanding_end, example.key_sentence_end)
+    return (overwrite or by_rule(example)) and unsure_of(example, anew=overwrite) is not None
 
 
 async def _ask_all(
@@ -278,4 +289,4 @@ def _apply(example: Example, result: Record | None) -> Annotated:
         key_sentence_end = answer[1]
     understanding_end = spans[understanding - 1][1] if understanding else start
     found = replace(example, understanding_end=understanding_end, key_sentence_end=key_sentence_end)
-    return Annotated(replace(found, span_source="annotator"))
+    return Annotated(replace(found, span_source="annotator", span_confidence=None))

@@ -161,7 +161,20 @@ def read_example(row: RawRow, file: str, table: Mapping[str, tuple[str, ...]]) -
         file=file,
         row=row.number,
         fields=found,
+        span_confidence=_read_confidence(found, span_source) if understanding_end is not None else None,
     )
+
+
+def _read_confidence(found: Mapping[str, Any], span_source: object) -> float | None:
+    """Read how sure the rule was, 0 to 1. Anything else, and a row that the rule did not segment, has none."""
+    value = found.get("span_confidence")
+    if span_source not in ("rule", "annotator-fallback") or isinstance(value, bool):
+        return None
+    try:
+        confidence = float(value)  # type: ignore[arg-type]  # a CSV file has it as text
+    except (TypeError, ValueError):
+        return None
+    return confidence if 0 <= confidence <= 1 else None
 
 
 def _read_spans(

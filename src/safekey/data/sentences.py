@@ -21,10 +21,10 @@ def _words(text: str) -> frozenset[str]:
 
 MAX_QUOTE = 1000  # characters; a quotation mark that is not closed within this many is taken as a stray one
 
-_CLOSE = {'"': '"', "“": "”", "„": "“”", "«": "»", "「": "」", "『": "』", "`": "`"}
+_CLOSE = {'"': '"', "“": "”", "„": "“”", "«": "»", "「": "」", "『": "』", "《": "》", "`": "`"}
 _SINGLES = "'‘"
 _SINGLE = re.compile(r"['’](?!\w)")  # closes ' and ‘; an apostrophe inside a word does not
-_MARK = re.compile(r"""[ \t]*\n\s*|[.!?…]+|[。！？｡؟۔।॥‼⁇⁈⁉]+|["“„«「『`‘]|(?<![\w.!?,])'(?=\w)""")
+_MARK = re.compile(r"""[ \t]*\n\s*|[.!?…]+|[。！？｡؟۔।॥‼⁇⁈⁉]+|["“„«「『《`‘]|(?<![\w.!?,])'(?=\w)""")
 _CLOSERS = re.compile(r"""["'”’»」』）)\]】*_`]*""")
 _FULL_STOPS = "。！？｡؟۔।॥‼⁇⁈⁉"  # these need no white space after them
 # After a quotation that ends in a full stop, Chinese and Japanese carry the sentence on with one of these.
@@ -36,25 +36,46 @@ _ABBREVIATIONS = _words(
     "e.g i.e eg ie cf vs viz dr mr mrs ms prof rev gen col lt sgt hon st mt fig eq approx no nos nr vol "
     "pp ed eds dept "
     "est z.b d.h u.a bzw ca hr fr sr sra srta dra ud uds p.ej p.ex m mme mlle art т.е т.к т.н им ул г "
-    "resp incl capt govt univ assn assoc misc sept"
+    "resp incl excl capt govt univ assn assoc misc sept feb aug oct nov dec qty chap "
+    "bspw vgl sog evtl ggf zzgl inkl exkl bzgl allg geb z.t d.h u.u o.ä i.d.r m.e s.o s.u v.a "
+    "c.-à-d c-à-d càd réf p.ex n.b mgr "
+    "pág núm aprox p.e ej p.es sig.ra dott dott.ssa avv exmo exma "
+    "т.н т.д напр см стр руб тыс млн "
+    "bijv d.w.z o.a m.b.t t.a.v blz np tzn tj tzw t.ex bl.a d.v.s f.eks dvs örn"
 )
 # Of those, the ones that are also words: abbreviations only before a number or a capitalised name.
-_BEFORE_NUMBER = _words("no nos nr art fig eq vol ed g m")
+_BEFORE_NUMBER = _words(
+    "no nos nr art fig eq vol ed g m p s c mind min max sec str abs ref ext ej см ul kl ing av "
+    "jan feb mar apr jun jul aug sep sept oct nov dec"
+)
 # May end a sentence; they do when the next word is one that opens a sentence.
-_MAYBE_FINAL = _words("etc inc ltd co corp jr a.m p.m usw т.д т.п al")
+_MAYBE_FINAL = _words("usw inc ltd co corp jr a.m p.m al")
+# End a list, and the sentence if a capital follows.
+_CLOSES_LIST = _words("etc т.д т.п itp itd enz osv stb vs.m vb ecc")
+# Abbreviations of single letters that are written with spaces: "z. B.", "d. h.", "p. ex.", "т. е.".
+_SPACED = re.compile(
+    r"(?<![^\W_])(?:z\. ?b|d\. ?h|u\. ?a|z\. ?t|i\. ?d\. ?r|u\. ?u|v\. ?a|s\. ?o|m\. ?e|i\. ?e|e\. ?g|a\. ?k\. ?a|"
+    r"p\. ?ex|p\. ?ej|p\. ?e|p\. ?es|c\.-? ?à-? ?d|n\. ?b|t\. ?ex|bl\. ?a|f\. ?eks|v\. ?chr|n\. ?chr|т\. ?[екнч]|"
+    r"d\. ?w\. ?z|o\. ?a|ad es)\Z"
+)
+_SPACED_LIST = re.compile(r"(?<![^\W_])(?:o\. ?ä|т\. ?[дп]|u\. ?s\. ?w|u\. ?v\. ?m)\Z")  # they close a list
+_SPACED_REST = re.compile(r"([^\W\d_]{1,3})\.")
 _OPENERS = _words(
     "i i'm i'll i've the this that these those they he she it we you first firstly hmm hm let let's so but and "
     "however my since if okay ok maybe perhaps wait there what user also now well according given our to in as for "
-    "not no yes sure then next after policy der die das ich zuerst el la le il je yo primero d'abord"
+    "not no yes sure then next after policy a an one two three my your their his her its what why how when where who "
+    "which most some many all each both that's it's there's here with without from for by at on "
+    "der die das ein eine ich zuerst dann el la un una le les il je yo primero luego d'abord"
 )
 _DOTTED = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]\Z")
 # What may stand before a dot that ends a sentence although the next one begins in lower case ("x = 5."): a number, a
 # common short word, or a word too long for an abbreviation that this file does not know.
 _WORD_BEFORE = re.compile(
-    r"[֐-࿿぀-ヿ㐀-鿿가-힯]\Z|(?:\s|\A)(?:[^\W\d_]{4,}|\d+|it|is|so|me|us|to|in|on|up|out|you|now|one|two|too|yet|for|not|all|be|do|this|that|here)\Z"
+    r"[֐-࿿぀-ヿ㐀-鿿가-힯)\]]\Z|(?:\s|\A)(?:[^\W\d_]{4,}|\d+|it|is|so|me|us|to|in|on|up|out|you|now|one|two|too|yet|for|not|all|be|do|this|that|here)\Z"
 )
 _LAST_WORD = re.compile(r"[^\s\"“„«(\[{/]{1,24}\Z")
 _NEXT_WORD = re.compile(r"[\w'’]+")
+_CODE = re.compile(r"[a-z_][\w.]*(?:\(|_\w)")  # a sentence may begin with a name from code, "size() is ..."
 _LIST_LABEL = re.compile(r"[(\[]?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]{1,4})\Z")
 _BULLET = re.compile(r"(?:[-*•–—·]\s|\d{1,3}[.)]\s)")
 
@@ -159,9 +180,10 @@ def _ends(
         return True
     if ellipsis and not char.isupper():
         return False
-    if char.islower() and (quoted or not (lower_style or _WORD_BEFORE.search(text, max(begin, dot - 25), dot))):
+    begins = lower_style or _WORD_BEFORE.search(text, max(begin, dot - 25), dot) is not None
+    if char.islower() and (quoted or not begins) and not _CODE.match(text, follows):
         return False
-    if char in ",;:)]":
+    if char in ",;:)]=→≈<>" or text.startswith("->", follows):
         return False
     return quoted or found != "." or not _abbreviates(text, begin, dot, follows)
 
@@ -175,10 +197,19 @@ def _abbreviates(text: str, begin: int, dot: int, follows: int) -> bool:
     if last is None:
         return False
     word = last.group().lower()
+    leading = text[max(begin, dot - 12) : dot].lower()
+    if _SPACED_LIST.search(leading) is not None:
+        return not text[follows].isupper()
+    if _SPACED.search(leading) is not None or _opens_spaced(text, leading, dot, follows):
+        return True
     match = _NEXT_WORD.match(text, follows)
     following = match.group() if match else ""
-    if word in _BEFORE_NUMBER:
-        return following[:1].isdigit()
+    if word in _BEFORE_NUMBER and (text[max(begin, last.start() - 2) : last.start()].strip() or "x")[-1].isdigit():
+        return False  # a unit: "75 g. 750 in all."
+    if word in _BEFORE_NUMBER and not (len(word) == 1 and last.group().isupper()):
+        return following[:1].isdigit() or (following[:1].islower() and len(word) > 2)
+    if word in _CLOSES_LIST:
+        return not following[:1].isupper()
     if word in _ABBREVIATIONS:
         return True
     if word in _MAYBE_FINAL or _DOTTED.match(word):
@@ -189,6 +220,15 @@ def _abbreviates(text: str, begin: int, dot: int, follows: int) -> bool:
         before = text[max(begin, last.start() - 40) : last.start()].split()
         return not before or before[-1][:1].isupper() or before[-1].endswith(".")
     return False
+
+
+def _opens_spaced(text: str, before: str, dot: int, follows: int) -> bool:
+    """Whether the dot is the first one of "z. B.": with what follows it makes an abbreviation of single letters."""
+    if dot + 1 >= len(text) or text[dot + 1] != " " or follows != dot + 2:
+        return False
+    rest = _SPACED_REST.match(text, follows)
+    both = f"{before}. {rest.group(1).lower()}" if rest else ""
+    return _SPACED.search(both) is not None or _SPACED_LIST.search(both) is not None
 
 
 def _strip(text: str, start: int, end: int) -> tuple[int, int]:

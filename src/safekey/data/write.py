@@ -37,6 +37,8 @@ def to_row(example: Example) -> dict[str, Any]:
         "key_sentence_end": example.key_sentence_end,
         "span_source": example.span_source,
     }
+    if example.span_confidence is not None or "span_confidence" in fields:
+        found["span_confidence"] = example.span_confidence
     if example.harmful is not None:
         found["harmful"] = example.harmful
     row = {**fields, **_displaced(fields, found), **found}

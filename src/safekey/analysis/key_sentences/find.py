@@ -20,7 +20,8 @@ from safekey.analysis.key_sentences.groups import Group, group_all
 from safekey.analysis.key_sentences.records import Generation, KeySentence, Writer
 from safekey.analysis.key_sentences.stance import STANCES, Stance, stance_of
 from safekey.analysis.key_sentences.stance_cues import CONDEMNS, VERSION
-from safekey.data.segment import MAX_CHARS, Query, find_spans
+from safekey.data.key_sentence.query_words import MAX_CHARS, Query
+from safekey.data.segment import find_spans
 from safekey.errors import UserError
 from safekey.schema import THINK_CLOSE, THINK_OPEN, Example, Message
 
@@ -137,7 +138,7 @@ def names_request(understanding: str, request: str) -> bool | None:
         return False
     said = unicodedata.normalize("NFKC", understanding[:MAX_CHARS]).casefold()
     wanted = _ASIDE.sub(" ", unicodedata.normalize("NFKC", request[:MAX_CHARS]).casefold())
-    shared, total = Query.of(Example(prompt=(Message("user", said),), response="")).overlap(wanted)
+    shared, total, _ = Query.of(Example(prompt=(Message("user", said),), response="")).overlap(wanted)
     if 0 < total <= LONGEST and shared >= THRESHOLD * total:
         return True
     if CONDEMNS.search(said):

@@ -1,7 +1,7 @@
 """Word lists and patterns by which the segmentation rule tells a restatement from a stance.
 
-`segment.py` uses them. Every pattern is matched against a case-folded sentence without its opening fillers ("Okay, so
-..."). To add a language, add its words to the rows below.
+`judge.py` uses them; `details.py` beside it has the cues of what goes on after a restatement. Every pattern is matched
+against a case-folded sentence without its opening fillers ("Okay, so ..."). To add a language, add its words below.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ FOREIGN_PERSON = re.compile(
     r"používateľ|felhasználó|kullanıcı|pengguna|mtumiaji|người dùng|пользовател(?:ь|ьница)|користувач(?:ка)?|"
     r"χρήστης|المستخدم[ةه]?|السائل|کاربر|המשתמשת?|उपयोगकर्ता|उपयोगकर्त्ता|यूज़र|यूजर|ব্যবহারকারী|பயனர்|"
     r"వినియోగదారు|ผู้ใช้)(?!\w)"
-    r"|(?:这位|这个|该|現在|现在|看起来|看来)?(?:用户|用戶|使用者|提问者|对方)(?!的(?:安全|隐私|体验))|题目|(?:这个|这道)?(?:问题|题)(?:是|问|要求)"
+    r"|(?:这位|这个|该|現在|现在|看起来|看来)?(?:用户|用戶|使用者|提问者|对方)(?!的(?:安全|隐私|体验))|题目|(?:这个|"
+    r"这道)?(?:问题|题)(?:是|问|要求)"
     r"|[他她](?:想|要|说|问|希望|提到|还|需要|在|没)"
     r"|(?:ユーザー|利用者|質問者)(?:さん)?(?:は|が|から|も|の(?:質問|要求|依頼|要望|リクエスト|意図|発言|メッセージ))"
     r"|(?:質問|依頼|要求|問題|お題)(?:は|の内容)|(?:\S{1,12}の)?指定(?:は|が)"
@@ -100,7 +101,8 @@ TEXT_REPEATS = re.compile(
     r"whether|if |how|what|"
     r"why|who|when|where|which|that |from|says?|said|reads?|states?|stated|involves?|wants?|seeks?|"
     r"describes?|mentions?|"
-    r"contains?|tells?|requires?|requests?|gives?|given|sets?|goes|starts?|claims?|expresses|presents?|includes?|consists|\"|“))"
+    r"contains?|tells?|requires?|requests?|gives?|given|sets?|goes|starts?|claims?|expresses|presents?|includes?|"
+    r"consists|\"|“))"
 )
 
 _ADVERBS = r"[\s'’]*(?:s |is |are |re |was )*(?:(?:clearly|obviously|essentially|really|actually|just|also|now) )*"
@@ -126,6 +128,17 @@ THIRD_PARTY = re.compile(
     r"(?:says?|said|mention(?:s|ed)|claim(?:s|ed)|want(?:s|"
     r"ed)|told|has|had) "
 )
+# What "they" do in a restatement of a user's query; other verbs may be about things that the query names.
+PERSON_DOES = re.compile(
+    r"(?:['’](?:re|ve|d|s)\b|(?:\s*(?:are|is|was|were|have|has|had|do|does|did|don|didn|doesn|isn|aren|also|just|only"
+    r"|even|then|"
+    r"not|never|already|might|may|could|seem|seems|appear|appears|probably|perhaps|possibly|likely|specif|clearly|"
+    r"would|"
+    r"live|lives|work|works|use|uses|give|gives|provide|provides|include|add|adds|list|lists|emphasi|clarif|explain|"
+    r"state|"
+    r"states|express|think|feel|believe|plan|try|tried|hope|love|like|hate|prefer|know|"
+    r"ask|want|request|need|say|said|mention|claim|wish|look|seek|wonder|describ|inquir|tell|told)))"
+)
 # "First, ..." that opens the restatement itself.
 FIRST = re.compile(r"(?:first(?:ly)?,? |首先，|首先,|まず、|먼저,? |zuerst |d'abord,? |primero,? |сначала )")
 # Words of judgement and policy: they make a sentence with "I need to ..." a stance.
@@ -140,7 +153,8 @@ JUDGES = re.compile(
 
 # A sentence that denies what the query says is no restatement.
 DENIES = re.compile(
-    r"n['’]t\b|\b(?:not|no|never|nothing|regardless|nicht|kein\w*|pas|não|non|не|нельзя|नहीं|لا)\b|不|没|ない|ません|않|없"
+    r"n['’]t\b|\b(?:not|no|never|nothing|regardless|nicht|kein\w*|pas|não|non|не|нельзя|नहीं|لا)\b|不|没|ない|ません|"
+    r"않|없"
 )
 # Working on the query, not reading it: a plan, once the query is restated.
 TACKLES = re.compile(r"\b(?:break|tackle|unpack|look|go through|polic|guideline|safety)")
@@ -161,6 +175,10 @@ ASKED = _head(
     r"(?:so )?(?:i|we)(?:'m|’m| am|'re|’re| are|'ve|’ve| have|'ve been|'ve just been| was| were)? "
     r"?(?:been |being |just )*"
     r"(?:asked|told|supposed|requested|instructed|prompted|tasked|presented|given)",
+    r"(?:what (?:is|was|['’]s) )(?:being |to be )?(?:asked|wanted|requested|required|needed)(?: for)?(?! (?:to|is|"
+    r"are) )",
+    r"(?:asks?|asking|wants|wanting|wanted|requesting|requests|wondering|looking|seeking|seeks|wishes|inquires) "
+    r"(?:about|for|to|how|if|whether|what|why|where|when|which|who|me|us|an?|the)",
     r"there(?:'s|’s| is) (?:a|this) (?:user|person|request|question|query|problem)",
     r"(?:this|it|here)(?:'s|’s| is) (?:a|the|another) (?:question|query|request|prompt|problem|task) "
     r"(?:about|on|asking|for|to|from|regarding|where|of)",
@@ -215,7 +233,8 @@ STANCE = _head(
     r"сначала|во-первых|прежде|это|я (?:не|должен|могу|думаю|помню)|нельзя|önce|bu |öncelikle|trước tiên|"
     r"đầu tiên|đây|điều này|"
     r"najpierw|to |nie |أولا|أولاً|هذا|هذه|لا |يجب|سأ\w*|ينبغي|सबसे पहले|पहले|यह |ये |मुझे|मैं",
-    r"首先|这|這|我(?:不|应该|可以|得|必须|想|觉得|记得)|根据|不能|需要|可能|先|まず|これ|それは|私は|最初に|먼저|우선|이것|이는|이건|나는|저는|그건",
+    r"首先|这|這|我(?:不|应该|可以|得|必须|想|觉得|记得)|根据|不能|需要|可能|先|まず|これ|それは|私は|最初に|먼저|"
+    r"우선|이것|이는|이건|나는|저는|그건",
 )
 
 # Function words and words of asking: sharing them with the query is no evidence of a restatement.
@@ -227,9 +246,19 @@ STOP_WORDS = _words(
     "out off s t re ve ll d m don doesn isn user users asks ask asked asking wants want wanted need needs needed "
     "request requests requesting question query prompt respond response answer reply says said saying mentions "
     "mentioned mention tell told let let's figure know knows okay hmm please help way best think thing something "
+    "exist exists seem seems seemed appear appears apparently too though still yet even else among during between "
+    "along well because since both each few lot bit way ones while really "
     "someone get make made give provide look looking specifically "
     "der die das den dem ein eine einen und oder ist wie was ich er sie es mir zu zum zur von mit für auf "
     "im in nutzer benutzer "
+    "sie ihr ihre ihren ihrem seine seinen seiner ihm ihn wir uns nach bei aus auch noch nur nicht kein sehr dass"
+    " ob "
+    "wird werden wurde sind waren haben hatte soll sollen muss kann will möchte geht darum es hier "
+    "ils elles on lui leur leurs ce cette ces ses sa mon ma mes se ne pas plus avec sans sur par a ont sont être "
+    "faire fait "
+    "ella ellos ellas lo le les sus mi mis tiene tienen ser está están con sin más pero quiere pide "
+    "lui lei loro suo sua suoi sue ha hanno sono essere si un una con senza più ma vuole "
+    "ele ela eles elas seus suas sua têm tem são está com sem mais mas quer "
     "le la les un une des du de et ou est que qui comment je il elle pour dans au aux utilisateur "
     "el los las una y o es como cómo que qué yo se su por para en del al usuario "
     "o os as um uma e como eu seu para por no na do da il lo gli di che come per del della "
