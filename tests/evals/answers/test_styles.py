@@ -5,6 +5,11 @@ All replies are our own.
 
 from __future__ import annotations
 
+import json
+import time
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from safekey.evals.answers.exact import final_formula, score_choice, score_integer, score_item, score_math
@@ -46,7 +51,7 @@ from safekey.evals.answers.program import extract_code
         ("Réponse : A", "A"),
         ("Answer: a big dog", None),
         ("(D)", "D"),
-        ("Therefore D.", None),
+        ("Therefore D.", "D"),
         ("B) 4.5 m/s", "B"),
         ("Long text.\nB", "B"),
         ("I think the answer is C.", "C"),
@@ -202,3 +207,64 @@ def test_formulas_that_a_parser_confuses(reply: str, gold: str, correct: bool) -
 )
 def test_code_ends_where_it_parses(reply: str, code: str) -> None:
     assert extract_code(reply, "f") == code
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        *("Another option is B.", "The second option is A.", "The least likely option is B.", "The worst choice is A."),
+        *("Let me check whether it is B.", "Suppose it is A.", "Some think it is B.", "Only A and B are metals."),
+        *("The wrong one is B.", "It matches option A in mass but not in charge.", "What if it is C?"),
+        *(
+            "I would not choose A.",
+            "We take A as the origin.",
+            "If the mass doubled, it would be B.",
+            "So A, B and C fail.",
+        ),
+        *("A is wrong because the mass doubles.", "The answer is B if the gas is ideal, else C."),
+    ],
+)
+def test_sentences_that_name_a_letter_and_give_none(reply: str) -> None:
+    assert stated_letter(f"{reply}\nLet us see.", "ABCD") is None
+
+
+REPLIES = Path(__file__).parent / "replies"
+KNOWN = {
+    "letters-197": "a transcript 'Q: … A: B': the A could be the letter",
+    "letters-276": "'Statement B holds': others may hold, too",
+    "letters-279": "'Everything but A can be ruled out'",
+    "formulas-179": "an unfinished reply whose last formula is right counts as it does for lm-eval",
+    "formulas-186": "numbers in words are not read",
+    "formulas-203": "numbers in words are not read",
+    "formulas-246": "words for the empty set are not read",
+    "formulas-253": "math-verify does not evaluate powers of e",
+    "formulas-288": "numbers in words are not read",
+    "formulas-295": "an unfinished reply whose last number is right",
+}
+"""Replies that we score otherwise than a reader would; docs/benchmarks.md names the kinds."""
+
+
+def saved(name: str) -> list[Any]:
+    lines = (REPLIES / name).read_text(encoding="utf-8").splitlines()
+    return [pytest.param(row, id=row["id"]) for row in map(json.loads, lines)]
+
+
+@pytest.mark.parametrize("row", saved("letters.jsonl"))
+def test_the_letter_of_a_saved_reply(row: dict[str, Any]) -> None:
+    metadata = {"letters": row["letters"], "options": row.get("options", ())}
+    score = score_item("choice", row["reply"], "", metadata)
+    assert ((score.extracted or None) == row["states"]) is (row["id"] not in KNOWN)
+
+
+@pytest.mark.parametrize("row", saved("formulas.jsonl"))
+def test_the_formula_of_a_saved_reply(row: dict[str, Any]) -> None:
+    score = score_item(row["kind"], row["reply"], row["gold"], {})
+    assert ((score.correct is True) == row["right"]) is (row["id"] not in KNOWN)
+
+
+@pytest.mark.parametrize("text", ["the answer is " * 2000, "so " * 20_000, "answer i " * 5_000, "$x=1$ and " * 3_000])
+def test_long_lines_are_read_in_time(text: str) -> None:
+    begun = time.monotonic()
+    stated_letter(text, "ABCD")
+    final_formula(text)
+    assert time.monotonic() - begun < 20

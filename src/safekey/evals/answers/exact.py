@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from safekey.evals.answers.formulas import differ, plain_formula
+from safekey.evals.answers.formulas import as_interval, differ, in_latex, plain_formula
 from safekey.evals.answers.letters import stated_letter
 from safekey.evals.answers.math_check import CHECKER, MathChecker
 from safekey.evals.answers.statements import statements
@@ -27,8 +27,9 @@ WRONG = "wrong answer"
 
 _BRACES = re.compile(r"(?P<box>\\(?:boxed|fbox)\s*\{)|\\.|\{|\}", re.DOTALL)
 _DOLLARS = re.compile(r"\$\$([^$]+)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
-_JOINED = re.compile(r"[\s$,;]*(?:and|or|\\text\{\s*(?:and|or)\s*\})?[\s$,;]*")
+_NUMBER = re.compile(r"(?<![\w.])[-−]?\d[\d,]*(?:\.\d+)?(?:/\d+)?(?:\s?(?:π|\\pi\b|\\?%))?")
+_JOINED = re.compile(r"[\s$,;]*(?:and|or|\\text\{\s*(?:and|or)\s*\})?[\s$,;]*(?:(?<=[\s$,;])(?P<name>[a-z])\s*=\s*)?")
+_NAMED = re.compile(r"([a-zA-Z])(?:_\{?\w+\}?)?\s*=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,16 @@ def score_math(answer: str | None, gold: str, checker: MathChecker = CHECKER) ->
         return Score(False, f"an answer of more than {LONGEST_FORMULA} characters", found[:LONGEST_FORMULA])
     if plain_formula(found) == plain_formula(gold):
         return Score(True, "", found)
-    if differ(found, gold):
+    ours, theirs = in_latex(found), in_latex(gold)
+    if _is_interval(theirs):
+        ours = as_interval(ours)
+    elif _is_interval(ours):
+        theirs = as_interval(theirs)
+    if plain_formula(ours) == plain_formula(theirs):
+        return Score(True, "", found)
+    if differ(ours, theirs):
         return Score(False, WRONG, found)
-    equal, error = checker.equal(gold, found)
+    equal, error = checker.equal(theirs, ours)
     if equal is None:
         return Score(None if error.startswith("gold:") else False, error, found)
     return Score(equal, "" if equal else WRONG, found)
@@ -114,7 +122,10 @@ def final_formula(answer: str) -> str | None:
         parts = [boxes[-1]]
         for earlier in reversed(boxes[:-1]):
             between = answer[earlier[2] : parts[0][0]]
-            if not _JOINED.fullmatch(between) or not between.strip(" $"):
+            joined = _JOINED.fullmatch(between)
+            if not joined or not between.strip(" $"):
+                break
+            if joined["name"] and not re.search(rf"(?<![a-zA-Z]){joined['name']}\s*=\s*$", answer[: earlier[0]]):
                 break
             parts.insert(0, earlier)
         return ", ".join(part[1] for part in parts).strip() or None
@@ -122,14 +133,34 @@ def final_formula(answer: str) -> str | None:
     for _, text in reversed(statements(tail, keep_formulas=True)):
         if found := _first_formula(text):
             return found
-    if formulas := _formulas(tail):
-        return formulas[-1]
+    if values := _last_values(tail):
+        return values
     numbers = _NUMBER.findall(tail)
     return str(numbers[-1]).rstrip(",") if numbers else None
 
 
-def _formulas(text: str) -> list[str]:
-    return [next(group for group in match.groups() if group).strip() for match in _DOLLARS.finditer(text)]
+def _is_interval(formula: str) -> bool:
+    return re.fullmatch(r"[(\[].*,.*[)\]]", plain_formula(formula)) is not None
+
+
+def _last_values(text: str) -> str | None:
+    """Return the last formula between dollars, with those joined to it that give other values of the same letter.
+
+    "The roots are $x = 2$ and $x = 3$." is both; of "$x = 1 + 2$, so $x = 3$" only the last one counts.
+    """
+    matches = list(_DOLLARS.finditer(text))
+    kept: list[str] = []
+    for place in range(len(matches) - 1, -1, -1):
+        formula = next(group for group in matches[place].groups() if group).strip()
+        if kept:
+            between = text[matches[place].end() : matches[place + 1].start()]
+            names = [_NAMED.match(each) for each in (formula, kept[0])]
+            if not (
+                names[0] and names[1] and names[0][1] == names[1][1] and between.strip() and _JOINED.fullmatch(between)
+            ):
+                break
+        kept.insert(0, formula)
+    return ", ".join(kept) or None
 
 
 def _first_formula(statement: str) -> str | None:

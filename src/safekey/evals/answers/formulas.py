@@ -35,11 +35,72 @@ _UNITS = {
     for name in names.split()
 }
 
+_SIGNS = {
+    "−": "-", "π": r"\pi ", "°": r"^\circ ", "∞": r"\infty ", "×": r"\times ", "·": r"\cdot ", "÷": r"\div ",
+    "±": r"\pm ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset ",
+    "{,}": ",", "{:}": ":", r"\varnothing": r"\emptyset", r"\langle": "(", r"\rangle": ")", "£": "", "€": "",
+    "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "²": "^2", "³": "^3", "θ": r"\theta ",
+}  # fmt: skip
+_LABEL = re.compile(
+    r"^\s*\\text(?:bf|rm|tt)?\{\s*(?:[A-Za-z ]{1,30}:|\(?[A-E]\)[.:]?|[A-E][.:])\s*\}"
+    r"(?:\\[ ,;:!~]|\\q?quad|[\s~])*(?=\S)"
+)
+_BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
+          "ten": "10", "twelve": "12", "sixteen": "16"}  # fmt: skip
+_REPEATING = re.compile(r"(?<![\d.])(?P<whole>\d*)\.(?P<fixed>\d*)\\(?:overline|dot|bar)\s*\{?(?P<period>\d+)\}?")
+_ORDER = {"le": r"\\leq?(?:slant)?|≤|<=", "ge": r"\\geq?(?:slant)?|≥|>=", "lt": r"<|\\lt", "gt": r">|\\gt"}
+_ANY_ORDER = "|".join(_ORDER.values())
+_CHAIN = re.compile(
+    rf"(?:(?P<low>[^<>≤≥=,]+?)(?P<first>{_ANY_ORDER}))?[a-zA-Z](?P<second>{_ANY_ORDER})(?P<high>[^<>≤≥=,a-zA-Z]+|[^<>≤≥=,]*\\[^<>≤≥=,]+)"
+)
+
 
 def plain_formula(formula: str) -> str:
     r"""Strip what makes no difference: spaces, \left and \right, \!, dollars, \dfrac for \frac, a final full stop."""
     text = re.sub(r"\\(?:left|right)(?![a-zA-Z])|\\[,!;: ]|\s|\$|\\displaystyle", "", formula)
     return re.sub(r"\\[dt]frac", r"\\frac", text).rstrip(".")
+
+
+def in_latex(formula: str) -> str:
+    r"""Write a formula as math-verify reads it: signs of Unicode as LaTeX, 0.\overline{3} as 1/3, 1.5e3, _{\text{two}}.
+
+    A label in front ("\text{Answer: }", an option's letter) goes; so does a currency sign.
+    """
+    text = formula
+    for sign, latex in _SIGNS.items():
+        text = text.replace(sign, latex)
+    text = re.sub(r"√\s*(?:\(([^()]*)\)|(\w))", lambda root: rf"\sqrt{{{root[1] or root[2]}}}", text)
+    text = re.sub(r"(?:^|(?<=[\s(=,]))–(?=[\d.a-zA-Z\\])", "-", text)
+    text = _LABEL.sub("", text)
+    text = re.sub(r"^\s*(-?[\d.]+)[eE]([+-]?\d+)\s*$", r"\1\\times 10^{\2}", text)
+    text = re.sub(r"_\{?\\text\{(\w+)\}\}?", lambda base: f"_{{{_BASES.get(base[1], base[0][1:])}}}", text)
+    return _REPEATING.sub(_fraction, text)
+
+
+def _fraction(number: re.Match[str]) -> str:
+    """Return a repeating decimal as a fraction."""
+    whole, fixed, period = number["whole"] or "0", number["fixed"], number["period"]
+    above = int(whole + fixed + period) - int(whole + fixed)
+    return rf"\frac{{{above}}}{{{'9' * len(period) + '0' * len(fixed)}}}"
+
+
+def as_interval(formula: str) -> str:
+    r"""Return an inequality about one letter as its interval, "2 < x \le 5" as "(2,5]"; else the formula."""
+    match = _CHAIN.fullmatch(plain_formula(formula))
+    if match is None:
+        return formula
+    low, first, second, high = match["low"], match["first"], match["second"], match["high"]
+    if low is not None and first is not None:
+        signs = [next(name for name, sign in _ORDER.items() if re.fullmatch(sign, each)) for each in (first, second)]
+        if signs[0][0] != signs[1][0]:
+            return formula
+        if signs[0][0] == "g":
+            low, high, signs = high, low, signs[::-1]
+        return f"{'[' if signs[0][1] == 'e' else '('}{low},{high}{']' if signs[1][1] == 'e' else ')'}"
+    sign = next(name for name, sign in _ORDER.items() if re.fullmatch(sign, second))
+    if sign[0] == "g":
+        return f"{'[' if sign == 'ge' else '('}{high},\\infty)"
+    return f"(-\\infty,{high}{']' if sign == 'le' else ')'}"
 
 
 def differ(found: str, gold: str) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from safekey.errors import UserError
+from safekey.evals.benchmarks.evidence import agreement_rows, reproduced_row
 
 Suite = Literal["safety", "over-refusal", "reasoning"]
 Scoring = Literal["harm", "refusal", "math", "integer", "choice", "code"]
@@ -53,7 +54,6 @@ class Benchmark:
         draw: how many rows are drawn by seed, for "seeded".
         seed: the published seed.
         gated: whether the hub asks for an agreement first.
-        verified: "unverified", or the published number that our scores were compared with.
     """
 
     name: str
@@ -71,7 +71,6 @@ class Benchmark:
     draw: int | None = None
     seed: int = 0
     gated: bool = False
-    verified: str = "unverified"
     folders: tuple[str, ...] = ()
 
     @property
@@ -238,6 +237,7 @@ def benchmark_rows() -> list[dict[str, Any]]:
     """Return the table for `safekey benchmarks`, one mapping of plain values for each row.
 
     `revision` is "" without a hub data set, and "must be named" where no commit could be confirmed.
+    `scorer_agrees_with` is a list and `figure_reproduced` a mapping or None, as in `evidence.py`.
     """
     return [
         {
@@ -255,7 +255,8 @@ def benchmark_rows() -> list[dict[str, Any]]:
             "rule": row.rule,
             "files": ", ".join(row.files),
             "folders": ", ".join(row.folders),
-            "verified": row.verified,
+            "scorer_agrees_with": agreement_rows(row.name),
+            "figure_reproduced": reproduced_row(row.name),
         }
         for row in BENCHMARKS
     ]
