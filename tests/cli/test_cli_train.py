@@ -75,7 +75,7 @@ def reference_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_reference_file_is_taken_unchanged(train: Any, tmp_path: Path) -> None:
-    """One JSON list, labels by source, offsets of U and K, and a key sentence outside the thinking (4 of 1,915 there)."""
+    """One JSON list, labels by source, offsets of U and K, one key sentence outside the thinking (4 of 1,915 there)."""
     from small_world import rows
 
     made = [reference_row(row) for row in itertools.islice(rows(), 24)]
