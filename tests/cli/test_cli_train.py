@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -57,6 +59,40 @@ def one_line(err: str) -> str:
     assert len(lines) == 1
     assert "Traceback" not in err
     return lines[0]
+
+
+def reference_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row in the five columns of the published `sft_mix_2k.json`; its offsets count the normalised text."""
+    thinking, answer = row["response"].removeprefix("<think>\n").split("\n</think>\n\n")
+    ends = [found.end() for found in re.finditer(r"[.?!](?=\s)", row["response"])]
+    return {
+        "question": row["question"],
+        "response": f"<think>\n\n{thinking} \n</think>\n{answer}\n",
+        "source": "ALERT" if row["harmful"] else "4o_rewrite",
+        "summary_end_idx": ends[0],
+        "next_sentence_end_idx": ends[1],
+    }
+
+
+def test_the_reference_file_is_taken_unchanged(train: Any, tmp_path: Path) -> None:
+    """One JSON list, labels by source, offsets of U and K, one key sentence outside the thinking (4 of 1,915 there)."""
+    from small_world import rows
+
+    made = [reference_row(row) for row in itertools.islice(rows(), 24)]
+    normal = made[0]["response"].replace("\n\n", "\n", 1).replace(" \n</think>\n", "\n</think>\n\n").strip()
+    made[0] |= {"summary_end_idx": normal.index("</think>"), "next_sentence_end_idx": len(normal)}
+    file = tmp_path / "sft_mix_2k.json"
+    file.write_text(json.dumps(made, indent=2))
+    code, out, err = train("eval_fraction=0", data=str(file))
+    assert code == 0, err
+    columns = "question, response, source, summary_end_idx, next_sentence_end_idx"
+    assert f"24 of 24 rows used; columns read: {columns}; not read: none" in " ".join(out.split())
+    benign = sum(row["source"] == "4o_rewrite" for row in made)
+    assert 0 < benign < 24
+    table = " ".join(out.split())
+    assert f"harmful / benign / unlabelled {24 - benign} / {benign} / 0" in table
+    assert "with U and K (others: SFT only) 24 U and K by given 24" in table
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
 
 
 def test_train_then_again_then_changed_then_anew(train: Any, tmp_path: Path) -> None:

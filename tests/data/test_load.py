@@ -142,6 +142,25 @@ def test_reference_layout(tmp_path: Path) -> None:
     assert loaded.layouts == {"safekey-reference": 2}
 
 
+def test_escaped_slashes_of_the_reference_layout(tmp_path: Path) -> None:
+    r"""The published code reads `\/` as `/` before it splits a response, so its offsets count that text."""
+    thinking = "The user asks for tea and/or coffee. That is harmless. Start with water."
+    plain = canonical(thinking, "1/2 litre of water.")
+    end = plain.index(" That is")
+    idx = {"summary_end_idx": end, "next_sentence_end_idx": plain.index(" Start with"), "source": "4o_rewrite"}
+    row = {"question": r"Tea \/ coffee?", "response": plain.replace("/", r"\/")} | idx
+    loaded = load_examples(write(tmp_path / "mix.json", [row, row | {"response": plain}]))
+    assert [example.response for example in loaded] == [plain, plain]  # also the closing tag, `<\/think>` in the row
+    assert [example.key_sentence for example in loaded] == ["That is harmless."] * 2
+    assert loaded[0].question == r"Tea \/ coffee?"  # the published code leaves prompts as they are
+    assert [note for note in loaded.notes if r"1 responses hold '\/'" in note] == loaded.notes
+    assert write_jsonl(loaded, tmp_path / "out.jsonl") == 2
+    assert [example.key_sentence for example in load_examples(tmp_path / "out.jsonl")] == ["That is harmless."] * 2
+
+    other = {"question": "Tea?", "response": canonical(r"One \/ two.", "Yes."), "source": "4o_rewrite"}
+    assert load_one(tmp_path, other).response == other["response"]  # without the offsets it is another layout
+
+
 def test_key_sentence_in_the_answer_is_accepted(tmp_path: Path) -> None:
     end = LITERAL.index("</think>")
     example = load_one(tmp_path, ROW | {"understanding_end": end, "key_sentence_end": len(LITERAL)})

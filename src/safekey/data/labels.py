@@ -52,9 +52,10 @@ def _star1(row: Row) -> bool | None:
     return row.get("source") != "4o_rewrite"
 
 
+REFERENCE = "safekey-reference"
 LAYOUTS = (
     Layout(
-        "safekey-reference",
+        REFERENCE,
         frozenset({"question", "response", "summary_end_idx", "next_sentence_end_idx"}),
         "reference mix: source '4o_rewrite' is benign, any other source is harmful",
         _from_source,
@@ -66,6 +67,11 @@ LAYOUTS = (
         _star1,
     ),
 )
+
+
+def layout_of(row: Row) -> Layout | None:
+    """Return the published layout of a row, by the columns that hold a value; None for any other row."""
+    return next((entry for entry in LAYOUTS if all(row.get(name) is not None for name in entry.needs)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +103,7 @@ def label_row(row: Row, *, label: bool | None = None, label_column: str | None =
     Raises:
         RowError: a label column holds a value that cannot be read as a label.
     """
-    layout = next((entry for entry in LAYOUTS if all(row.get(name) is not None for name in entry.needs)), None)
+    layout = layout_of(row)
     name = layout.name if layout else ""
     if label is not None:
         return Label(label, name, f"label given for the whole source: {'harmful' if label else 'benign'}")

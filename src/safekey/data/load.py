@@ -22,7 +22,7 @@ from typing import Any, cast, get_args
 from safekey.data.columns import ColumnUse, Watched
 from safekey.data.doubts import Doubts
 from safekey.data.formats import RowError, column_table, pick, read_conversation
-from safekey.data.labels import label_row, parse_label_word
+from safekey.data.labels import REFERENCE, label_row, layout_of, parse_label_word
 from safekey.data.read import RawRow, read_rows
 from safekey.errors import DataError, RowProblem, UserError
 from safekey.schema import THINK_OPEN, Example, SpanSource
@@ -115,11 +115,13 @@ def load_examples(
     examples.notes = notes
     use = examples.columns[file] = ColumnUse(len(rows))
     doubts = Doubts()
+    unescaped = 0
     for row in rows:
         try:
             if row.problem:
                 raise RowError(row.column, row.problem)
-            watched = Watched(row.fields)
+            plain = _without_escapes(row.fields)
+            watched = Watched(plain)
             example = read_example(replace(row, fields=watched), file, table)
             decided = label_row(row.fields, label=whole, label_column=label_column)
         except RowError as error:
@@ -129,12 +131,30 @@ def load_examples(
             examples.problems.append(problem)
             continue
         examples.append(replace(example, harmful=decided.harmful, fields=row.fields))
+        unescaped += plain is not row.fields
         use.add(row.fields, watched.used | decided.columns)
         doubts.look(example)
         examples.layouts[decided.layout] += 1
         examples.label_rules[decided.rule] += 1
+    if unescaped:
+        examples.notes.append(
+            rf"{file}: {unescaped} responses hold '\/', which is read as '/', as the published code reads this layout"
+        )
     examples.notes += [*use.warnings(file), *doubts.lines(file)]
     return examples
+
+
+def _without_escapes(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    r"""Return a row of the reference's layout with `\/` in its response read as `/`; any other row as it is.
+
+    The published code does so before it splits the response, and its two offsets count the characters of that text.
+    """
+    response, layout = row.get("response"), layout_of(row)
+    if not isinstance(response, str) or "\\/" not in response or layout is None or layout.name != REFERENCE:
+        return row
+    if row.get("understanding_end") is not None:  # our own offsets, which stand first, count the text as it is
+        return row
+    return {**row, "response": response.replace("\\/", "/")}
 
 
 def read_example(row: RawRow, file: str, table: Mapping[str, tuple[str, ...]]) -> Example:

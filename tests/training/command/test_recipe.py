@@ -43,6 +43,8 @@ def test_the_papers_hyperparameters(name: str) -> None:
     assert (training.adam_beta1, training.adam_beta2) == (0.9, 0.95)
     assert (training.learning_rate, training.weight_decay) == (1e-5, 1e-4)
     assert str(training.lr_scheduler_type.value) == "cosine"
+    assert (training.head_theta, training.head_pooling, training.detach_heads) == (0.5, "mean", False)
+    assert (training.gradient_checkpointing, training.max_grad_norm) == (True, 1.0)
     assert training.get_warmup_steps(1000) == 50
     assert training.num_train_epochs == 5
     assert (training.per_device_train_batch_size, training.gradient_accumulation_steps) == (2, 8)  # × 8 GPUs = 128
