@@ -32,6 +32,7 @@ _GROUPS = (
     "safekey.cli.grid",
     "safekey.cli.analyze",
     "safekey.cli.report",
+    "safekey.cli.card",
 )
 _EXAMPLES = """examples:
   safekey completion bash > ~/.local/share/bash-completion/completions/safekey
