@@ -23,6 +23,8 @@ from safekey.sharing.facts import Training
 from safekey.sharing.files import Shared, from_bytes
 from safekey.sharing.private import Private
 
+_SHORTEST_ID = 4
+
 
 def shared_pages(
     run: Training, folders: Sequence[Path], title: str, *, transcripts: bool, judges: Sequence[str] = ()
@@ -63,6 +65,8 @@ def _page(run: Training, place: Path, title: str, transcripts: bool, judges: Seq
     private = run.private.also([place])
     notes = [private.public(note) for note in all_notes(content, ())]
     shown = _without_places(content, private)
+    if not transcripts:
+        notes = _without_ids(content, notes)
     if transcripts:
         html, embedded = render(content, title, plots, notes, None, keys, shown)
         text = html.replace(embedded.data, "")
@@ -77,6 +81,21 @@ def _page(run: Training, place: Path, title: str, transcripts: bool, judges: Seq
     if leak := private.leak(text):
         raise UserError(f"the page of {place} would tell the name of a local folder or machine ({leak})")
     return html
+
+
+def _without_ids(content: Content, notes: Sequence[str]) -> list[str]:
+    """Return notes without the ids of prompts: in some benchmarks the request itself is the id."""
+    runs = [run for runs in content.found.saved.values() for run in runs]
+    ids = {prompt.item for run in runs for prompt in run.samples}
+    ids |= {item.rpartition("@")[0] for item in ids if "@" in item}
+    ids |= {behaviour for run in runs for behaviour, _ in run.behaviours.values()}
+    known = sorted((name for name in ids if len(name) >= _SHORTEST_ID), key=len, reverse=True)
+    found = []
+    for note in notes:
+        for name in known:
+            note = note.replace(name, "…")
+        found.append(note)
+    return found
 
 
 def _without_places(content: Content, private: Private) -> Content:

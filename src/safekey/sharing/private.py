@@ -7,6 +7,7 @@ private.leak("… /home/anna/runs/first …")                 -> "/home/anna/run
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Iterable
@@ -18,9 +19,9 @@ from safekey.terminal import printable
 
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>()\[\]]+", re.IGNORECASE)
 # A path from the root or the home folder, or of Windows, at the beginning of a word.
-_PATH = re.compile(r"(?<![\w.:/\\*-])(?:~|\.{1,2})?/(?:[^\s/\"'`<>|;:,()\[\]{}]+/)*[^\s/\"'`<>|;:,()\[\]{}]+/?")
+_PATH = re.compile(r"(?<![\w./\\*-])(?!//)(?:~|\.{1,2})?/(?:[^\s/\"'`<>|;:,()\[\]{}]+/)*[^\s/\"'`<>|;:,()\[\]{}]+/?")
 _WINDOWS = re.compile(r"\b[A-Za-z]:\\[^\s\"'`<>|;,()\[\]{}]+")
-_ADDRESS = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?\b|\blocalhost(?::\d+)?\b|\b[\w.-]+:\d{2,5}(?=/|\b)")
+_ADDRESS = re.compile(r"(?<![\w.])(?:(?:\d{1,3}\.){3}\d{1,3}|localhost)(?::\d+)?(?![\w.])")
 _PUBLIC = {"huggingface.co", "github.com", "arxiv.org", "doi.org"}
 _SHORTEST = 4  # characters of a folder's or host's name that is looked for
 
@@ -47,7 +48,7 @@ class Private:
 
     def public(self, text: str) -> str:
         """Return a text in which paths are the names of their files, and servers are not named."""
-        text = _URL.sub(_without_server, text)
+        text = _ADDRESS.sub("a server", _URL.sub(_without_server, text))
         for path in self._paths:
             text = re.sub(rf"(?<![\w/.-]){re.escape(path)}(?![\w-])(?!/)", lambda m: _name(m.group()), text)
         text = _WINDOWS.sub(lambda match: match.group().rpartition("\\")[2], text)
@@ -57,10 +58,17 @@ class Private:
         return text
 
     def leak(self, text: str) -> str:
-        """Return a folder's or host's name of this machine that a text holds; "" for none."""
+        """Return a path or a host's name of this machine that a text holds; "" for none.
+
+        A path is one that was used here, or any that leads to something here.
+        """
         for path in self._paths:
             whole = path if path.count("/") > 1 else f"{path}/"  # "/root" alone may be a word
             if path.startswith("/") and whole in text:
+                return path
+        for match in _PATH.finditer(text):
+            path = match.group().rstrip("/.")  # a path may end its sentence
+            if path.startswith(("/", "~/")) and path.count("/") > 1 and os.path.exists(os.path.expanduser(path)):
                 return path
         for host in self._hosts:
             if re.search(rf"(?<![\w-]){re.escape(host)}(?![\w-])", text):

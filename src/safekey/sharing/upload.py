@@ -236,6 +236,7 @@ def _said(repo: str, error: Exception, token: str) -> str:
         return f"{repo}: {known[status]}"
     if isinstance(status, int):
         return f"{repo}: the hub at {endpoint} failed ({status}): {detail}; push again"
-    if type(error).__module__.partition(".")[0] in ("httpx", "httpcore", "requests") or isinstance(error, OSError):
+    kinds = {kind.__name__ for kind in type(error).__mro__}  # of httpx, or of what the hub's client uses in its place
+    if kinds & {"TransportError", "ConnectionError", "OSError"}:
         return f"{repo}: the hub at {endpoint} cannot be reached ({type(error).__name__}: {detail}); push again"
     return f"{repo}: the upload failed ({type(error).__name__}: {detail})"
