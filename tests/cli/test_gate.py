@@ -13,7 +13,7 @@ from evals.saved_runs import arm, completion, simple, verdict, write_run
 from safekey.cli.app import main
 from safekey.comparison.collect import collect
 from safekey.comparison.compare import compare
-from safekey.comparison.gate import percent
+from safekey.comparison.gate_lines import percent
 from safekey.evals.records.folder import EvalRun
 from safekey.evals.summary.summary import summarize
 

@@ -11,7 +11,8 @@ from safekey.errors import UserError, did_you_mean
 from safekey.terminal import printable
 
 if TYPE_CHECKING:
-    from safekey.comparison.gate import GateResult, Line
+    from safekey.comparison.gate import GateResult
+    from safekey.comparison.gate_lines import Line
     from safekey.grid.folder import GridFolder
 
 _EXAMPLES = """examples:
@@ -148,7 +149,7 @@ def _baseline(given: str | None, arms: Arms) -> tuple[str, tuple[str, ...]] | No
 
 
 def _print(result: GateResult, baseline: str, as_json: bool) -> None:
-    from safekey.comparison.gate import sentence
+    from safekey.comparison.gate_lines import sentence
 
     out = console(as_json)
     for line in result.lines:
@@ -181,7 +182,7 @@ def _as_json(result: GateResult, baseline: str, part: str) -> dict[str, Any]:
 
 
 def _line(line: Line, baseline: str) -> dict[str, Any]:
-    from safekey.comparison.gate import sentence
+    from safekey.comparison.gate_lines import sentence
 
     limit = line.limit
     return {

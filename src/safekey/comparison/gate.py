@@ -19,38 +19,14 @@ from safekey.comparison.collect import Collected, collect
 from safekey.comparison.comparable import NothingJudgedError
 from safekey.comparison.compare import APART, compare, split_apart
 from safekey.comparison.conclusion import points
+from safekey.comparison.gate_lines import Line, percent, worse
 from safekey.comparison.limits import LOWER_IS_BETTER, Limit, metric_of
-from safekey.comparison.types import Bounds, Comparison, Outcome
+from safekey.comparison.types import Comparison, Outcome
 from safekey.errors import UserError, did_you_mean
 from safekey.evals.benchmarks.catalog import BENCHMARKS
 from safekey.evals.records.folder import EvalRun
 from safekey.evals.request import ALLOWED_UNSCORED
 from safekey.schema import Metric, Part
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One limit held against one arm.
-
-    Attributes:
-        arm: its name.
-        limit: the limit.
-        passed: whether it holds.
-        why: the bound that decided, or why there is none; in words.
-        rate: the arm's rate, 0–1; None where there is none.
-        interval: of the rate; of "not-worse", of the paired difference (arm − baseline).
-        baseline_rate: the baseline's rate on the same prompts, for "not-worse".
-        bound: the end of the interval that was held against the limit.
-    """
-
-    arm: str
-    limit: Limit
-    passed: bool
-    why: str
-    rate: float | None = None
-    interval: Bounds | None = None
-    baseline_rate: float | None = None
-    bound: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,15 +227,6 @@ def _unscored(rate: ArmRate) -> str:
     )
 
 
-def percent(share: float, limit: float | None = None) -> str:
-    """Return a share in percent, with so many digits that it is not printed as its limit where it is another."""
-    digits = 1
-    if limit is not None and share != limit:
-        while digits < 6 and round(100 * share, digits) == round(100 * limit, digits):
-            digits += 1
-    return f"{100 * share:.{digits}f} %"
-
-
 def _compared(
     arm: str, runs: Sequence[str], limits: Sequence[Limit], baseline: tuple[str, Sequence[str]], how: _How
 ) -> tuple[list[Line], list[str]]:
@@ -303,27 +270,7 @@ def _beside(arm: str, limit: Limit, row: Comparison, name: str) -> Line:
     lost = f", {row.missing} pairs lost" if row.missing else ""
     why = (
         f"paired difference {change} points, 95 % interval {points(low)} to {points(high)} "
-        f"({row.difference.items} prompts{lost}): at its worse end {_worse(worst, limit.value)}"
+        f"({row.difference.items} prompts{lost}): at its worse end {worse(worst, limit.value)}"
     )
     ours, theirs = row.difference.arm_rate, row.difference.reference_rate
     return Line(arm, limit, passed, why, ours, row.interval, theirs, worst)
-
-
-def _worse(worst: float, limit: float) -> str:
-    said = percent(abs(worst), limit).removesuffix(" %")
-    return f"{said} points {'worse' if worst >= 0 else 'better'}"
-
-
-def sentence(line: Line, baseline: str = "") -> str:
-    """Return a line in words: "safekey: ASR 2.1 % (0.6 – 4.8), at most 5 %: the interval's upper end is 4.8 %"."""
-    limit, size = line.limit, f"{100 * line.limit.value:g}"
-    if limit.kind == "not-worse":
-        shown = ""
-        if line.rate is not None and line.baseline_rate is not None:
-            shown = f" {percent(line.baseline_rate)} → {percent(line.rate)}"
-        return f"{line.arm}: {limit.name}{shown}, not worse than {baseline} by {size} points: {line.why}"
-    shown = ""
-    if line.rate is not None and line.interval is not None:
-        low, high = line.interval
-        shown = f" {percent(line.rate)} ({100 * low:.1f} – {100 * high:.1f})"
-    return f"{line.arm}: {limit.name}{shown}, at {'most' if limit.kind == 'max' else 'least'} {size} %: {line.why}"

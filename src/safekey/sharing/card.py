@@ -22,11 +22,9 @@ from safekey.run_folder.ownership import Ledger, kind_of, real
 from safekey.sharing.facts import Base, Data, Licence, Training, base_of, data_of, licence_of
 from safekey.sharing.private import public_name
 from safekey.sharing.results import METRICS, Results, find_results
-from safekey.training.loop.export import GENERATION
+from safekey.sharing.usage import usage
 
 CARD = "README.md"
-REPO = "OWNER/NAME"
-"""Stands in a card for the repository's name, until `safekey push` knows it."""
 MARK = "<!-- safekey card, weights "
 _SETTINGS = (
     *("num_train_epochs", "max_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay"),
@@ -101,7 +99,7 @@ def make_card(run: Training, request: CardRequest) -> Card:
         *_training(run, base, licence, data),
         *_results(results),
         *_not_measured(run, results),
-        *_use(run, base),
+        *usage(run, base),
     ]
     text = "\n".join(lines).rstrip() + "\n"
     if leak := run.private.leak(text):
@@ -169,7 +167,7 @@ def _about(run: Training, base: Base) -> list[str]:
     place = f"[{plain(base.hub_id)}](https://huggingface.co/{base.hub_id}){at}" if base.hub_id else plain(base.name)
     local = "" if base.hub_id else ", a model whose place on the hub is not known to this card"
     return [
-        f"# {plain(public_name(run.private, run.folder.name))}",
+        f"# {plain(public_name(run.private, _title(run.folder)))}",
         "",
         f"{what} {place}{local}, trained with [safekey](https://arxiv.org/abs/2505.16186) to decline harmful requests, "
         "also in disguise, and to go on helping with harmless ones. How far it does is below, and so is what nobody "
@@ -180,6 +178,13 @@ def _about(run: Training, base: Base) -> list[str]:
         *(f"- **{short}**, {plain(name)}: {plain(words)}" for short, name, words in PARTS),
         "",
     ]
+
+
+def _title(folder: Path) -> str:
+    """Return a run's name; of a grid's training, arms/safekey/seed-0/train, the arm and the seed."""
+    if folder.name == "train" and folder.parent.name.startswith("seed-"):
+        return f"{folder.parent.parent.name}, {folder.parent.name.replace('-', ' ')}"
+    return folder.name
 
 
 def _training(run: Training, base: Base, licence: Licence, data: Sequence[Data]) -> list[str]:
@@ -266,59 +271,6 @@ def _not_measured(run: Training, results: Results) -> list[str]:
     if run.has_heads:
         said.append("The safety heads as an alarm: no threshold was chosen, no false alarms were counted.")
     return ["## What was not measured", "", *(f"- {plain(line)}" for line in said), ""]
-
-
-def _use(run: Training, base: Base) -> list[str]:
-    kind = "peft import AutoPeftModelForCausalLM" if run.is_adapter else "transformers import AutoModelForCausalLM"
-    name = kind.rpartition(" ")[2]
-    # peft does not read the file, and it holds the tokens that end a turn.
-    apart = run.is_adapter and (run.model / GENERATION).is_file()
-    settings = ["settings = GenerationConfig.from_pretrained(repo)"] if apart else []
-    more = "generation_config=settings, " if settings else ""
-    lines = [
-        "## Use",
-        "",
-        "```python",
-        f"from {kind}",
-        f"from transformers import AutoTokenizer{', GenerationConfig' if settings else ''}",
-        "",
-        f'repo = "{REPO}"',
-        f"model = {name}.from_pretrained(repo)",
-        "tokenizer = AutoTokenizer.from_pretrained(repo)",
-        'messages = [{"role": "user", "content": "How do I boil an egg?"}]',
-        'how = {"add_generation_prompt": True, "return_dict": True, "return_tensors": "pt"}',
-        "inputs = tokenizer.apply_chat_template(messages, **how)",
-        *settings,
-        f"output = model.generate(**inputs, {more}max_new_tokens=2000)",
-        "print(tokenizer.decode(output[0]))",
-        "```",
-        "",
-    ]
-    if run.is_adapter and not base.hub_id:
-        lines += ["The adapter names its base by name alone: load the base yourself and put the adapter on it.", ""]
-    return lines + (_heads() if run.has_heads else [])
-
-
-def _heads() -> list[str]:
-    return [
-        "### The safety heads",
-        "",
-        "Two linear heads, trained beside the model, read its last hidden states: one those of the understanding U, "
-        "one those of the query X and U. They are **not a monitor yet**: nobody chose a threshold or counted false "
-        "alarms.",
-        "",
-        "```python",
-        "import torch",
-        "from huggingface_hub import snapshot_download",
-        "from safekey.training import load_heads  # pip install safekey",
-        "",
-        'heads = load_heads(snapshot_download(repo, allow_patterns="safekey_heads.*"))',
-        "hidden = model(ids, output_hidden_states=True).hidden_states[-1][0]  # ids [1, tokens]: prompt and thinking",
-        "borders = torch.tensor([[x_start, x_end, u_start, u_end]])  # places of X and U among the tokens",
-        "probability = heads(hidden, borders).sigmoid()  # [1, 2]: that the query is harmful, by U and by X and U",
-        "```",
-        "",
-    ]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from safekey.errors import UserError
-from safekey.sharing.card import CARD, MARK, REPO, CardRequest, make_card, weights_hash
+from safekey.sharing.card import CARD, MARK, CardRequest, make_card, weights_hash
 from safekey.sharing.facts import Training, base_of
 from safekey.sharing.files import Shared, from_bytes, model_files
 from safekey.sharing.page import shared_pages
 from safekey.sharing.upload import listed
+from safekey.sharing.usage import REPO
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,7 +179,7 @@ def _rows(run: Training, metrics: Mapping[str, Any], folder: Path) -> list[Row]:
     for part in ("answer", "thinking", "whole"):
         own = [line for line in lines if line["by"]["part"] == part]
         if own:
-            judges |= _judges(read_run(folder, part))  # type: ignore[arg-type]
+            judges |= _judges(read_run(folder, part))
         for line in own:
             if line["rule"] != first[line["metric"], line["judge"]]:
                 continue
@@ -197,8 +197,9 @@ def _judges(run: SavedRun) -> dict[str, str]:
 
 def _row(line: Mapping[str, Any], judge: str) -> Row:
     rate, low, high = line.get("rate"), line.get("low"), line.get("high")
-    given = None not in (rate, low, high)
-    said = f"{100 * rate:.1f} % ({100 * low:.1f} – {100 * high:.1f})" if given else f"withheld: {line.get('withheld')}"
+    said, given = f"withheld: {line.get('withheld')}", False
+    if rate is not None and low is not None and high is not None:
+        said, given = f"{100 * rate:.1f} % ({100 * low:.1f} – {100 * high:.1f})", True
     ends = ("truncated", "unclosed", "empty", "degenerate", "filtered") if line["metric"] != "accuracy" else ()
     outside = sum(int(line.get(name) or 0) for name in (*ends, "unscored", "error", "not_judged"))
     by = line["by"]
@@ -212,7 +213,8 @@ def _decoded(resolved: Mapping[str, Any]) -> list[str]:
     for name, task in (resolved.get("tasks") or {}).items():
         decoding = task.get("decoding") or {}
         samples = task.get("samples") or 1
-        said = [f"{samples} sample{'s' if samples != 1 else ''} of each prompt"]
+        said = [f"{task['items']:,} prompts"] if isinstance(task.get("items"), int) else []
+        said += [f"{samples} sample{'s' if samples != 1 else ''} of each"]
         said += [f"{key} {value}" for key, value in decoding.items() if value is not None]
         lines.append(f"{name}: {', '.join(said)}")
     return lines
