@@ -28,9 +28,11 @@ _GROUPS = (
     "safekey.cli.train",
     "safekey.cli.eval",
     "safekey.cli.compare",
+    "safekey.cli.gate",
     "safekey.cli.grid",
     "safekey.cli.analyze",
     "safekey.cli.report",
+    "safekey.cli.card",
 )
 _EXAMPLES = """examples:
   safekey completion bash > ~/.local/share/bash-completion/completions/safekey
@@ -80,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     that is printed goes to stderr. A verb that fails may leave no document.
 
     Returns:
-        The exit code: 0, 2 for an error that the user can mend (one line on stderr), 130 when interrupted.
+        The exit code: 0, 1 for a gate that does not hold, 2 for an error that the user can mend (one line on stderr),
+        130 when interrupted.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

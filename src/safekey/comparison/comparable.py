@@ -12,8 +12,17 @@ from safekey.errors import UserError
 from safekey.schema import Part
 
 
+class NothingJudgedError(UserError):
+    """The runs have prompts in common, and no verdict on the part in question."""
+
+
 def common(runs: Sequence[SavedRun], part: Part) -> tuple[list[SavedPrompt], dict[str, str], list[str]]:
-    """Return the prompts that all runs share and somebody judged, the kind of each benchmark, and notes."""
+    """Return the prompts that all runs share and somebody judged, the kind of each benchmark, and notes.
+
+    Raises:
+        NothingJudgedError: nobody judged this part in any run.
+        UserError: the runs have no prompt in common.
+    """
     shared, notes = _shared(runs)
     kinds = {name: kind for run in runs for name, kind in run.kinds.items()}
     unjudged = sorted({prompt.benchmark for prompt in shared} - kinds.keys())
@@ -21,7 +30,9 @@ def common(runs: Sequence[SavedRun], part: Part) -> tuple[list[SavedPrompt], dic
     parts = sorted(set().union(*(run.parts for run in runs)))
     if not shared or (parts and part not in parts):
         judged = f"only the {' and the '.join(parts)} was" if parts else "nothing was"
-        raise UserError(f"no verdicts on the {part}, {judged} judged: `safekey judge RUN --judge NAME=MODEL` judges")
+        raise NothingJudgedError(
+            f"no verdicts on the {part}, {judged} judged: `safekey judge RUN --judge NAME=MODEL` judges"
+        )
     if unjudged:
         notes.append(f"left out, without a verdict on the {part} in any run: {', '.join(unjudged)}")
     return shared, kinds, notes

@@ -285,7 +285,7 @@
     $("browser").hidden = false;
   }
 
-  unpack().then(start).catch((error) => {
+  if ($("data").textContent.trim()) unpack().then(start).catch((error) => {
     $("trouble").hidden = false;
     $("trouble").textContent = `The transcripts could not be unpacked (${error.name}): a browser of 2023 or later can. The run folders hold them all.`;
   });

@@ -46,8 +46,21 @@ def page(
     keys: KeySentenceSection | None,
     generated: str,
     embedded: EmbeddedData | None,
+    shared: bool = False,
 ) -> str:
-    """Return the page's HTML; without transcripts when `embedded` is None."""
+    """Return the page's HTML.
+
+    Args:
+        content: what it shows.
+        title: its heading.
+        plots: its plots.
+        notes: its notes.
+        settings: the whole experiment's settings.
+        keys: the section on key sentences.
+        generated: what wrote it, and when.
+        embedded: the transcripts; None: none.
+        shared: for readers elsewhere: without the settings' YAML and the run folders, which name files of this machine.
+    """
     styles = Styles()
     figures = {plot.name: (plot.title, Markup(inline(plot, styles))) for plot in plots}  # noqa: S704 - the page's own plots
     css, js = Markup(_css(styles)), Markup(_asset("page.js"))  # noqa: S704 - files of this package
@@ -58,7 +71,7 @@ def page(
         css=css,
         js=js,
         data=embedded.data if embedded else "",
-        embedded=embedded_in_words(embedded) if embedded else "",
+        embedded=embedded_in_words(embedded) if embedded else "The transcripts are not part of this page.",
         sections=_sections(trained, keys is not None),
         content=content,
         wording=wording,
@@ -69,7 +82,8 @@ def page(
         marks=[_GLYPHS[palette.marker(place)] for place in range(len(content.arms))],
         trained=trained,
         diagnostics=keys,
-        configs=config_texts(content, settings),
+        configs=[] if shared else config_texts(content, settings),
+        shared=shared,
         notes=notes,
         generated=generated,
         bar=_bar,

@@ -99,10 +99,11 @@ def arm_in_words(records: Sequence[RunRecord]) -> str:
     epochs = config.get("num_train_epochs")
     times = f" for {epochs:g} epochs" if isinstance(epochs, (int, float)) else ""
     seeds = f", {len(trained)} training seeds" if len(trained) > 1 else ""
-    return f"{_objectives(config)}, trained on {data}{times}{seeds}."
+    return f"{objectives_in_words(config)}, trained on {data}{times}{seeds}."
 
 
-def _objectives(config: Mapping[str, Any]) -> str:
+def objectives_in_words(config: Mapping[str, Any]) -> str:
+    """Return a training's objectives with their weights: "SFT + DPSH (weight 0.2, all epochs)"."""
     said = ["SFT"]
     for weight, epochs, name in (
         ("head_weight", "head_epochs", "DPSH"),

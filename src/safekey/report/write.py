@@ -111,7 +111,7 @@ def write_report(
     plots = draw(content)
     said = all_notes(content, notes)
     keys = key_sentences(content, diagnostics)
-    html, embedded = _page(content, title, plots, said, settings, keys)
+    html, embedded = render(content, title, plots, said, settings, keys)
     text = markdown(content, title, said, keys, plots)
     return _written(folder, html, text, plots, embedded, content)
 
@@ -144,24 +144,40 @@ def _is_older_report(folder: Path) -> bool:
         return False
 
 
-def _page(
+def render(
     content: Content,
     title: str,
     plots: Sequence[Plot],
     notes: Sequence[str],
     settings: Mapping[str, Any] | None,
     keys: KeySentenceSection | None,
+    shared: Content | None = None,
 ) -> tuple[str, EmbeddedData]:
+    """Return the page's HTML with as many transcripts as fit, and these.
+
+    Args:
+        content: what the page shows; transcripts are read from its run folders.
+        title: its heading.
+        plots: its plots.
+        notes: its notes.
+        settings: the whole experiment's settings.
+        keys: the section on key sentences.
+        shared: for readers elsewhere: the same content, without what names files of this machine.
+
+    Raises:
+        UserError: the page is too large even without transcripts.
+    """
     now = datetime.now(UTC).isoformat(timespec="seconds")
     generated = f"Written by safekey {metadata.version('safekey')} at {now}."
     rest: dict[str, Any] = {"plots": plots, "notes": notes, "settings": settings, "keys": keys}
-    rest["generated"] = generated
-    bare = len(page(content, title, embedded=None, **rest).encode())
+    rest |= {"generated": generated, "shared": shared is not None}
+    shown = shared or content
+    bare = len(page(shown, title, embedded=None, **rest).encode())
     prompts, responses = read_transcripts(content)
     runs = [[record.label for record in content.records[arm]] for arm in content.arms]
     head = {"arms": content.arms, "runs": runs, "pair": _pair(content)}
     embedded = embed(prompts, responses, runs, head, MOST_BYTES - _SPARE - bare)
-    html = page(content, title, embedded=embedded, **rest)
+    html = page(shown, title, embedded=embedded, **rest)
     size = len(html.encode())
     if size >= MOST_BYTES:
         raise UserError(f"the page is {size:,} bytes without transcripts, over {MOST_BYTES:,}: report on fewer arms")
