@@ -21,15 +21,17 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
+from safekey.evals.benchmarks.items import Item
+from safekey.evals.benchmarks.load import load_benchmark
 from safekey.grid.arms import ARMS
-from safekey.organism.abilities import measure
+from safekey.organism.abilities import count, generate
 from safekey.organism.data import BASE, write_rows
 from safekey.organism.mix import Mix
 from safekey.training.command.train import TrainRequest, execute
@@ -51,12 +53,14 @@ HEADS = {
 """Forms of DPSH alone: what each changes."""
 OVERRIDES = {name: arm.overrides for name, arm in ARMS.items()}
 OVERRIDES |= {name: (*OVERRIDES["dpsh"], *more) for name, more in HEADS.items()}
+ASKED = ("strongreject", "multi-turn", "xstest-safe", "or-bench", "aime")  # prefilling takes half of the time
 SEEDS = 5
+OTHER_DRAWS = range(1, 6)  # as `safekey grid organism --rows drawn --seeds 1,2,3,4,5` draws them
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One training and its evaluation. `draw` is the seed that draws the rows; None: as the seed of the training."""
+    """One training and its evaluation. With `drawn` the training's seed draws its rows, too."""
 
     mix: str
     base: str
@@ -66,8 +70,8 @@ class Cell:
 
     @property
     def draw(self) -> int:
-        """The seed of the rows: 0 is the shipped draw; with `drawn` each training has other rows (1000 + seed)."""
-        return 1000 + self.seed if self.drawn else 0
+        """The seed of the rows: 0 is the shipped draw."""
+        return self.seed if self.drawn else 0
 
     @property
     def name(self) -> str:
@@ -83,27 +87,32 @@ def plan() -> Iterator[Cell]:
                 for mix in ("M2", "M3"):
                     for arm in arms:
                         yield Cell(mix, base, arm, seed)
-    for seed in range(SEEDS):
+    for seed in OTHER_DRAWS:
         yield from (Cell("M1", "A", arm, seed, True) for arm in ("sft", "safekey"))
     for seed in range(SEEDS):
         yield from (Cell("M1", "B", arm, seed) for arm in ("dpsh", "qmm"))
     yield from (Cell("M1", "A", arm, 0) for arm in ("sft", "dpsh"))  # a check: docs/organism.md has them from a grid
     for seed in range(3):
         yield from (Cell("M1", "A", arm, seed) for arm in HEADS if arm != "dpsh")
-    for seed in range(SEEDS):
+    for seed in OTHER_DRAWS:
         yield Cell("M1", "A", "dpsh", seed, True)
-    for arms in (("sft", "safekey", "qmm", "qsm"), tuple(HEADS)):
-        for base in "AB":
-            for seed in range(SEEDS):
-                yield from (Cell("M1", base, arm, seed) for arm in arms if base == "A" or arm not in HEADS)
+    for base in "AB":
+        for seed in range(SEEDS):
+            yield from (Cell("M1", base, arm, seed) for arm in ("sft", "safekey", "dpsh", "qmm", "qsm"))
 
 
-def run(cell: Cell, base: Path, work: Path) -> dict[str, Any]:
+def questions() -> list[Item]:
+    """Return the prompts of the table's benchmarks, which no mix changes."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = write_rows(folder).benchmarks
+        return [item for name in ASKED for item in load_benchmark(name, file=files[name])]
+
+
+def run(cell: Cell, base: Path, items: list[Item], work: Path) -> dict[str, Any]:
     """Train and measure one cell; return its record."""
     mix, began = MIXES[cell.mix], time.monotonic()
     shares = {"benign_wrapped": mix.benign_wrapped, "harmful_wrapped": mix.harmful_wrapped}
     paths = write_rows(work / "world", cell.draw, **shares, harmful_attacks=mix.harmful_attacks)  # type: ignore[arg-type]
-    paths = replace(paths, benchmarks={k: v for k, v in paths.benchmarks.items() if k != "prefill"})
     own = [f"model_name_or_path={base}", f"data={paths.train}", f"output_dir={work / 'run'}", f"seed={cell.seed}"]
     quiet = ["save_strategy=no", "disable_tqdm=true", "report_to=none"]
     request = TrainRequest("organism", [*own, *quiet, *OVERRIDES[cell.arm]], overwrite=True)
@@ -111,7 +120,7 @@ def run(cell: Cell, base: Path, work: Path) -> dict[str, Any]:
         if code := execute(request, Console(quiet=True)):
             raise SystemExit(code)
     trained = time.monotonic()
-    counts = measure(work / "run" / "model", paths, prefills=())
+    counts = count(items, generate(work / "run" / "model", [item.prompt for item in items]))
     seconds = [round(trained - began, 1), round(time.monotonic() - trained, 1)]
     about = {"mix": cell.mix, "words": mix.words, "base": cell.base, "drawn": cell.drawn, "draw": cell.draw}
     return {"name": cell.name, **about, "arm": cell.arm, "seed": cell.seed, "seconds": seconds, "counts": counts}
@@ -183,6 +192,7 @@ def main() -> None:
         print(table([json.loads(line) for line in lines], COLUMNS))
         return
     torch.set_num_threads(1)
+    items = questions()
     bases = {"A": BASE, **({"B": given.base_b} if given.base_b else {})}
     claims = given.results.with_suffix(".claims")
     claims.mkdir(parents=True, exist_ok=True)
@@ -195,7 +205,7 @@ def main() -> None:
         except FileExistsError:
             continue
         with tempfile.TemporaryDirectory() as work:
-            record = run(cell, bases[cell.base], Path(work))
+            record = run(cell, bases[cell.base], items, Path(work))
         with given.results.open("a") as stream:
             stream.write(json.dumps(record) + "\n")
         shown = {name: round(value, 1) for name, value in rates(record).items() if "ASR" in name}
