@@ -101,6 +101,27 @@ def write_rows(
     return paths
 
 
+def add_rows(folder: str | Path, files: Mapping[int, Path], mix: Mix) -> None:
+    """Write fine-tuning rows of world 0, and of its other files those that are missing.
+
+    Args:
+        folder: the world's; made if missing.
+        files: seed that draws the rows → where in the folder they go.
+        mix: which rows are wrapped.
+
+    Raises:
+        UserError: the folder cannot be written, or its benchmarks are another world's.
+    """
+    paths, contents = _rows(folder, 0, 0, Mix())
+    contents |= {paths.base / file.name: file.read_bytes() for file in sorted(BASE.iterdir()) if file.is_file()}
+    for path in paths.benchmarks.values():
+        if path.exists() and path.read_bytes() != contents[path]:
+            raise UserError(f"{path}: is not of world 0: give --data-dir another folder, or move it away")
+    home = make_world(0)
+    missing = {path: text for path, text in contents.items() if not path.exists()}
+    _write(paths.folder, {**missing, **{to: _lines(training_rows(home, seed, mix)) for seed, to in files.items()}})
+
+
 def _rows(folder: str | Path, seed: int, world: int, mix: Mix) -> tuple[Paths, dict[Path, bytes]]:
     """Return where everything goes, and the contents of the files of rows."""
     target, home = Path(folder), make_world(world)
