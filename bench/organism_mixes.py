@@ -81,24 +81,24 @@ class Cell:
 
 def plan() -> Iterator[Cell]:
     """Yield the cells, the most wanted first."""
-    for arms in (("sft", "safekey"), ("dpsh", "qmm"), ("qsm",)):
-        for seed in range(SEEDS):
-            for base in "AB":
-                for mix in ("M2", "M3"):
-                    for arm in arms:
-                        yield Cell(mix, base, arm, seed)
+    yield Cell("M1", "A", "sft", 0)  # a check: a grid has measured it
+    seeds = range(SEEDS)
+    yield from _cells(seeds, ("M2", "M3"), ("sft", "safekey"))
     for seed in OTHER_DRAWS:
         yield from (Cell("M1", "A", arm, seed, True) for arm in ("sft", "safekey"))
-    for seed in range(SEEDS):
-        yield from (Cell("M1", "B", arm, seed) for arm in ("dpsh", "qmm"))
-    yield from (Cell("M1", "A", arm, 0) for arm in ("sft", "dpsh"))  # a check: docs/organism.md has them from a grid
-    for seed in range(3):
-        yield from (Cell("M1", "A", arm, seed) for arm in HEADS if arm != "dpsh")
-    for seed in OTHER_DRAWS:
-        yield Cell("M1", "A", "dpsh", seed, True)
-    for base in "AB":
-        for seed in range(SEEDS):
-            yield from (Cell("M1", base, arm, seed) for arm in ("sft", "safekey", "dpsh", "qmm", "qsm"))
+    for few in (range(1), range(1, 3)):
+        yield from _cells(few, ("M2", "M3"), ("dpsh", "qmm"))
+        for seed in few:
+            yield from (Cell("M1", "A", arm, seed) for arm in HEADS)
+    yield from _cells(range(3), ("M2", "M3"), ("qsm",))
+    yield from (Cell("M1", "B", arm, seed) for seed in seeds for arm in ("dpsh", "qmm"))
+    yield from _cells(range(3, SEEDS), ("M2", "M3"), ("dpsh", "qmm", "qsm"))
+    yield from (Cell("M1", "A", "dpsh", seed, True) for seed in OTHER_DRAWS)
+    yield from _cells(seeds, ("M1",), ("sft", "safekey", "dpsh", "qmm", "qsm"))
+
+
+def _cells(seeds: range, mixes: tuple[str, ...], arms: tuple[str, ...]) -> Iterator[Cell]:
+    yield from (Cell(mix, base, arm, seed) for seed in seeds for base in "AB" for mix in mixes for arm in arms)
 
 
 def questions() -> list[Item]:
@@ -152,26 +152,46 @@ def _share(rows: dict[str, dict[str, int]], what: str, names: Any = ()) -> float
     return 100.0 * sum(row.get(what, 0) for row in chosen) / sum(row["n"] for row in chosen)
 
 
-def table(records: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
-    """Return mean ± half a 95 % t interval over seeds for each (mix, base, draw, arm), and the first column by seed."""
+Group = tuple[str, str, str, str]
+"""Mix, base, "same" or "drawn" rows, arm."""
+
+
+def grouped(records: list[dict[str, Any]]) -> dict[Group, dict[int, dict[str, float]]]:
+    """Return the rates by group and seed."""
+    groups: dict[Group, dict[int, dict[str, float]]] = {}
+    order = list(OVERRIDES)
+    for one in sorted(records, key=lambda r: (r["mix"], r["base"], r["drawn"], order.index(r["arm"]), r["seed"])):
+        key = (one["mix"], one["base"], "drawn" if one["drawn"] else "same", one["arm"])
+        groups.setdefault(key, {})[one["seed"]] = rates(one)
+    return groups
+
+
+def spread(values: list[float]) -> str:
+    """Return mean ± half a 95 % t interval over seeds."""
     from scipy.stats import t
 
-    lines = [f"| mix | base | rows | arm | seeds | {' | '.join(columns)} | {columns[0]}, by seed |"]
-    lines.append("|---" * (6 + len(columns)) + "|")
-    groups: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
-    for one in sorted(records, key=lambda r: (r["mix"], r["base"], r["drawn"], list(OVERRIDES).index(r["arm"]))):
-        groups.setdefault((one["mix"], one["base"], "drawn" if one["drawn"] else "same", one["arm"]), []).append(one)
-    for key, some in groups.items():
-        some.sort(key=lambda record: int(record["seed"]))
-        found, cells = [rates(record) for record in some], []
-        for column in columns:
-            values = [one[column] for one in found if column in one]
-            half = 0.0
-            if len(values) > 1:
-                half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
-            cells.append(f"{statistics.mean(values):.1f} ± {half:.1f}" if values else "–")
-        each = " ".join(f"{one[columns[0]]:.0f}" for one in found)
-        lines.append(f"| {' | '.join(key)} | {len(some)} | {' | '.join(cells)} | {each} |")
+    if len(values) < 2:
+        return f"{values[0]:.1f}" if values else "–"
+    half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    return f"{statistics.mean(values):.1f} ± {half:.1f}"
+
+
+def tables(records: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
+    """Return the rates of each group, and each arm's difference from sft on the same seeds, as Markdown."""
+    groups = grouped(records)
+    head = f"| mix | base | rows | arm | seeds | {' | '.join(columns)} | {columns[0]}, by seed |"
+    lines = [head, "|---" * (6 + len(columns)) + "|"]
+    for key, by_seed in groups.items():
+        cells = [spread([one[name] for one in by_seed.values() if name in one]) for name in columns]
+        each = " ".join(f"{one[columns[0]]:.0f}" for one in by_seed.values())
+        lines.append(f"| {' | '.join(key)} | {len(by_seed)} | {' | '.join(cells)} | {each} |")
+    lines += ["", f"| mix | base | rows | arm − sft | seeds | {' | '.join(columns[:2])} |", "|---" * 7 + "|"]
+    for key, by_seed in groups.items():
+        reference = groups.get((*key[:3], "sft"), {})
+        shared = [seed for seed in by_seed if seed in reference] if key[3] != "sft" else []
+        if shared:
+            gaps = [[by_seed[seed][name] - reference[seed][name] for seed in shared] for name in columns[:2]]
+            lines.append(f"| {' | '.join(key)} | {len(shared)} | {' | '.join(map(spread, gaps))} |")
     return "\n".join(lines)
 
 
@@ -189,7 +209,7 @@ def main() -> None:
     given = parser.parse_args()
     lines = given.results.read_text().splitlines() if given.results.exists() else []
     if given.print:
-        print(table([json.loads(line) for line in lines], COLUMNS))
+        print(tables([json.loads(line) for line in lines], COLUMNS))
         return
     torch.set_num_threads(1)
     items = questions()

@@ -115,7 +115,8 @@ def run_grid(args: argparse.Namespace) -> int:
     if not args.no_report and not report.interrupted and report.folder.evaluations():
         from safekey.grid.page import write_page
 
-        out.print(f"\nThe page, for a browser:\n{write_page(report.folder)[0].html}", **PLAIN)
+        about = f"The data mix: {world.mix.words}." if world else ""
+        out.print(f"\nThe page, for a browser:\n{write_page(report.folder, about=about)[0].html}", **PLAIN)
     return code
 
 

@@ -18,6 +18,8 @@ from safekey.organism.speech import ATTACKS
 PROBLEM_SHARE = 0.1  # of the benign rows
 BENIGN_WRAPPED, HARMFUL_WRAPPED, HARMFUL_ATTACKS = 0.3, 0.0, len(ATTACKS) // 2
 
+OTHER_MIXES = "TODO"
+
 
 @dataclass(frozen=True, slots=True)
 class Mix:

@@ -124,7 +124,8 @@ class RunFolder:
         record, before = self.record, run_folder.read_settings(self.path / "config.yaml", "training's run folder")
         if record.get("status") in ("failed", "deleted") and not self._has_trained:
             return
-        changed = run_folder.changes({"rows": "same", **before}, without_secrets(config))  # older runs lack the key
+        older = {"rows": "same"}  # of a run whose config lacks the key
+        changed = run_folder.changes(older | before, older | without_secrets(config))
         differing = [words for key, words in changed.items() if key.split(".")[0] not in FREE | REMOVED.keys()]
         if shown := "; ".join(differing):
             raise UserError(
