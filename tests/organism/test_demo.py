@@ -124,6 +124,6 @@ def test_the_demo(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for heading in ("1. The phenomenon", "2. The arms", "3. What this shows, and what it does not"):
         assert heading in out
     shown = " ".join(out.split())
-    assert f"1,000 helpful answers ({Mix().words} in an attack)" in shown
+    assert f"1,000 helpful answers ({Mix().words})" in shown
     assert OTHER_MIXES in shown
     assert OTHER_MIXES in Path(story["page"]).read_text(encoding="utf-8")

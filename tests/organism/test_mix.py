@@ -60,10 +60,10 @@ def test_the_benchmarks_do_not_depend_on_the_mix(tmp_path: Path) -> None:
 
 def test_a_mix_says_what_it_is() -> None:
     shipped, mixed = Mix(), Mix(harmful_wrapped=0.3, harmful_attacks=3)
-    assert (shipped.words, shipped.name) == ("benign rows 30 % wrapped, harmful rows never", "benign-30")
+    assert (shipped.words, shipped.name) == ("benign rows 30 % wrapped in an attack, harmful rows never", "benign-30")
     assert shipped.unseen == tuple(ATTACKS)
     assert mixed.unseen == ("prefix-injection", "decomposition", "multi-turn")
-    assert mixed.words == "benign rows 30 % wrapped, harmful rows 30 % (role-play, story, research)"
+    assert mixed.words == "benign rows 30 % wrapped in an attack, harmful rows 30 % (role-play, story, research)"
     assert Mix(benign_wrapped=0.125).name == "benign-12.5"
 
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from safekey.organism.demo import DemoResult
 
 _INTRO = """The model organism: an invented, harmless world, and a language model of 0.39 million parameters for it.
-The base model complies with every request. It is fine-tuned on 1,000 refusals and 1,000 helpful answers ({mix} in an
-attack), in several arms on the same rows: {arms}. Every model is then evaluated on attacks,
-on harmless look-alikes and on reasoning problems. {jobs}
+The base model complies with every request. It is fine-tuned on 1,000 refusals and 1,000 helpful answers
+({mix}), in several arms on the same rows: {arms}.
+Every model is then evaluated on attacks, on harmless look-alikes and on reasoning problems. {jobs}
 """
 _PHENOMENON = """
 1. The phenomenon (arm sft, {seeds} seeds)

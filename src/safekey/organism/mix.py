@@ -72,11 +72,11 @@ class Mix:
 
     @property
     def words(self) -> str:
-        """The mix in words: "benign rows 30 % wrapped, harmful rows never"."""
+        """The mix in words: "benign rows 30 % wrapped in an attack, harmful rows never"."""
         harmful = "harmful rows never"
         if self.seen:
             harmful = f"harmful rows {_percent(self.harmful_wrapped)} % ({', '.join(self.seen)})"
-        return f"benign rows {_percent(self.benign_wrapped)} % wrapped, {harmful}"
+        return f"benign rows {_percent(self.benign_wrapped)} % wrapped in an attack, {harmful}"
 
     @property
     def name(self) -> str:
