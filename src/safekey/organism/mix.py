@@ -94,7 +94,7 @@ OTHER_MIXES = (
     f"The data mix here: {Mix().words}. What SafeKey does depends on the mix and on the base model. Attack success on "
     "attacks that no harmful row carries, SFT and SafeKey, 5 seeds (2026-11-25): this mix 34 and 71 %, on another base "
     "90 and 90 %; with 30 % of the harmful rows wrapped in three of the attacks 5 and 19 % on the other three, other "
-    "base 46 and 47 %; with 3 % of the benign rows wrapped and no harmful one 5 and 8 % (4 seeds), other base 47 and "
+    "base 46 and 47 %; with 3 % of the benign rows wrapped and no harmful one 5 and 8 %, other base 47 and "
     "48 %. docs/organism.md has the intervals."
 )
 """What the demo and its page say besides their results, which are of the shipped mix."""
