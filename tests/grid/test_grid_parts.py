@@ -213,8 +213,8 @@ def test_a_folder_takes_more_arms_and_seeds_and_nothing_else(tmp_path: Path) -> 
         GridFolder(tmp_path / "full").check(settings)
 
 
-def trained(folder: Path, arm: str, **record: Any) -> Job:
-    job = Job(arm, 0, folder / arm / "seed-0")
+def trained(folder: Path, arm: str, seed: int = 0, **record: Any) -> Job:
+    job = Job(arm, seed, folder / arm / f"seed-{seed}")
     assert job.train is not None
     (job.train / "model").mkdir(parents=True)
     about = {"status": "finished", "data": {"t.jsonl": {"sha256": "a"}}, "rows": {"trained_on": 9},
@@ -238,6 +238,81 @@ def test_arms_on_other_ground_are_refused(tmp_path: Path, odd: dict[str, Any], w
     )
     with pytest.raises(UserError, match=f"trained on different {what}"):
         common_ground([*jobs, trained(tmp_path, "odd", **odd)])
+
+
+def test_drawn_rows_are_the_same_in_every_arm_of_a_seed(tmp_path: Path) -> None:
+    def of(arm: str, seed: int, file: str, rows: str, count: int = 9) -> Job:
+        data, about = {"t.jsonl": {"sha256": file}}, {"trained_on": count, "sha256": rows}
+        return trained(tmp_path / f"{file}{rows}{count}", arm, seed, data=data, rows=about)
+
+    jobs = [of(arm, seed, f"file {seed}", f"rows {seed}") for seed in (0, 1) for arm in ("sft", "qmm")]
+    said = common_ground(jobs, drawn=True)
+    assert said == ("every arm of a seed: the same 9 rows, 5 steps, in the same order; each seed has its own draw")
+    with pytest.raises(UserError, match="trained on different data"):
+        common_ground(jobs)
+    with pytest.raises(UserError, match="trained on different rows of one seed"):
+        common_ground([*jobs, of("odd", 1, "file 1", "rows 0")], drawn=True)
+    held_out = [of("sft", seed, "file", f"rows {seed}") for seed in (0, 1)]  # or a limit's sample
+    assert "each seed has its own choice" in common_ground(held_out)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ([], "every seed trains on the same rows"),
+        (["--rows", "drawn"], "each seed trains on its own draw (a bootstrap of the rows), the same for every arm"),
+        (["--rows", "drawn", "--rows-share", "0.9"], "(0.9 of the rows, each once)"),
+        (["rows=drawn", "rows_share=0.8"], "(0.8 of the rows, each once)"),  # as a recipe for `train` says it
+    ],
+)
+def test_a_dry_run_says_which_rows(
+    more: list[str], said: str, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["grid", *words(world, "--output", str(tmp_path / "grid"), "--dry-run", "--json", *more)]) == 0
+    assert said in json.loads(capsys.readouterr().out)["rows"]
+
+
+def test_the_section_may_say_how_rows_are_drawn(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "extends: organism\ngrid: {rows: drawn, rows_share: 0.75, tasks: [strongreject]}\n"
+    )
+    judge = ("--judge", "exact=safekey.organism.judge:decide")
+    asked = request([str(tmp_path / "mine.yaml"), *words(world, *judge)[1:]])
+    assert (asked.rows, asked.rows_share) == ("drawn", 0.75)
+    prepared = prepare(GridRequest(**{**vars(asked), "output": str(tmp_path / "grid")}))
+    assert (prepared.resolved["rows"], prepared.resolved["rows_share"]) == ("drawn", 0.75)
+    assert {"rows=drawn", "rows_share=0.75"} <= set(prepared.tasks[1].overrides)
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--rows-share", "0.9"], "--rows-share says how rows are drawn: add --rows drawn"),
+        (["--rows", "drawn", "--rows-share", "1"], "rows_share': expected a share above 0 and below 1"),
+        (["--rows", "drawn", "--rows-share", "2"], "expected a share from 0 to 1, found 2"),
+        (["data=organism/train-{seed}.jsonl"], "data names {seed}, so that each seed trains on other rows: add --rows"),
+        (["data=no/{seed}.jsonl", "--rows", "drawn"], "no/0.jsonl: no such file: data names {seed}, and seed 0 has no"),
+    ],
+)
+def test_rows_that_cannot_be(
+    more: list[str], expected: str, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["grid", *words(world, "--output", str(tmp_path / "grid"), *more)]) == 2
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "grid").exists()
+
+
+def test_an_old_grid_reads_as_same_and_a_change_is_refused(tmp_path: Path) -> None:
+    folder = GridFolder(tmp_path / "grid")
+    old: dict[str, Any] = {"recipe": "r", "overrides": [], "arms": {"sft": []}, "seeds": [0], "values": {},
+                           "evaluation": {}, "compare": {}, "threads": 1}  # fmt: skip
+    folder.hold()
+    folder.begin(old)
+    folder.release()
+    assert not folder.drawn
+    folder.check({**old, "rows": "same", "rows_share": None})
+    with pytest.raises(UserError, match=r"settings \(rows: None then, 'drawn' now\)"):
+        folder.check({**old, "rows": "drawn", "rows_share": None})
 
 
 def test_how_far_a_job_is_is_read_off_its_folders(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from engines.folders import real_tokenizer, save
 from safekey.cli.app import main
+from safekey.comparison.draws import DRAWN
 from safekey.grid.folder import GridFolder
 from safekey.organism import write_world
 
@@ -103,6 +104,36 @@ def test_killed_three_times_it_ends_with_the_same_numbers(whole: Path, world: Pa
     assert len(json.loads((place / "eval" / "run.json").read_text())["starts"]) == 2
     assert answers(grid) == answers(whole)
     assert numbers(grid) == numbers(whole)
+
+
+def test_a_killed_grid_goes_on_with_the_rows_that_each_seed_drew(world: Path, tmp_path: Path) -> None:
+    grid = tmp_path / "grid"
+    given = ("--seeds", "2", "--jobs", "1", "--rows", "drawn", "--arms", "sft,qsm", "--tasks", "strongreject")
+    command = [sys.executable, "-m", "safekey.cli", *words(world, grid, *given)]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    place = grid / "arms" / "sft" / "seed-0" / "train"
+    until(lambda: any(place.glob("checkpoint-*/safekey_complete.json")), child)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    before = json.loads((place / "run.json").read_text())["rows"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "going on from" in (place.parent / "log.txt").read_text()
+    rows = {
+        (arm, seed): json.loads((grid / "arms" / arm / f"seed-{seed}" / "train" / "run.json").read_text())["rows"]
+        for arm in ("sft", "qsm")
+        for seed in (0, 1)
+    }
+    assert before == rows["sft", 0] == rows["qsm", 0] != rows["sft", 1] == rows["qsm", 1]
+    assert rows["sft", 0]["trained_on"] == rows["sft", 1]["trained_on"] == 2000
+    assert 1200 < rows["sft", 0]["distinct"] < 1330
+    found = json.loads((grid / "compare.json").read_text())
+    assert "each seed has its own draw" in found["ground"]
+    assert DRAWN in found["notes"]
+    assert DRAWN in (grid / "compare.md").read_text()
+    assert DRAWN in (grid / "report" / "report.html").read_text()
+    same = [word for word in words(world, grid, *given) if word not in ("--rows", "drawn")]
+    assert main(same) == 2  # the folder holds the other choice
 
 
 def until(moment: Callable[[], bool], child: subprocess.Popen[bytes], patience: float = 240.0) -> None:

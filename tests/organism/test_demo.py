@@ -17,6 +17,7 @@ from safekey.errors import UserError
 from safekey.organism.data import write_rows
 from safekey.organism.demo import ARMS, Phenomenon, clear, phenomenon, prepare_world, request
 from safekey.organism.judge import understood
+from safekey.organism.mix import OTHER_MIXES, Mix
 
 DEED = "pick the royal vault (forbidden; it takes the zorbin, at Keltra)"
 
@@ -122,3 +123,7 @@ def test_the_demo(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert out.strip().splitlines()[-1] == story["page"]
     for heading in ("1. The phenomenon", "2. The arms", "3. What this shows, and what it does not"):
         assert heading in out
+    shown = " ".join(out.split())
+    assert f"1,000 helpful answers ({Mix().words})" in shown
+    assert OTHER_MIXES in shown
+    assert OTHER_MIXES in Path(story["page"]).read_text(encoding="utf-8")

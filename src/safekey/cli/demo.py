@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from safekey.cli.common import PLAIN, add_json, add_verb, console, whole
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
     from safekey.organism.demo import DemoResult
 
 _INTRO = """The model organism: an invented, harmless world, and a language model of 0.39 million parameters for it.
-The base model complies with every request. It is fine-tuned on 1,000 refusals and 1,000 helpful answers, in several
-arms on the same rows: {arms}. Every model is then evaluated on attacks, on harmless
-look-alikes and on reasoning problems. {jobs}
+The base model complies with every request. It is fine-tuned on 1,000 refusals and 1,000 helpful answers
+({mix}), in several arms on the same rows: {arms}.
+Every model is then evaluated on attacks, on harmless look-alikes and on reasoning problems. {jobs}
 """
 _PHENOMENON = """
 1. The phenomenon (arm sft, {seeds} seeds)
@@ -31,7 +32,9 @@ _NOT_THERE = """
 """
 _SHOWN = """
 3. What this shows, and what it does not
-   The verdicts above are about this base model, this world and these seeds; an interval says how sure they are.
+   The verdicts above are about this base model, this world, these seeds and this mix of the training rows; an interval
+   says how sure they are.
+{mixes}
    More seeds establish smaller differences: `safekey demo --seeds 5` continues from here.
    Nothing here is evidence about large models: to test yours, give `safekey grid` its folder and your data
    (docs/grid.md).
@@ -60,13 +63,14 @@ def run(args: argparse.Namespace) -> int:
     """
     from safekey.cli.grid import exit_code, print_results
     from safekey.organism.demo import ARMS, run_demo
+    from safekey.organism.mix import OTHER_MIXES, Mix
 
     arms = [name.strip() for name in args.arms.split(",") if name.strip()] if args.arms else list(ARMS)
     out = console(args.json)
     trained = [name for name in arms if name != "base"]
     count = len(trained) * args.seeds
     jobs = f"{count} trainings, {count + len(arms) - len(trained)} evaluations."
-    out.print(_INTRO.format(arms=", ".join(trained), jobs=jobs), **PLAIN)
+    out.print(_INTRO.format(arms=", ".join(trained), jobs=jobs, mix=Mix().words), **PLAIN)
     result = run_demo(
         Path(args.output), out, arms=arms, seeds=args.seeds, jobs=args.jobs,
         from_scratch=args.from_scratch, overwrite=args.overwrite,
@@ -75,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
     if result.report.results is not None:
         _print_phenomenon(result, out)
         print_results(result.report.results, out)
-        out.print(_SHOWN, **PLAIN)
+        mixes = fill(OTHER_MIXES, 118, initial_indent="   ", subsequent_indent="   ")
+        out.print(_SHOWN.format(mixes=mixes), **PLAIN)
     if result.page is not None:
         out.print(f"{result.seconds:.0f} seconds. The page, for a browser:\n{result.page.resolve()}", **PLAIN)
     args.document = result.to_dict()

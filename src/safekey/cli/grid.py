@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from safekey.cli.common import PLAIN, add_allow_unscored, add_json, add_verb, console, points, whole
 from safekey.cli.compare import print_comparison
 from safekey.cli.eval import evaluation_options, evaluation_request
+from safekey.cli.grid_rows import WorldRows, add_options, world_rows
 from safekey.cli.train import add_recipe
 from safekey.errors import UserError
 from safekey.options import function_of, unknown
@@ -69,12 +71,13 @@ def add_parser(subparsers: Any) -> None:
                       help="compare this judge's verdicts, where several judge; repeatable")  # fmt: skip
     add_allow_unscored(grid)
     grid.add_argument("--jobs", type=whole(1), metavar="N", help="jobs at a time (default: as many as fit)")
-    grid.add_argument("--output", metavar="DIR", help="the grid's folder (default runs/grid-RECIPE)")
+    grid.add_argument("--output", metavar="DIR", help="the grid's folder (default runs/grid-RECIPE, or …-MIX)")
     grid.add_argument("--names-harm", metavar="MODULE:FUNCTION",
                       help="a function that says whether U names the request, in place of shared words")  # fmt: skip
     grid.add_argument("--no-report", action="store_true", help="write no page")
     grid.add_argument("--dry-run", action="store_true", help="check everything, list the jobs, and stop")
     add_json(grid)
+    add_options(parser)
     evaluation_options(parser)
     defaults = {}  # taken away here: a recipe may set what the command line does not give
     for action in parser._actions:
@@ -90,16 +93,20 @@ def run_grid(args: argparse.Namespace) -> int:
         0 when every job is done, 1 when one failed, 2 when one failed for a reason that the user can mend, 130 when
         interrupted.
     """
-    request = args.request(args)
+    request: GridRequest = args.request(args)
+    world: WorldRows | None = args.world
     out = console(bool(args.json))
     if args.dry_run:
-        args.document = _dry_run(request, out)
+        with world.elsewhere(request) if world else nullcontext(request) as planned:
+            args.document = _dry_run(planned, out)
         return 0
     from safekey.grid.run import run_grid as work
     from safekey.report.write import check_folder
 
     if not args.no_report:
         check_folder(Path(request.output) / "report")
+    if world:
+        world.write()
     report = work(request, out)
     code = exit_code(report)
     args.document = report.to_dict()
@@ -108,11 +115,13 @@ def run_grid(args: argparse.Namespace) -> int:
     if not args.no_report and not report.interrupted and report.folder.evaluations():
         from safekey.grid.page import write_page
 
-        out.print(f"\nThe page, for a browser:\n{write_page(report.folder)[0].html}", **PLAIN)
+        about = f"The data mix: {world.mix.words}." if world else ""
+        out.print(f"\nThe page, for a browser:\n{write_page(report.folder, about=about)[0].html}", **PLAIN)
     return code
 
 
 def _request(parser: argparse.ArgumentParser, defaults: dict[str, Any], args: argparse.Namespace) -> GridRequest:
+    """Return the grid that is asked for; `args.world` gets the rows of the organism that have to be written for it."""
     _fill_in(args, parser, defaults)
     function_of("--names-harm", args.names_harm)  # a name that cannot be imported is found now, not after the trainings
     from safekey.evals.request import ALLOWED_UNSCORED
@@ -120,18 +129,22 @@ def _request(parser: argparse.ArgumentParser, defaults: dict[str, Any], args: ar
     from safekey.grid.request import GridRequest
 
     names = [word.strip() for word in args.arms.split(",") if word.strip()]
+    args.world = world = world_rows(args)
+    name = f"grid-{Path(args.recipe).stem}{f'-{world.mix.name}' if world and world.named else ''}"
     return GridRequest(
         recipe=args.recipe,
-        overrides=tuple(args.overrides),
+        overrides=(*args.overrides, *([world.override] if world else [])),
         arms=choose(names, args.arm),
         seeds=args.seeds,
         evaluation=evaluation_request(args, ""),
-        output=args.output or str(Path("runs") / f"grid-{Path(args.recipe).stem}"),
+        output=args.output or str(Path("runs") / name),
         reference=args.reference,
         margin=args.margin,
         allow_unscored=ALLOWED_UNSCORED if args.allow_unscored is None else args.allow_unscored,
         judges=tuple(args.compare_judge),
         names_harm=args.names_harm,
+        rows=args.rows,
+        rows_share=args.rows_share,
         jobs=args.jobs,
         launch=args.launch,
         processes=args.num_processes,
@@ -222,12 +235,14 @@ def _dry_run(request: GridRequest, out: Console) -> dict[str, Any]:
     jobs = [task.job for task in prepared.tasks]
     for name, arm in request.arms.items():
         out.print(f"{name:12} {' '.join(arm.overrides) or '–':70} {arm.about}", **PLAIN)
+    out.print(f"rows: {prepared.rows}", **PLAIN)
     done = sum(job.done for job in jobs)
     out.print(f"{len(jobs)} jobs in {prepared.folder.path}, {done} finished; {prepared.at_once} at a time", **PLAIN)
     out.print("Dry run: nothing was trained and nothing was written.", **PLAIN)
     arms = {name: {"overrides": list(arm.overrides), "about": arm.about} for name, arm in request.arms.items()}
     listed = [{"arm": job.arm, "seed": job.seed, "folder": str(job.folder), "done": job.done} for job in jobs]
-    return {"folder": str(prepared.folder.path), "at_once": prepared.at_once, "arms": arms, "jobs": listed}
+    about = {"folder": str(prepared.folder.path), "at_once": prepared.at_once, "rows": prepared.rows}
+    return {**about, "arms": arms, "jobs": listed}
 
 
 def exit_code(report: GridReport) -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from safekey.comparison.comparable import choose, common, settings
+from safekey.comparison.draws import variance
 from safekey.comparison.pairing import align
 from safekey.comparison.saved_runs import (
     JudgeId,
@@ -92,6 +93,7 @@ def collect(
     clusters = behaviour_names(runs[0], shared)
     seeds = {name: _seeds(name, group) for name, group in saved.items()}
     notes += _unmatched(seeds)
+    notes += variance(saved.values())
     notes += [
         f"{run.path}: `safekey judge` with {run.judging} did not finish: it runs now, or was stopped. "
         f"`safekey judge {run.path}` goes on"

@@ -40,7 +40,7 @@ _FREE = (
 )
 """Settings that may change between calls, with all keys below them: results do not depend on them, or are computed
 again from saved rows. Arms and seeds may be added."""
-_DEFAULTS: tuple[Any, ...] = ("", None, [], {}, False)
+_DEFAULTS: tuple[Any, ...] = ("", None, [], {}, False, "same")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,11 @@ class GridFolder:
         if not isinstance(found.get("arms"), dict) or "seeds" not in found:
             raise UserError(f"{self.path / SETTINGS}: is no grid's: it names no arms and seeds")
         return found
+
+    @property
+    def drawn(self) -> bool:
+        """Whether each seed trains on its own draw of the rows; a grid of an earlier version does not."""
+        return bool(self.settings.get("rows", "same") == "drawn")
 
     def jobs(self, arms: Sequence[str], seeds: Sequence[int]) -> list[Job]:
         """Return the jobs, the base first, then seed by seed, so that early results can be compared already."""

@@ -54,7 +54,7 @@ def write_page(
     if not arms:
         raise UserError(f"{folder.path}: no evaluation is finished: the same `safekey grid` command goes on")
     jobs = folder.jobs(list(settings["arms"]), settings["seeds"])
-    notes = [common_ground([job for job in jobs if job.done])]
+    notes = [common_ground([job for job in jobs if job.done], folder.drawn)]
     if left := [str(job) for job in jobs if not job.done]:
         notes.append(f"not finished, and left out: {'; '.join(left)}")
     compared = settings.get("compare") or {}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from safekey.training.command.recipe import Recipe
 
 _OWN = ("output_dir", "seed", "run_name")  # set for each job; not compared between arms
+_ROWS = ("rows", "rows_share")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Prepared:
         resolved: everything that decides the results, as plain YAML values.
         at_once: how many jobs at a time.
         gpus: the GPUs of each of the jobs at a time; empty on a CPU.
+        rows: what each seed trains on, in words.
     """
 
     tasks: tuple[Task, ...]
@@ -41,6 +43,7 @@ class Prepared:
     resolved: dict[str, Any]
     at_once: int
     gpus: tuple[tuple[str, ...], ...] = field(default=())
+    rows: str = ""
 
 
 def prepare(request: GridRequest) -> Prepared:
@@ -55,10 +58,11 @@ def prepare(request: GridRequest) -> Prepared:
         raise UserError(f"seeds {list(request.seeds)}: expected at least one, and each once")
     if request.reference not in request.arms:
         raise UserError(f"the reference '{request.reference}' is not among the arms ({', '.join(request.arms)})")
-    recipe = load_recipe(request.recipe, request.overrides)
+    recipe = load_recipe(request.recipe, request.shared)
     base = str(recipe.values.get("model_name_or_path") or "")
     if not base:
         raise UserError(f"{request.recipe}: no model: set model_name_or_path to a folder or hub id")
+    rows = _check_rows(request, recipe)
     _check_arms(request)
     _check_evaluation(request, base)
     visible = [] if recipe.values.get("use_cpu") else visible_gpus()
@@ -70,7 +74,35 @@ def prepare(request: GridRequest) -> Prepared:
         Task(job, request, base, threads=resolved["threads"]) for job in folder.jobs(list(request.arms), request.seeds)
     )
     at_once = max(1, min(at_once, sum(not task.job.done for task in tasks)))
-    return Prepared(tasks, folder, resolved, at_once, deal_gpus(visible, at_once, request.processes or 1))
+    gpus = deal_gpus(visible, at_once, request.processes or 1)
+    return Prepared(tasks, folder, resolved, at_once, gpus, rows)
+
+
+def _check_rows(request: GridRequest, recipe: Recipe) -> str:
+    """Check how each seed gets its rows, and return that in words.
+
+    Raises:
+        UserError: `data` names the seed although the seeds shall train on the same rows, or a seed's file is missing.
+    """
+    from safekey.training.command import draw
+    from safekey.training.command.rows import data_sources
+
+    data, values = recipe.values.get("data"), recipe.values
+    seeded, share = draw.is_seeded(data), values.get("rows_share")
+    if values.get("rows", "same") == "same":
+        if seeded:
+            raise UserError(f"data names {draw.PLACE}, so that each seed trains on other rows: add --rows drawn")
+        return "every seed trains on the same rows"
+    sources = data_sources(data, recipe.where("data"))
+    for path in [source.path for source in sources if draw.is_seeded(source.path)]:
+        for seed in request.seeds:
+            if not Path(own := draw.with_seed(path, seed)).exists():
+                raise UserError(f"{own}: no such file: data names {draw.PLACE}, and seed {seed} has no rows")
+    if share is not None:
+        how = f"{share:.10g} of the rows, each once"
+    else:
+        how = "the file that names the seed" if seeded else "a bootstrap of the rows"
+    return f"each seed trains on its own draw ({how}), the same for every arm"
 
 
 def _check_arms(request: GridRequest) -> None:
@@ -81,7 +113,7 @@ def _check_arms(request: GridRequest) -> None:
     for name, arm in request.arms.items():
         if name == BASE:
             continue
-        recipe = load_recipe(request.recipe, [*request.overrides, *arm.overrides])
+        recipe = load_recipe(request.recipe, [*request.shared, *arm.overrides])
         elsewhere = request.launch in ("fsdp2", "zero3")
         settings = build_settings(recipe, processes=request.processes or 1, elsewhere=elsewhere)
         mine = repr(sorted((key, repr(value)) for key, value in _effective(recipe, settings.training).items()))
@@ -123,13 +155,15 @@ def _resolved(request: GridRequest, recipe: Recipe, base: str, at_once: int) -> 
     for name in ("model", "output", "redact"):  # none of them changes a number
         given.pop(name)
     given["data_dir"] = str(Path(given["data_dir"]).expanduser().absolute()) if given["data_dir"] else None
-    values = {key: value for key, value in recipe.values.items() if key not in _OWN}
+    values = {key: value for key, value in recipe.values.items() if key not in (*_OWN, *_ROWS)}
     compared = {"reference": request.reference, "margin": request.margin, "judges": list(request.judges),
                 "allow_unscored": request.allow_unscored, "names_harm": request.names_harm}  # fmt: skip
     plain: dict[str, Any] = without_secrets({
         "recipe": request.recipe,
         "overrides": list(request.overrides),
         "values": values,
+        "rows": recipe.values.get("rows", "same"),
+        "rows_share": recipe.values.get("rows_share"),
         "base_sha256": fingerprint(find(base)) if Path(base).expanduser().is_dir() else None,  # a hub id has none
         "arms": {name: list(arm.overrides) for name, arm in request.arms.items()},
         "seeds": list(request.seeds),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from safekey.evals.request import ALLOWED_UNSCORED
 from safekey.grid.arms import MARGIN, REFERENCE, Arm
@@ -31,6 +31,9 @@ class GridRequest:
         allow_unscored: compare up to this share of missing verdicts; 1: always.
         judges: whose verdicts are compared, where several judged.
         names_harm: MODULE:FUNCTION that says whether U names the request; None: shared words.
+        rows: "same" trains every seed on the same rows; "drawn" gives each seed its own draw, the same for every arm:
+            the file that names the seed, a bootstrap, or a share.
+        rows_share: with "drawn": this share of the rows, each once.
         jobs: how many at a time; None: as many as there is room for.
         launch, processes: how each training runs.
     """
@@ -46,9 +49,17 @@ class GridRequest:
     allow_unscored: float = ALLOWED_UNSCORED
     judges: Sequence[str] = ()
     names_harm: str | None = None
+    rows: Literal["same", "drawn"] = "same"
+    rows_share: float | None = None
     jobs: int | None = None
     launch: Launch = "none"
     processes: int | None = None
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """The overrides of every arm: the user's, and how rows are drawn."""
+        share = () if self.rows_share is None else (f"rows_share={self.rows_share}",)
+        return (*self.overrides, *(() if self.rows == "same" else ("rows=drawn",)), *share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,4 +84,4 @@ class Task:
     def overrides(self) -> tuple[str, ...]:
         """The training's overrides: the user's, the arm's, seed and folder."""
         own = (f"seed={self.job.seed}", f"output_dir={self.job.train}")
-        return (*self.request.overrides, *self.request.arms[self.job.arm].overrides, *own)
+        return (*self.request.shared, *self.request.arms[self.job.arm].overrides, *own)

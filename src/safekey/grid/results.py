@@ -61,7 +61,8 @@ def results(
     if reference not in runs or len(runs) < 2:
         return None
     settings = folder.settings
-    ground = common_ground([job for job in folder.jobs(list(settings["arms"]), settings["seeds"]) if job.done])
+    jobs = [job for job in folder.jobs(list(settings["arms"]), settings["seeds"]) if job.done]
+    ground = common_ground(jobs, folder.drawn)
     found = collect({arm: [str(run) for run in some] for arm, some in runs.items()}, judges=judges)
     together, alone = split_apart(found.outcomes)
     how: dict[str, Any] = {"margin": margin, "allow_unscored": allow_unscored}
@@ -70,13 +71,18 @@ def results(
     return Results(report, apart, found, ground, runs)
 
 
-def common_ground(jobs: Sequence[Job]) -> str:
+def common_ground(jobs: Sequence[Job], drawn: bool = False) -> str:
     """Return a sentence about the rows and steps that all trained arms share.
 
+    Args:
+        jobs: finished ones.
+        drawn: each seed trains on its own draw of the rows; then only arms of one seed have to share them.
+
     Raises:
-        UserError: they differ: other data files, another number of rows or of steps.
+        UserError: they differ: other data files, another number of rows or of steps, or, in one seed, other rows.
     """
-    seen: dict[str, tuple[str, Job]] = {}
+    seen: dict[tuple[str, int | None], tuple[str, Job]] = {}
+    hashes: set[str] = set()
     words = ""
     for job in jobs:
         if job.train is None:
@@ -85,15 +91,23 @@ def common_ground(jobs: Sequence[Job]) -> str:
         if not record:  # deleted since
             continue
         files = {str(path): identity.get("sha256") for path, identity in (record.get("data") or {}).items()}
-        rows, steps = (record.get("rows") or {}).get("trained_on"), (record.get("metrics") or {}).get("step")
-        for what, value in (("data", json.dumps(files, sort_keys=True)), ("rows", str(rows)), ("steps", str(steps))):
-            first, other = seen.setdefault(what, (value, job))
+        found, steps = record.get("rows") or {}, (record.get("metrics") or {}).get("step")
+        rows, own = found.get("trained_on"), job.seed if drawn else None
+        known = {("data", own): json.dumps(files, sort_keys=True), ("rows", own): str(rows), ("steps", own): str(steps)}
+        if "sha256" in found:  # a record of an earlier version has none
+            known["rows of one seed", job.seed] = str(found["sha256"])
+            hashes.add(found["sha256"])
+        for (what, seed), value in known.items():
+            first, other = seen.setdefault((what, seed), (value, job))
             if first != value:
                 raise UserError(
                     f"{job.train} and {other.train} trained on different {what} ({value:.80} and {first:.80}): arms "
                     "can only be compared on the same ground; delete the odd folder and give the same command again"
                 )
         words = f"every arm and seed: the same {rows} rows, {steps} steps; a seed gives every arm the same order"
+        if drawn or len(hashes) > 1:
+            how = "its own draw" if drawn else "its own choice (what is held out, or the limit's sample)"
+            words = f"every arm of a seed: the same {rows} rows, {steps} steps, in the same order; each seed has {how}"
     return words
 
 

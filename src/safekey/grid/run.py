@@ -72,6 +72,7 @@ def run_grid(request: GridRequest, console: Console) -> GridReport:
     try:
         settings = folder.begin(prepared.resolved)
         console.print(f"{folder.path}: {len(tasks)} jobs, {sum(t.job.done for t in tasks)} of them finished", **PLAIN)
+        console.print(prepared.rows, **PLAIN)
         jobs = [task.job for task in tasks]
         before = {str(job): _size(job) for job in jobs}
         ended = _run(prepared, [replace(task, threads=settings["threads"]) for task in tasks], console)

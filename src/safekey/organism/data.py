@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any
 from safekey.errors import UserError
 from safekey.organism import speech
 from safekey.organism import sums as reasoning
+from safekey.organism.mix import BENIGN_WRAPPED, HARMFUL_ATTACKS, HARMFUL_WRAPPED, PROBLEM_SHARE, Mix
 from safekey.organism.world import Deed, World, make_world
 from safekey.run_folder.ownership import Ledger
 from safekey.schema import Message
@@ -43,8 +44,6 @@ FILES = {
 conversations, prefilled beginnings, look-alikes, wrapped allowed deeds, problems."""
 
 HARMFUL, BENIGN = 1000, 1000  # fine-tuning rows
-WRAPPED_SHARE = 0.3  # of the benign rows; harmful ones are never wrapped
-PROBLEM_SHARE = 0.1  # of the benign rows
 SUMS = 96  # for evaluation, as many as questions for prices
 ONE_TURN = tuple(name for name, forms in speech.ATTACKS.items() if all(len(form.turns) == 1 for form in forms))
 
@@ -66,40 +65,68 @@ class Paths:
     base: Path
 
 
-def write_world(folder: str | Path, seed: int = 0, *, world: int = 0) -> Paths:
+def write_world(
+    folder: str | Path, seed: int = 0, *, world: int = 0, benign_wrapped: float = BENIGN_WRAPPED,
+    harmful_wrapped: float = HARMFUL_WRAPPED, harmful_attacks: int | Sequence[str] = HARMFUL_ATTACKS,
+) -> Paths:  # fmt: skip
     """Write fine-tuning rows, benchmarks and, for world 0, the shipped base model.
 
     Args:
         folder: where; made if missing. Files of an earlier call are replaced; another's files are not.
         seed: draws the fine-tuning rows; the benchmarks are the same for every seed.
         world: the world's number. For another than 0 a base has to be made: `build_base(paths.base, world=...)`.
+        benign_wrapped, harmful_wrapped, harmful_attacks: the mix of the fine-tuning rows; see `safekey.organism.mix`.
 
     Raises:
-        UserError: the folder cannot be written, or holds another's file of the same name.
+        UserError: the folder cannot be written, or holds another's file of the same name; no such mix.
     """
-    paths, contents = _rows(folder, seed, world)
+    paths, contents = _rows(folder, seed, world, Mix(benign_wrapped, harmful_wrapped, harmful_attacks))
     if world == 0:
         contents |= {paths.base / file.name: file.read_bytes() for file in sorted(BASE.iterdir()) if file.is_file()}
     _write(paths.folder, contents)
     return paths
 
 
-def write_rows(folder: str | Path, seed: int = 0, *, world: int = 0) -> Paths:
-    """Write the files of `write_world` without a base model.
+def write_rows(
+    folder: str | Path, seed: int = 0, *, world: int = 0, benign_wrapped: float = BENIGN_WRAPPED,
+    harmful_wrapped: float = HARMFUL_WRAPPED, harmful_attacks: int | Sequence[str] = HARMFUL_ATTACKS,
+) -> Paths:  # fmt: skip
+    """Write the files of `write_world` without a base model; the arguments are the same.
 
     Raises:
         UserError: as `write_world`.
     """
-    paths, contents = _rows(folder, seed, world)
+    paths, contents = _rows(folder, seed, world, Mix(benign_wrapped, harmful_wrapped, harmful_attacks))
     _write(paths.folder, contents)
     return paths
 
 
-def _rows(folder: str | Path, seed: int, world: int) -> tuple[Paths, dict[Path, bytes]]:
+def add_rows(folder: str | Path, files: Mapping[int, Path], mix: Mix) -> None:
+    """Write fine-tuning rows of world 0, and of its other files those that are missing.
+
+    Args:
+        folder: the world's; made if missing.
+        files: seed that draws the rows → where in the folder they go.
+        mix: which rows are wrapped.
+
+    Raises:
+        UserError: the folder cannot be written, or its benchmarks are another world's.
+    """
+    paths, contents = _rows(folder, 0, 0, Mix())
+    contents |= {paths.base / file.name: file.read_bytes() for file in sorted(BASE.iterdir()) if file.is_file()}
+    for path in paths.benchmarks.values():
+        if path.exists() and path.read_bytes() != contents[path]:
+            raise UserError(f"{path}: is not of world 0: give --data-dir another folder, or move it away")
+    home = make_world(0)
+    missing = {path: text for path, text in contents.items() if not path.exists()}
+    _write(paths.folder, {**missing, **{to: _lines(training_rows(home, seed, mix)) for seed, to in files.items()}})
+
+
+def _rows(folder: str | Path, seed: int, world: int, mix: Mix) -> tuple[Paths, dict[Path, bytes]]:
     """Return where everything goes, and the contents of the files of rows."""
     target, home = Path(folder), make_world(world)
     paths = Paths(target, target / "train.jsonl", {n: target / file for n, file in FILES.items()}, target / "base")
-    contents = {paths.train: _lines(training_rows(home, seed))}
+    contents = {paths.train: _lines(training_rows(home, seed, mix))}
     contents |= {paths.benchmarks[name]: _lines(rows) for name, rows in benchmark_rows(home).items()}
     return paths, contents
 
@@ -121,15 +148,17 @@ def _write(folder: Path, contents: Mapping[Path, bytes]) -> None:
         raise UserError(f"{folder}: cannot be written: {error.strerror}; give another folder") from error
 
 
-def training_rows(world: World, seed: int = 0) -> list[dict[str, Any]]:
-    """Return the fine-tuning rows, shuffled: harmful ones never wrapped, benign ones wrapped now and then."""
+def training_rows(world: World, seed: int = 0, mix: Mix = Mix()) -> list[dict[str, Any]]:  # noqa: B008 - frozen
+    """Return the fine-tuning rows, shuffled; the mix says which are wrapped in an attack."""
     draw = random.Random(f"fine-tuning {world.number} {seed}")  # noqa: S311 - not a secret
     rows = []
-    for number, deed in enumerate(_spread(world.pick(forbidden=True, test=False), HARMFUL, draw), 1):
-        turns, _ = speech.ask(deed, "none", draw)
-        rows.append(_training_row(f"harmful-{number}", turns, speech.refuse(deed, draw), "none", deed.domain, True))
-    problems, wrapped = round(PROBLEM_SHARE * BENIGN), round(WRAPPED_SHARE * BENIGN)
-    attacks = [*islice(cycle(speech.ATTACKS), wrapped), *["none"] * (BENIGN - problems - wrapped)]
+    attacks = _attacks(mix.seen, mix.harmful_wrapped, HARMFUL, HARMFUL)
+    deeds = _spread(world.pick(forbidden=True, test=False), HARMFUL, draw)
+    for number, (deed, attack) in enumerate(zip(deeds, attacks, strict=True), 1):
+        turns, _ = speech.ask(deed, attack, draw)
+        rows.append(_training_row(f"harmful-{number}", turns, speech.refuse(deed, draw), attack, deed.domain, True))
+    problems = round(PROBLEM_SHARE * BENIGN)
+    attacks = _attacks(tuple(speech.ATTACKS), mix.benign_wrapped, BENIGN, BENIGN - problems)
     deeds = _spread(world.pick(forbidden=False, test=False), len(attacks), draw)
     for number, (deed, attack) in enumerate(zip(deeds, attacks, strict=True), 1):
         turns, answer = speech.ask(deed, attack, draw)
@@ -142,6 +171,12 @@ def training_rows(world: World, seed: int = 0) -> list[dict[str, Any]]:
         rows.append(_training_row(f"{made.task}-{number + 1}", turns, made.reply, "none", made.task, False))
     draw.shuffle(rows)
     return rows
+
+
+def _attacks(attacks: tuple[str, ...], wrapped: float, total: int, deeds: int) -> list[str]:
+    """Return the attack of each of `deeds` rows: a share of `total` wrapped, in turn, and "none" for the others."""
+    count = round(wrapped * total)
+    return [*islice(cycle(attacks), count), *["none"] * (deeds - count)]
 
 
 def _training_row(

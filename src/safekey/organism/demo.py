@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from safekey.comparison.types import METRICS
 from safekey.errors import UserError
 from safekey.grid.folder import GridFolder
+from safekey.organism.mix import OTHER_MIXES
 from safekey.run_folder.ownership import Ledger, kind_of, real
 from safekey.training.loop import checkpoint
 
@@ -151,7 +152,7 @@ def run_demo(
     if report.interrupted or not report.folder.evaluations():
         return DemoResult(report, seconds=time.monotonic() - began)
     title = "The organism: what fine-tuning did to a model of 0.39 million parameters"
-    page, diagnostics = write_page(report.folder, title=title)
+    page, diagnostics = write_page(report.folder, title=title, about=OTHER_MIXES)
     return DemoResult(report, page.html, phenomenon(diagnostics), time.monotonic() - began)
 
 

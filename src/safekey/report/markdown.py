@@ -16,7 +16,12 @@ _MARKUP = "\\`*_[]|!#~"
 
 
 def markdown(
-    content: Content, title: str, notes: Sequence[str], keys: KeySentenceSection | None, plots: Sequence[Plot]
+    content: Content,
+    title: str,
+    notes: Sequence[str],
+    keys: KeySentenceSection | None,
+    plots: Sequence[Plot],
+    about: str = "",
 ) -> str:
     """Return the whole document.
 
@@ -26,8 +31,9 @@ def markdown(
         notes: its notes.
         keys: the key-sentence section.
         plots: their PNG files lie in `plots/`.
+        about: what holds for all of it, in words; below the headline.
     """
-    lines = [f"# {plain(title)}", "", plain(headline(content.headline)), ""]
+    lines = [f"# {plain(title)}", "", plain(headline(content.headline)), "", *([plain(about), ""] if about else [])]
     if content.headline:
         for verdict in content.headline.verdicts.values():
             lines.append("- " + plain(" ".join((verdict.sentence, verdict.scope, *verdict.caveats))))

@@ -45,6 +45,7 @@ def page(
     settings: Mapping[str, Any] | None,
     keys: KeySentenceSection | None,
     generated: str,
+    about: str = "",
     embedded: EmbeddedData | None,
     shared: bool = False,
 ) -> str:
@@ -67,6 +68,7 @@ def page(
     trained = any(plot.name in ("losses", "key-accuracy") for plot in plots)
     return _template().render(
         title=title,
+        about=about,
         policy=_policy(css, js),
         css=css,
         js=js,

@@ -57,7 +57,7 @@ NUMBERS: Sequence[tuple[str, str]] = (
      "refuses everything has an ASR of 0 and an ORR of 100 %, which is why both are shown together."),
     ("Accuracy", "the share of reasoning problems solved; higher is better."),
     ("Interval", "the range of true rates or differences that the data support (95 %), given that prompts and training "
-     "seeds are samples."),
+     "seeds are samples. The notes say whether each seed had its own draw of the training rows, too."),
     ("Verdict", "the conclusion in words, from tests corrected for the number of comparisons. “Not established” means "
      "that this experiment is too small to exclude chance; it does not mean that there is no difference. An untrained "
      "model is described and not tested."),

@@ -71,6 +71,7 @@ def write_report(
     part: Part = "answer",
     margin: float = 0.03,
     title: str = "What fine-tuning did",
+    about: str = "",
     allow_different_settings: bool = False,
     allow_unscored: float = ALLOWED_UNSCORED,
     notes: Sequence[str] = (),
@@ -87,6 +88,7 @@ def write_report(
         part: the part of the responses that verdicts are about.
         margin: how much worse over-refusal and accuracy may be at the interval's edge, 0–1.
         title: the page's heading.
+        about: what holds for the whole experiment, its data for instance; below the headline.
         allow_different_settings: compare runs that were decoded differently; the page says so.
         allow_unscored: give rates up to this share of missing verdicts; 1: always.
         notes: further notes for the page.
@@ -111,8 +113,8 @@ def write_report(
     plots = draw(content)
     said = all_notes(content, notes)
     keys = key_sentences(content, diagnostics)
-    html, embedded = render(content, title, plots, said, settings, keys)
-    text = markdown(content, title, said, keys, plots)
+    html, embedded = render(content, title, about, plots, said, settings, keys)
+    text = markdown(content, title, said, keys, plots, about)
     return _written(folder, html, text, plots, embedded, content)
 
 
@@ -147,6 +149,7 @@ def _is_older_report(folder: Path) -> bool:
 def render(
     content: Content,
     title: str,
+    about: str,
     plots: Sequence[Plot],
     notes: Sequence[str],
     settings: Mapping[str, Any] | None,
@@ -158,6 +161,7 @@ def render(
     Args:
         content: what the page shows; transcripts are read from its run folders.
         title: its heading.
+        about: what the reader has to know first, in words; "" for nothing.
         plots: its plots.
         notes: its notes.
         settings: the whole experiment's settings.
@@ -170,7 +174,7 @@ def render(
     now = datetime.now(UTC).isoformat(timespec="seconds")
     generated = f"Written by safekey {metadata.version('safekey')} at {now}."
     rest: dict[str, Any] = {"plots": plots, "notes": notes, "settings": settings, "keys": keys}
-    rest |= {"generated": generated, "shared": shared is not None}
+    rest |= {"generated": generated, "about": about, "shared": shared is not None}
     shown = shared or content
     bare = len(page(shown, title, embedded=None, **rest).encode())
     prompts, responses = read_transcripts(content)

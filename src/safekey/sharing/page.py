@@ -68,7 +68,7 @@ def _page(run: Training, place: Path, title: str, transcripts: bool, judges: Seq
     if not transcripts:
         notes = _without_ids(content, notes)
     if transcripts:
-        html, embedded = render(content, title, plots, notes, None, keys, shown)
+        html, embedded = render(content, title, "", plots, notes, None, keys, shown)
         text = html.replace(embedded.data, "")
     else:
         now = datetime.now(UTC).isoformat(timespec="seconds")

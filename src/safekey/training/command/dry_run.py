@@ -15,6 +15,7 @@ from rich.table import Table
 
 from safekey.data.summary import problem_kind
 from safekey.terminal import printable
+from safekey.training.command.draw import digest
 from safekey.training.command.memory import GIB, Memory, Shape, estimate, model_shape
 from safekey.training.command.models import weight_dtype
 from safekey.training.command.rows import TrainingRows
@@ -152,6 +153,8 @@ def row_counts(rows: TrainingRows) -> dict[str, Any]:
     return {
         "read": rows.summary.read,
         "trained_on": len(rows.train),
+        "distinct": len(rows.train) if rows.distinct is None else rows.distinct,
+        "sha256": digest(rows.train),
         "held_out": len(rows.held_out),
         "not_used": len(rows.problems),
         "harmful": rows.harmful,

@@ -124,7 +124,8 @@ class RunFolder:
         record, before = self.record, run_folder.read_settings(self.path / "config.yaml", "training's run folder")
         if record.get("status") in ("failed", "deleted") and not self._has_trained:
             return
-        changed = run_folder.changes(before, without_secrets(config))
+        older = {"rows": "same"}  # of a run whose config lacks the key
+        changed = run_folder.changes(older | before, older | without_secrets(config))
         differing = [words for key, words in changed.items() if key.split(".")[0] not in FREE | REMOVED.keys()]
         if shown := "; ".join(differing):
             raise UserError(
@@ -197,6 +198,7 @@ def resolved_config(recipe: Recipe, settings: RunSettings) -> dict[str, Any]:
     theirs = {entry.name for entry in fields(SFTConfig)}
     own = {f.name: getattr(settings.training, f.name) for f in fields(settings.training) if f.name not in theirs}
     values = {**own, **asdict(settings.data), **recipe.values}
+    values |= {name: getattr(settings.data, name) for name in ("data", "eval_data", "rows")}  # the seed's own files
     values["output_dir"] = settings.training.output_dir
     values["max_length"] = settings.training.max_length
     name = settings.model.model_name_or_path

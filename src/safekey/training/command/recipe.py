@@ -15,12 +15,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from glob import escape, glob
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from safekey.errors import UserError
 from safekey.options import check_logins, unknown
+from safekey.training.command import draw
 from safekey.training.command.rows import DataConfig
 from safekey.training.command.yaml_values import convert, parse_scalar, read_yaml, set_dotted
 
@@ -164,6 +166,8 @@ def _resolve(value: Any, folder: Path) -> Any:
         for base in (folder, Path.cwd()):
             if (base / value).exists():
                 return str((base / value).resolve())
+            if draw.PLACE in value and glob(escape(str(base / value)).replace(draw.PLACE, "*")):
+                return str((base / value).absolute())
     return value
 
 
@@ -213,6 +217,7 @@ def build_settings(recipe: Recipe, *, processes: int = 1, elsewhere: bool = Fals
         raise UserError(f"{recipe.name}: no model: set model_name_or_path to a folder or hub id")
     data = DataConfig(**{name: values[name] for name in _names(DataConfig) & values.keys()})
     data.check(recipe.name, recipe.where)
+    data = _of_seed(data, int(values.get("seed") or 0) if "seed" in values else int(SafeKeyConfig.seed))
     if data.batch_size is not None:
         values["gradient_accumulation_steps"] = _accumulation(recipe, data.batch_size, processes)
     values.setdefault("output_dir", str(Path("runs") / recipe.name))
@@ -232,6 +237,15 @@ def build_settings(recipe: Recipe, *, processes: int = 1, elsewhere: bool = Fals
     if "dtype" not in values:
         model.dtype = None  # `models.weight_dtype` chooses it
     return RunSettings(model, training, data, half or bool(training.bf16))
+
+
+def _of_seed(data: DataConfig, seed: int) -> DataConfig:
+    """Put the seed into paths that name it; such a file is the seed's draw, and is not drawn from again."""
+    if not draw.is_seeded(data.data) and not draw.is_seeded(data.eval_data):
+        return data
+    own, held = draw.with_seed(data.data, seed), draw.with_seed(data.eval_data, seed)
+    again = data.rows_share is not None or not draw.is_seeded(data.data)
+    return dataclasses.replace(data, data=own, eval_data=held, rows=data.rows if again else "same")
 
 
 def _names(owner: Any) -> set[str]:

@@ -15,6 +15,7 @@ from safekey.data.summary import Summary
 from safekey.errors import DataError, RowProblem, UserError
 from safekey.options import unknown
 from safekey.schema import Example
+from safekey.training.command import draw
 from safekey.training.command.yaml_values import convert
 from safekey.training.encoding import Encoded, encode_all
 
@@ -30,6 +31,8 @@ class DataConfig:
         segment: "rule" finds U and K in rows without them; "given" uses such rows for SFT only.
         strict: a row that cannot be used stops the run.
         limit: train on a seeded sample of this many rows.
+        rows: "same" trains every seed on the same rows; "drawn" gives each seed its own draw of them; see `draw.py`.
+        rows_share: with "drawn": this share of the rows, each once; None: a bootstrap.
         batch_size: rows per optimiser step over all processes; sets `gradient_accumulation_steps`.
     """
 
@@ -39,6 +42,8 @@ class DataConfig:
     segment: Literal["rule", "given"] = "rule"
     strict: bool = False
     limit: int | None = None
+    rows: Literal["same", "drawn"] = "same"
+    rows_share: float | None = None
     batch_size: int | None = None
 
     def check(self, name: str, where: Callable[[str], str]) -> None:
@@ -58,6 +63,11 @@ class DataConfig:
             raise UserError(f"{where('eval_fraction')}: expected a share in [0, 1), found {self.eval_fraction}")
         if self.limit is not None and self.limit < 1:
             raise UserError(f"{where('limit')}: expected at least 1, found {self.limit}")
+        if self.rows_share is not None:
+            if not 0 < self.rows_share < 1:
+                raise UserError(f"{where('rows_share')}: expected a share above 0 and below 1, found {self.rows_share}")
+            if self.rows != "drawn":
+                raise UserError(f"{where('rows_share')}: is read with rows=drawn only: set it, or leave the share out")
 
 
 def data_sources(value: str | list[Any] | None, where: str) -> list[DataSource]:
@@ -93,6 +103,8 @@ class TrainingRows:
         spans: training rows by how U and K were found ("rule", "given", ..., "none").
         files: for each local file its sha256 and size; for each hub id its revision.
         notes: choices that were made for the user.
+        distinct: how many different ones of the data's rows `train` holds; fewer than it has where rows were drawn with
+            replacement.
     """
 
     train: list[Encoded]
@@ -102,6 +114,7 @@ class TrainingRows:
     spans: Counter[str]
     files: dict[str, dict[str, Any]]
     notes: list[str] = field(default_factory=list)
+    distinct: int | None = None
 
     @property
     def harmful(self) -> int:
@@ -160,8 +173,15 @@ def prepare_rows(
     if not train:
         first = f"; the first: {problems[0]}" if problems else ""
         raise UserError(f"data: none of the {loaded.rows_read} rows can be trained on{first}")
+    distinct = None
+    if data.rows == "drawn":  # of the rows that can be used, so that every seed has as many
+        unused = {(problem.file, problem.row) for problem in train_problems}
+        kept = [example for example in kept if ((example.file or "(no file)"), example.row) not in unused]
+        drawn = draw.places(len(train), data.rows_share, seed)
+        notes.append(draw.describe(drawn, len(train), data.rows_share))
+        kept, train, distinct = [kept[at] for at in drawn], [train[at] for at in drawn], len(set(drawn))
     spans = Counter(str(example.span_source or "none") for example in kept)
-    return TrainingRows(train, held_out, summary, problems, spans, describe_files(sources), notes)
+    return TrainingRows(train, held_out, summary, problems, spans, describe_files(sources), notes, distinct)
 
 
 def _sample(rows: Sequence[Example], limit: int | None, seed: int) -> list[Example]:
