@@ -110,12 +110,7 @@ class LocalEngine:
         """Store the model's own settings elsewhere: transformers would mix them into the requested ones."""
         own = self._model.generation_config
         self._ends = end_ids(self.chat, own.eos_token_id)
-        sampled = bool(own.do_sample)
-        self.sampling_defaults: dict[str, Any] = {
-            "temperature": (1.0 if own.temperature is None else own.temperature) if sampled else 0.0,
-            "top_p": (own.top_p or 1.0) if sampled else 1.0,
-            "top_k": (own.top_k or 0) if sampled else 0,
-        }
+        self.sampling_defaults: dict[str, Any] = weights.own_sampling(own)
         pad = self.chat.tokenizer.pad_token_id
         self._pad = pad if pad is not None else self._ends[0] if self._ends else 0
         self._model.generation_config = transformers.GenerationConfig()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safekey.errors import UserError
+from safekey.hub import hub_reachable
 
 if TYPE_CHECKING:
     import torch
@@ -122,7 +123,7 @@ def load_tokenizer(source: Source, revision: str | None, trust_remote_code: bool
     """
     from transformers import AutoTokenizer
 
-    if Path(source.tokenizer).is_dir() and not _tokenizer_files(Path(source.tokenizer)):
+    if Path(source.tokenizer).is_dir() and not tokenizer_files(Path(source.tokenizer)):
         folder = Path(source.tokenizer)
         raise UserError(f"{folder}: looked for a tokenizer (tokenizer.json) and found none; {_holds(folder)}")
     try:
@@ -133,7 +134,8 @@ def load_tokenizer(source: Source, revision: str | None, trust_remote_code: bool
         raise _unusable(source.tokenizer, revision, "a tokenizer", error) from error
 
 
-def _tokenizer_files(folder: Path) -> list[Path]:
+def tokenizer_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that a tokenizer can be read from."""
     names = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tekken.json")
     return [folder / name for name in names if (folder / name).is_file()]
 
@@ -179,6 +181,30 @@ def _unusable(name: str, revision: str | None, what: str, error: Exception) -> U
         f"'{name}': there is no such folder here, and looking for {what} of the hub model of that name at revision "
         f"'{revision or 'main'}'{offline} failed: {reason:.300}"
     )
+
+
+def download(name: str, revision: str | None, *, code: bool = False) -> Path:
+    """Return the folder of a hub model in the local cache, after downloading what is not there; never a pickle.
+
+    Args:
+        name: the hub id.
+        revision: its branch, tag or commit; None: main.
+        code: its Python files as well.
+
+    Raises:
+        UserError: there is no such model, or it cannot be downloaded, or it has no safetensors.
+    """
+    from huggingface_hub import snapshot_download
+
+    hub_reachable()
+    kinds = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken", *(["*.py"] if code else [])]
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=kinds))
+    except Exception as error:
+        raise _unusable(name, revision, "weights in safetensors form", error) from error
+    if not list(folder.glob("*.safetensors")) or not (folder / "config.json").is_file():
+        raise UserError(f"'{name}': the hub model has no config.json and weights as *.safetensors; {_holds(folder)}")
+    return folder
 
 
 def fingerprint(source: Source, revision: str | None = None) -> str:
@@ -238,6 +264,29 @@ def pick_dtype(asked: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     return torch.float32
+
+
+def own_sampling(own: Any) -> dict[str, Any]:
+    """Return the temperature, top_p and top_k of a model's generation_config."""
+    sampled = bool(own.do_sample)
+    return {
+        "temperature": (1.0 if own.temperature is None else own.temperature) if sampled else 0.0,
+        "top_p": (own.top_p or 1.0) if sampled else 1.0,
+        "top_k": (own.top_k or 0) if sampled else 0,
+    }
+
+
+def load_generation_config(source: Source, revision: str | None) -> Any:
+    """Return a model's generation_config; one made of its config.json where there is none, as transformers does."""
+    from transformers import AutoConfig, GenerationConfig
+
+    try:
+        return GenerationConfig.from_pretrained(source.base, revision=revision)
+    except Exception:
+        try:
+            return GenerationConfig.from_model_config(AutoConfig.from_pretrained(source.base, revision=revision))
+        except Exception as error:
+            raise _unusable(source.base, revision, "a config.json", error) from error
 
 
 def context_length(config: Any) -> int:
