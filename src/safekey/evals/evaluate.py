@@ -20,11 +20,13 @@ from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
 from inspect_ai.model import Model, get_model
 from rich.console import Console
 
+from safekey.engines.vllm.engine import VllmEngine
+from safekey.engines.vllm.service import VllmError
 from safekey.errors import UserError
 from safekey.evals.benchmarks.contamination import contamination
 from safekey.evals.model_api.provider import SafeKeyAPI, one_line
 from safekey.evals.plan import EvalPlan, PlannedTask, check_prompts, make_plan
-from safekey.evals.records.folder import METRICS, EvalRun
+from safekey.evals.records.folder import METRICS, SERVER, EvalRun
 from safekey.evals.records.progress import EvalProgress
 from safekey.evals.records.rows import is_final
 from safekey.evals.request import EvalRequest, TableOptions
@@ -111,6 +113,7 @@ def evaluate(
         for line in warnings:
             console.print(f"WARNING: {printable(line)}", style="yellow", **PLAIN)
         if not finished:
+            _start(opened, run, console)
             _run(plan, run, opened, console)
         summary = finish(run, tables)
         for line in summary.doubts:
@@ -121,6 +124,29 @@ def evaluate(
         close_judges()
         if model is None:
             opened.api.close()
+
+
+def _start(model: Model, run: EvalRun, console: Console) -> None:
+    """Start the engine's server, if it has one; its log lies in the run folder.
+
+    Raises:
+        UserError: it does not start, for a reason that the user can mend.
+        StoppedError: for another reason.
+    """
+    engine = model.api.engine if isinstance(model.api, SafeKeyAPI) else None
+    if not isinstance(engine, VllmEngine):
+        return
+    try:
+        engine.start(run.path / SERVER, lambda line: console.print(printable(line), **PLAIN))
+    except KeyboardInterrupt:
+        run.mark("interrupted")
+        raise
+    except (UserError, VllmError) as error:
+        run.mark("failed", reason=str(error)[:500])
+        if isinstance(error, UserError):
+            raise
+        raise StoppedError(f"{error}. {GOES_ON}") from error
+    run.note(model=identify(model))  # the server's version and context are known now
 
 
 def finish(run: EvalRun, tables: TableOptions | None = None) -> Summary:
@@ -146,6 +172,10 @@ def open_model(request: EvalRequest) -> Model:
         if request.engine == "inspect":
             return get_model(request.model, memoize=False, **options)
         target, kind = request.model, request.engine
+        if kind == "vllm":
+            engine = VllmEngine(request.model, **{"vllm": request.vllm, **options})
+            engine.command()  # vLLM is there, and its options can be passed on
+            return served_model(request.model, engine)
         if request.server_url or request.engine == "server":
             target, kind = _endpoint(request, options), "server"
         model = get_model(f"safekey/{target}", memoize=False, kind=kind, **options)
@@ -158,6 +188,11 @@ def open_model(request: EvalRequest) -> Model:
     except (PrerequisiteError, ImportError) as error:
         raise UserError(one_line(error)) from error
     return model
+
+
+def served_model(name: str, engine: VllmEngine) -> Model:
+    """Return an open engine as a model of Inspect's."""
+    return get_model(f"safekey/{name}", memoize=False, kind="vllm", engine=engine)
 
 
 def _endpoint(request: EvalRequest, options: dict[str, Any]) -> str:
