@@ -25,8 +25,14 @@ if TYPE_CHECKING:
 _HOME = {"LocalEngine": "local", "ScriptedEngine": "scripted", "ServerEngine": "server", "VllmEngine": "vllm.engine"}
 _KINDS = {"local": "LocalEngine", "server": "ServerEngine", "vllm": "VllmEngine", "scripted": "ScriptedEngine"}
 __all__ = [
-    *("Engine", "LocalEngine", "SamplingParams", "ScriptedEngine", "ServerEngine", "VllmEngine"),
-    *("check_options", "open_engine"),
+    "Engine",
+    "LocalEngine",
+    "SamplingParams",
+    "ScriptedEngine",
+    "ServerEngine",
+    "VllmEngine",
+    "check_options",
+    "open_engine",
 ]
 
 

@@ -59,6 +59,7 @@ class Transport:
             return read(await self.send(resource, request, self._timeout))
 
         try:
+
             def mends(error: BaseException) -> bool:
                 return isinstance(error, failures) and is_transient(error) and self._alive()
 
@@ -238,8 +239,10 @@ def _own_client(url: str, key: str) -> tuple[bool, str, AsyncOpenAI]:
     """Return the same for a server that safekey started here."""
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
-    return False, key, AsyncOpenAI(
-        base_url=url, api_key=key, max_retries=0, http_client=DefaultAsyncHttpxClient(trust_env=False)
+    return (
+        False,
+        key,
+        AsyncOpenAI(base_url=url, api_key=key, max_retries=0, http_client=DefaultAsyncHttpxClient(trust_env=False)),
     )
 
 

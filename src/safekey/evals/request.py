@@ -124,11 +124,13 @@ class EvalRequest:
         default="auto",
         choices=("auto", "local", "server", "vllm", "inspect"),
     )
-    vllm: str | None = _how("vLLM's executable or environment, for --engine vllm (default: vllm on PATH)", metavar="PATH")
+    vllm: str | None = _how(
+        "vLLM's executable or environment, for --engine vllm (default: vllm on PATH)", metavar="PATH"
+    )
     server_url: str | None = _how("OpenAI-compatible endpoint that serves MODEL", metavar="URL")
     engine_options: Mapping[str, Any] = _how(
-        "an option of the engine: batch_size, device, dtype, tokenizer, concurrency, timeout, …; with --engine vllm also "
-        "those of `vllm serve` (max_model_len, tensor_parallel_size, …); repeatable",
+        "an option of the engine: batch_size, device, dtype, tokenizer, concurrency, timeout, …, or, with --engine "
+        "vllm, of `vllm serve`: max_model_len, tensor_parallel_size, …; repeatable",
         values,
         default=dict,
         flag="--engine-option",

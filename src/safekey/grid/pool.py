@@ -36,10 +36,15 @@ _PER_WEIGHT = 8  # training takes about so many times the bytes of the weights' 
 
 @dataclass
 class Ended:
-    """How the jobs ended: the exit code of each failed job, and whether the user interrupted."""
+    """How the jobs ended: the exit code of each failed job, and whether the user interrupted.
+
+    Attributes:
+        server: the exit code and the reason when a server that jobs share did not start.
+    """
 
     failed: dict[str, int] = field(default_factory=dict)
     interrupted: bool = False
+    server: tuple[int, str] | None = None
 
 
 @dataclass
@@ -52,7 +57,7 @@ class _Running:
 
 def threads_each(model: str, at_once: int) -> int:
     """Return a job's threads on a CPU: its share of the cores; a small model is slower with more than one."""
-    return 1 if 0 < _weights(model) < _SMALL else max(1, _cores() // at_once)
+    return 1 if 0 < _weights(model) < _SMALL else max(1, cores() // at_once)
 
 
 def _weights(model: str) -> int:
@@ -65,10 +70,11 @@ def room(model: str, gpus: int, processes: int) -> int:
         return max(1, gpus // max(1, processes))
     weights = _weights(model)
     fits = psutil.virtual_memory().available // (_SPARE + _PER_WEIGHT * weights) if weights else 1
-    return max(1, min(_cores(), fits))
+    return max(1, min(cores(), fits))
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -96,7 +102,7 @@ def run_jobs(
     ended, seconds = Ended(), dict[str, float]()
     try:
         while running or waiting:
-            while waiting and places and not _hopeless(ended):
+            while waiting and places and not hopeless(ended):
                 place = places.pop(0)
                 task = waiting.pop(0)
                 running[place] = _start(context, task, tuple(gpus[place]) if gpus else ())
@@ -124,7 +130,22 @@ def run_jobs(
     return ended
 
 
-def _hopeless(ended: Ended) -> bool:
+def deal_gpus(visible: Sequence[str], places: int, each: int) -> tuple[tuple[str, ...], ...]:
+    """Return the GPUs of each job that runs at a time.
+
+    A training sees as many GPUs as it has processes: `safekey train` refuses one process that sees two. When more jobs
+    run than there are GPUs, jobs share them.
+    """
+    if not visible:
+        return ()
+    return tuple(
+        tuple(dict.fromkeys(visible[(place * each + number) % len(visible)] for number in range(each)))
+        for place in range(places)
+    )
+
+
+def hopeless(ended: Ended) -> bool:
+    """Whether no other job may start: the user must mend something first, or has interrupted."""
     return USER_ERROR in ended.failed.values() or INTERRUPTED in ended.failed.values()
 
 

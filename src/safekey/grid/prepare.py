@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safekey.engines import check_options
+from safekey.engines.vllm.command import find_executable
 from safekey.engines.weights import find, fingerprint
 from safekey.errors import UserError
 from safekey.evals.plan import make_plan
 from safekey.grid.arms import BASE, OBJECTIVES
 from safekey.grid.folder import GridFolder
-from safekey.grid.pool import room, threads_each
+from safekey.grid.pool import deal_gpus, room, threads_each
 from safekey.grid.request import GridRequest, Task
 from safekey.run_folder import start, without_secrets
 
@@ -34,6 +34,7 @@ class Prepared:
         resolved: everything that decides the results, as plain YAML values.
         at_once: how many jobs at a time.
         gpus: the GPUs of each of the jobs at a time; empty on a CPU.
+        visible: all GPUs that there are.
     """
 
     tasks: tuple[Task, ...]
@@ -41,6 +42,7 @@ class Prepared:
     resolved: dict[str, Any]
     at_once: int
     gpus: tuple[tuple[str, ...], ...] = field(default=())
+    visible: tuple[str, ...] = field(default=())
 
 
 def prepare(request: GridRequest) -> Prepared:
@@ -70,7 +72,8 @@ def prepare(request: GridRequest) -> Prepared:
         Task(job, request, base, threads=resolved["threads"]) for job in folder.jobs(list(request.arms), request.seeds)
     )
     at_once = max(1, min(at_once, sum(not task.job.done for task in tasks)))
-    return Prepared(tasks, folder, resolved, at_once, deal_gpus(visible, at_once, request.processes or 1))
+    gpus = deal_gpus(visible, at_once, request.processes or 1)
+    return Prepared(tasks, folder, resolved, at_once, gpus, tuple(visible_gpus() if served(request) else visible))
 
 
 def _check_arms(request: GridRequest) -> None:
@@ -111,11 +114,18 @@ def _check_evaluation(request: GridRequest, base: str) -> None:
     """Check the benchmarks' files, the judges' names and the engine."""
     if request.evaluation.server_url or request.evaluation.engine in ("server", "inspect"):
         raise UserError(
-            "a grid evaluates the models that it trains, with the engine 'local': a server would serve one model to "
-            "every arm. Train here, serve each run's model, and use `safekey eval` and `safekey compare`"
+            "a grid evaluates the models that it trains, with the engine 'local' or 'vllm': a server of yours would "
+            "serve one model to every arm. --engine vllm starts vLLM for all of them"
         )
     make_plan(replace(request.evaluation, model=base))
-    check_options(base, "local", request.evaluation.engine_options)
+    check_options(base, "vllm" if served(request) else "local", request.evaluation.engine_options)
+    if served(request):
+        find_executable(request.evaluation.vllm)
+
+
+def served(request: GridRequest) -> bool:
+    """Whether vLLM generates."""
+    return request.evaluation.engine == "vllm"
 
 
 def _resolved(request: GridRequest, recipe: Recipe, base: str, at_once: int) -> dict[str, Any]:
@@ -150,17 +160,3 @@ def visible_gpus() -> list[str]:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     return named[:count] if named else [str(number) for number in range(count)]
-
-
-def deal_gpus(visible: Sequence[str], places: int, each: int) -> tuple[tuple[str, ...], ...]:
-    """Return the GPUs of each job that runs at a time.
-
-    A training sees as many GPUs as it has processes: `safekey train` refuses one process that sees two. When more jobs
-    run than there are GPUs, jobs share them.
-    """
-    if not visible:
-        return ()
-    return tuple(
-        tuple(dict.fromkeys(visible[(place * each + number) % len(visible)] for number in range(each)))
-        for place in range(places)
-    )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from safekey.evals.request import ALLOWED_UNSCORED
 from safekey.grid.arms import MARGIN, REFERENCE, Arm
 from safekey.grid.folder import Job
 
 if TYPE_CHECKING:
+    from safekey.engines.vllm.service import Remote
     from safekey.evals.request import EvalRequest
     from safekey.training.command.launch import Launch
 
@@ -61,6 +62,9 @@ class Task:
         base: the model before training.
         threads: torch's, on a CPU.
         gpus: which GPUs it sees; empty: all.
+        stage: what this process does of it.
+        served: the server of many that its evaluation asks; None: an engine of its own.
+        served_as: the model's name there.
     """
 
     job: Job
@@ -68,6 +72,9 @@ class Task:
     base: str
     threads: int = 1
     gpus: tuple[str, ...] = ()
+    stage: Literal["all", "train", "evaluate"] = "all"
+    served: Remote | None = None
+    served_as: str = ""
 
     @property
     def overrides(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from rich.console import Console
 from safekey.grid.folder import GridFolder, Job
 from safekey.grid.job import USER_ERROR
 from safekey.grid.pool import Ended, run_jobs
-from safekey.grid.prepare import Prepared, prepare
+from safekey.grid.prepare import Prepared, prepare, served
 from safekey.grid.progress import Display
 from safekey.grid.request import GridRequest, Task
 from safekey.grid.results import Results, results, write_results
@@ -83,6 +83,8 @@ def run_grid(request: GridRequest, console: Console) -> GridReport:
             for job in jobs
             if str(job) in ended.failed
         }
+        if ended.server is not None:
+            failed = {"evaluation": Failure(*ended.server), **failed}
         how: dict[str, Any] = {"margin": request.margin, "judges": request.judges}
         found = results(folder, request.reference, **how, allow_unscored=request.allow_unscored)
         if found is not None:
@@ -98,6 +100,10 @@ def _run(prepared: Prepared, tasks: Sequence[Task], console: Console) -> Ended:
         return Ended()
     display = Display(console, [task.job for task in tasks], prepared.at_once)
     with display.shown():
+        if served(prepared.tasks[0].request):
+            from safekey.grid.serving import run_served
+
+            return run_served(prepared, todo, console, display)
         return run_jobs(todo, prepared.at_once, gpus=prepared.gpus, watch=display)
 
 

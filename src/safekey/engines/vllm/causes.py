@@ -15,35 +15,49 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+_LONGEST = 280  # characters of a cause
 _MOST = 400_000  # bytes of a log's end that are read
 _LINE = re.compile(r"^(?:\([^)]*pid=\d+\)\s?)?(?:(?:ERROR|CRITICAL|WARNING|INFO)\s[\d\- :]+\[[^\]]*\]\s?)?")
 _ERROR = re.compile(r"^(?:[\w.]+\.)?([A-Z]\w*(?:Error|Exception|Interrupt)|AssertionError): ?(.*)")
 _USAGE = re.compile(r"^vllm(?: \w+)*: error: (.*)")
-_FOLLOWS = ("Engine core initialization failed", "WorkerProc initialization failed", "Failed core proc", "EngineCore")
-_NOISE = ("For further information visit", "  For further")
+_FOLLOWS = (
+    "Engine core initialization failed",
+    "WorkerProc initialization failed",
+    "Failed core proc",
+    "EngineDeadError",
+)
 
 # What the user can do, by what the cause says. The first that fits is given.
+_HELP = "see `vllm serve --help=all`"
+_MEMORY = "(on a CPU the environment variable VLLM_CPU_KVCACHE_SPACE, in GiB)"
 _ADVICE: tuple[tuple[str, str], ...] = (
     (r"unrecognized arguments", "vLLM has no such option"),
-    (r"invalid choice|invalid \w+ value|expected (one|at least)|ignored explicit argument|argument --", "see `vllm serve --help=all`"),
-    (r"max_model_len.*greater than|larger than.*max_position|max seq len.*KV cache|estimated maximum model length",
-     "give a smaller --engine-option max_model_len=…, or more memory for the cache (gpu_memory_utilization; on a CPU the "
-     "environment variable VLLM_CPU_KVCACHE_SPACE, in GiB)"),
-    (r"No available memory for the cache|less than desired GPU memory|available KV cache memory|KV cache",
-     "free memory, or change --engine-option gpu_memory_utilization=… or max_model_len=… (on a CPU the environment "
-     "variable VLLM_CPU_KVCACHE_SPACE, in GiB)"),
-    (r"out of memory|OutOfMemory|Cannot allocate memory|bad_alloc|not enough memory|DefaultCPUAllocator",
-     "it needs less memory with --engine-option max_model_len=…, max_num_seqs=… or quantization=…, or more GPUs with "
-     "tensor_parallel_size=…"),
-    (r"head.?size|head_dim|head dim", "vLLM cannot serve this model here: use --engine local"),
-    (r"rchitectures? .*not supported|not supported for now|no vLLM implementation", "vLLM cannot serve this model: use --engine local"),
+    (r"argument --|invalid choice|invalid \w+ value|expected (?:one|at least)|ignored explicit argument", _HELP),
+    (
+        r"max_model_len.*greater than|larger than.*max_position|max seq len.*KV cache|estimated maximum model length",
+        f"give a smaller --engine-option max_model_len=…, or its cache more memory: gpu_memory_utilization=… {_MEMORY}",
+    ),
+    (
+        r"No available memory for the cache|less than desired GPU memory|memory for kv|KV cache",
+        f"free memory, or change --engine-option gpu_memory_utilization=… {_MEMORY} or max_model_len=…",
+    ),
+    (
+        r"out of memory|OutOfMemory|Cannot allocate memory|bad_alloc|not enough memory|DefaultCPUAllocator",
+        "it needs less memory with --engine-option max_model_len=…, max_num_seqs=… or quantization=…, and less on each "
+        "GPU with tensor_parallel_size=…",
+    ),
+    (r"[Hh]ead.?size|head_dim|head dim", "vLLM cannot serve this model here: use --engine local"),
+    (r"rchitectures? .*not supported|not supported for now", "vLLM cannot serve this model: use --engine local"),
     (r"LoRA|lora", "vLLM cannot serve this adapter as it is: merge it into its base model, or use --engine local"),
-    (r"divisible|tensor.parallel|world size|number of available (GPUs|cores)|NUMA", "choose another tensor_parallel_size"),
-    (r"trust_remote_code|custom code", "only if you trust the model's own code: --engine-option trust_remote_code=true"),
-    (r"No module named 'safekey_keyed'", "its Python ignores PYTHONPATH, which safekey needs to guard the server: start another vllm"),
-    (r"No module named", "this environment of vLLM is not complete"),
-    (r"ValidationError|Value error|ValueError", "see `vllm serve --help=all`"),
-)  # fmt: skip
+    (r"divisible|tensor.parallel|world size|NUMA|number of available", "choose another tensor_parallel_size"),
+    (r"trust_remote_code|custom code", "only if you trust the model's code: --engine-option trust_remote_code=true"),
+    (
+        r"No module named 'safekey_keyed'",
+        "its Python ignores PYTHONPATH, by which safekey guards the server: give --vllm another one",
+    ),
+    (r"No module named|ImportError|cannot open shared object", "this environment of vLLM is not complete"),
+    (r"ValidationError|Value error|ValueError", _HELP),
+)
 PORT_TAKEN = re.compile(r"Address already in use|address already in use|EADDRINUSE")
 
 
@@ -84,7 +98,7 @@ def cause_of(text: str, code: int) -> Cause:
     advice = next((then for pattern, then in _ADVICE if re.search(pattern, why)), "")
     if not advice and code == 128 + signal.SIGKILL:
         advice = "out of memory?"
-    return Cause(" ".join(why.split())[:500], advice)
+    return Cause(_short(" ".join(why.split())), advice)
 
 
 def last_message(text: str) -> str:
@@ -106,8 +120,12 @@ def _exception(lines: list[str]) -> str:
         name, said = hit.groups()
         if name == "ValidationError":  # pydantic's: the reason is on the lines below
             said = _below(lines[at + 1 :]) or said
-        words = said if name in ("ValueError", "RuntimeError", "ValidationError", "AssertionError") and said else f"{name}: {said}"
-        if not any(each in said for each in _FOLLOWS):
+        words = (
+            said
+            if name in ("ValueError", "RuntimeError", "ValidationError", "AssertionError") and said
+            else f"{name}: {said}"
+        )
+        if not any(each in f"{name} {said}" for each in _FOLLOWS):
             return words
         found = found or words
     return found
@@ -123,6 +141,14 @@ def _below(lines: Iterable[str]) -> str:
         if "[type=" in plain:
             return plain.partition(" [type=")[0]
     return ""
+
+
+def _short(why: str) -> str:
+    """Return the first sentences of a long message."""
+    if len(why) <= _LONGEST:
+        return why.rstrip(".")
+    end = why.rfind(". ", 0, _LONGEST)
+    return why[:end] if end > 0 else f"{why[:_LONGEST]}…"
 
 
 def _signal(number: int) -> str:

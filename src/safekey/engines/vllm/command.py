@@ -26,32 +26,22 @@ MEMORY_AND_SPEED = (
 )
 """Options that change how fast and where it runs, and no result beyond rounding: a run may go on with other values."""
 
-_ADDRESS = "safekey serves on a free port of 127.0.0.1, on this machine"
-_KEY = "safekey makes a random key for each server, and never puts one on a command line"
-_NAMES = "safekey names the model and its adapters itself"
-_LOGGED = "safekey lets no prompt be logged and nothing be sent away"
+_ADDRESS = """
+    host port uds grpc grpc-port root-path headless nnodes node-rank master-addr master-port data-parallel-address
+    data-parallel-rpc-port data-parallel-supervisor-port ssl-keyfile ssl-certfile ssl-ca-certs ssl-cert-reqs ssl-ciphers
+    enable-ssl-refresh omni
+"""
+_KEY = "api-key middleware allowed-origins allowed-methods allowed-headers allow-credentials hf-token"
+_NAMES = "model model-tag served-model-name tokenizer-revision lora-modules enable-lora default-mm-loras"
+_LOGGING = """
+    enable-log-requests disable-log-requests enable-log-outputs enable-log-deltas max-log-len uvicorn-log-level
+    disable-uvicorn-access-log otlp-traces-endpoint collect-detailed-traces
+"""
 _OURS: Mapping[str, str] = {
-    **dict.fromkeys(
-        ("host", "port", "uds", "grpc", "grpc-port", "root-path", "headless", "nnodes", "node-rank", "master-addr")
-        + ("master-port", "data-parallel-address", "data-parallel-rpc-port", "data-parallel-supervisor-port")
-        + ("ssl-keyfile", "ssl-certfile", "ssl-ca-certs", "ssl-cert-reqs", "ssl-ciphers", "enable-ssl-refresh", "omni"),
-        _ADDRESS,
-    ),
-    **dict.fromkeys(
-        ("api-key", "middleware", "allowed-origins", "allowed-methods", "allowed-headers", "allow-credentials")
-        + ("hf-token",),
-        _KEY,
-    ),
-    **dict.fromkeys(
-        ("model", "model-tag", "served-model-name", "tokenizer-revision", "lora-modules", "enable-lora")
-        + ("default-mm-loras",),
-        _NAMES,
-    ),
-    **dict.fromkeys(
-        ("enable-log-requests", "disable-log-requests", "enable-log-outputs", "enable-log-deltas", "max-log-len")
-        + ("uvicorn-log-level", "disable-uvicorn-access-log", "otlp-traces-endpoint", "collect-detailed-traces"),
-        _LOGGED,
-    ),
+    **dict.fromkeys(_ADDRESS.split(), "safekey serves on a free port of 127.0.0.1, on this machine"),
+    **dict.fromkeys(_KEY.split(), "safekey makes a random key for each server, and never puts one on a command line"),
+    **dict.fromkeys(_NAMES.split(), "safekey names the model and its adapters itself"),
+    **dict.fromkeys(_LOGGING.split(), "safekey lets no prompt be logged and nothing be sent away"),
     "config": "give each of its keys as an --engine-option of its own",
     "load-format": "safekey lets weights be read from safetensors only",
 }
@@ -69,7 +59,7 @@ _SET: Mapping[str, str] = {
     **{"VLLM_NO_USAGE_STATS": "1", "VLLM_DO_NOT_TRACK": "1", "DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEMETRY": "1"},
     **{"VLLM_LOGGING_LEVEL": "INFO", "VLLM_LOGGING_COLOR": "0", "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"},
     **{"VLLM_HOST_IP": "127.0.0.1", "VLLM_LOOPBACK_IP": "127.0.0.1"},
-    **{name: "lo" for name in ("GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")},
+    **dict.fromkeys(("GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), "lo"),
 }
 
 
@@ -130,7 +120,12 @@ class ServeCommand:
         """
         kept = {name: value for name, value in os.environ.items() if name not in _DROPPED and not _SECRETS.search(name)}
         offline = {} if self.trust_remote_code else {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-        more = {"VLLM_API_KEY": key, "PYTHONPATH": str(folder), "TMPDIR": str(folder), "VLLM_RPC_BASE_PATH": str(folder)}
+        more = {
+            "VLLM_API_KEY": key,
+            "PYTHONPATH": str(folder),
+            "TMPDIR": str(folder),
+            "VLLM_RPC_BASE_PATH": str(folder),
+        }
         return {**kept, **_SET, **offline, **more}
 
 

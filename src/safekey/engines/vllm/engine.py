@@ -39,6 +39,7 @@ class VllmEngine:
     Attributes:
         sampling_defaults: the model's own temperature, top_p and top_k.
         concurrency: most requests at a time.
+        startup_timeout: seconds within which the server must answer.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class VllmEngine:
         self.chat: ChatFormat = chat_format(loaded, self._kwargs, today)
         own = weights.load_generation_config(self._source, None)
         self._ends, self.sampling_defaults = end_ids(self.chat, own.eos_token_id), weights.own_sampling(own)
-        self.concurrency, self._startup_timeout = max(1, int(concurrency)), float(startup_timeout)
+        self.concurrency, self.startup_timeout = max(1, int(concurrency)), float(startup_timeout)
         self._how: dict[str, Any] = {"timeout": timeout, "max_attempts": max_attempts, "backoff": backoff}
         self._service: Service | None = None
         self._connected: _Connected | None = None
@@ -148,11 +149,11 @@ class VllmEngine:
             if self._connected is not None:
                 return
             if self._served is not None:
-                _wait_until_up(self._served, self._startup_timeout)
+                _wait_until_up(self._served, self.startup_timeout)
                 self._connect(self._served)
                 return
             folder = folder or Path(tempfile.mkdtemp(prefix="safekey-vllm-log-"))
-            service = Service(self.command(), folder, startup_timeout=self._startup_timeout, say=say)
+            service = Service(self.command(), folder, startup_timeout=self.startup_timeout, say=say)
             self._service = self._served = service
             service.start(probe=lambda: self._connect(service))
 

@@ -40,7 +40,10 @@ def main(argv: list[str]) -> int:
     code = 127
     try:
         server = subprocess.Popen(  # noqa: S603 - the command is safekey's
-            command, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_die_with_guard  # noqa: PLW1509
+            command,
+            stdin=subprocess.DEVNULL,
+            process_group=0,
+            preexec_fn=_die_with_guard,
         )
         code = _wait(server, owner, asked)
     except OSError as error:

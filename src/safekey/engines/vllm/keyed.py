@@ -1,8 +1,8 @@
-"""Ask for the key on every path of vLLM's server but `/health`. vLLM loads this file by its name; safekey never imports it.
+"""Ask for the key on every path of vLLM's server but `/health`. vLLM loads a copy of this file, as its middleware.
 
-vLLM itself asks for the key under a few paths only: `/invocations`, for one, generates text for everybody. It runs in
-vLLM's environment, so it imports only the standard library. `/health` proves with an HMAC that this server has the key,
-so that safekey never sends it to another program that took the port.
+vLLM itself asks for the key under a few paths only: `/invocations`, for one, generates text for everybody. The copy
+runs in vLLM's environment, so it imports only the standard library. `/health` proves with an HMAC that this server has
+the key, so that safekey never sends it to another program that took the port.
 """
 
 from __future__ import annotations

@@ -186,7 +186,9 @@ class Service:
             if self._stopped.is_set():
                 return
             again = starts < STARTS
-            self._set(replace(self._state, status="starting" if again else "down", why="" if again else self._died(died)))
+            self._set(
+                replace(self._state, status="starting" if again else "down", why="" if again else self._died(died))
+            )
             if not again:
                 self._say(self._died(died))
                 return

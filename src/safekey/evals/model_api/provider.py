@@ -127,7 +127,7 @@ class SafeKeyAPI(ModelAPI):
         if self._is_url:
             return int(self._options.get("concurrency") or 32)
         if self._kind == "vllm":
-            return int(getattr(self.engine, "concurrency"))
+            return int(self.engine.concurrency)
         return 4 * int(self._options.get("batch_size") or 16)
 
     def connection_key(self) -> str:
