@@ -94,7 +94,8 @@ class ServerProcess:
                 raise self._ended()
             if gone > seconds:
                 self.stop()
-                raise EndedError(Cause(f"it did not answer within {seconds:g} s", "see its log"), None, self._said())
+                more = "give it more time with --engine-option startup_timeout=SECONDS"
+                raise EndedError(Cause(f"it did not answer within {seconds:g} s", more), None, self._said())
             if gone - told >= _TELL:
                 told = gone
                 say(f"vLLM starts, {gone:.0f} s: {last_message(self._said())}")

@@ -126,8 +126,9 @@ class SafeKeyAPI(ModelAPI):
         """Return how many requests Inspect should keep open: several batches, so that they can be sorted by length."""
         if self._is_url:
             return int(self._options.get("concurrency") or 32)
-        if self._kind == "vllm":
-            return int(self.engine.concurrency)
+        at_once: int | None = getattr(self.engine, "concurrency", None) if self._kind == "vllm" else None
+        if at_once is not None:
+            return at_once
         return 4 * int(self._options.get("batch_size") or 16)
 
     def connection_key(self) -> str:
