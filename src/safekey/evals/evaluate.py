@@ -114,7 +114,10 @@ def evaluate(
             console.print(f"WARNING: {printable(line)}", style="yellow", **PLAIN)
         if not finished:
             _start(opened, run, console)
-            _run(plan, run, opened, console)
+            try:
+                _run(plan, run, opened, console)
+            finally:
+                _note_server(opened, run)
         summary = finish(run, tables)
         for line in summary.doubts:
             console.print(f"WARNING: {printable(line)}", style="yellow", **PLAIN)
@@ -146,7 +149,13 @@ def _start(model: Model, run: EvalRun, console: Console) -> None:
         if isinstance(error, UserError):
             raise
         raise StoppedError(f"{error}. {GOES_ON}") from error
-    run.note(model=identify(model))  # the server's version and context are known now
+    _note_server(model, run)
+
+
+def _note_server(model: Model, run: EvalRun) -> None:
+    """Record what is known of a server only since it runs: its version, its context, how often it was started."""
+    if isinstance(model.api, SafeKeyAPI) and isinstance(model.api.engine, VllmEngine):
+        run.note(model=identify(model))
 
 
 def finish(run: EvalRun, tables: TableOptions | None = None) -> Summary:

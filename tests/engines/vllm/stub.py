@@ -101,7 +101,7 @@ class Handler(BaseHTTPRequestHandler):
             print(HEAD, flush=True)
             os._exit(1)
         deaths = [int(word) for word in HOW.split(",") if word.isdigit()]
-        if NUMBER <= len(deaths) and mine > deaths[NUMBER - 1]:
+        if len(deaths) >= NUMBER and mine > deaths[NUMBER - 1]:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(float(os.environ.get("STUB_SLOW", "0")))
         prompt = body["prompt"]

@@ -11,7 +11,8 @@ import pytest
 
 from engines.vllm.stubs import executable
 from safekey.engines import check_options
-from safekey.engines.vllm.command import ServeCommand, check_options as check, find_executable
+from safekey.engines.vllm.command import ServeCommand, find_executable
+from safekey.engines.vllm.command import check_options as check
 from safekey.errors import UserError
 
 
@@ -75,7 +76,9 @@ def test_the_check_knows_both_kinds_of_options() -> None:
         check_options("m", "vllm", {"port": 4})
 
 
-def test_the_command_line_holds_no_key_and_the_environment_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_command_line_holds_no_key_and_the_environment_no_secret(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     for name in ("OPENAI_API_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "VLLM_API_KEY", "MY_PASSWORD"):
         monkeypatch.setenv(name, "secret-of-the-user")
     for name in ("PYTHONPATH", "VLLM_SERVER_DEV_MODE", "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "VLLM_LOGGING_CONFIG_PATH"):
