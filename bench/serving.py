@@ -4,11 +4,11 @@ python bench/serving.py --model MODEL --vllm ~/vllm/bin/vllm                    
 python bench/serving.py --model MODEL --vllm ~/vllm/bin/vllm --local            and the local engine, once
 python bench/serving.py --model MODEL --vllm ~/vllm/bin/vllm --growth 1,4,16,32 and the speed at these concurrencies
 
-One server answers all runs. The runs of the two clients alternate, on the same prompts, rendered by the model's template,
-greedy, with the same limit and concurrency. The generation phase is the time inside Inspect's evaluation: every sample,
-its record and its row in the run folder, but not the loading of files or the summary. vLLM's client (`vllm bench serve`)
-reports its own duration, without its start. The ratio is the median of the ratios of neighbouring runs; other load on the
-machine affects both. The limit is 1.05.
+One server answers all runs. The runs of the two clients alternate, on the same prompts, rendered by the model's
+template, greedy, with the same limit and concurrency. The generation phase is the time inside Inspect's evaluation:
+every sample, its record and its row in the run folder, but not the loading of files or the summary. vLLM's client
+(`vllm bench serve`) reports its own duration, without its start. The ratio is the median of the ratios of neighbouring
+runs; other load on the machine affects both. The limit is 1.05.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ ALWAYS = {"max_model_len": 2048, "enforce_eager": True}
 def questions(count: int) -> list[str]:
     """Return prompts of many lengths, unsorted; the model has much to say about each."""
     return [
-        f"Tell a long story about village number {i}, its people and its river. "
-        + "Describe the weather. " * (i * 7 % 23)
+        f"Tell a long story about village number {i} and its people. " + "Describe the weather. " * (i * 7 % 23)
         for i in range(count)
     ]
 
@@ -179,10 +178,10 @@ def compare(bench: Bench, args: argparse.Namespace, prompts: Path) -> None:
         few = write_benchmark(bench.folder, min(args.prompts, 64))
         speeds = {}
         for count in map(int, args.growth.split(",")):
-            seconds, generated = bench.ours(few, count)
-            speeds[count] = generated / seconds
-            first = next(iter(speeds.values()))
-            print(f"concurrency {count}: {speeds[count] / first:.2f} times the first", flush=True)
+            took, made = bench.ours(few, count)
+            speeds[count] = made / took
+            slowest = next(iter(speeds.values()))
+            print(f"concurrency {count}: {speeds[count] / slowest:.2f} times the first", flush=True)
     if args.local:
         seconds, generated = bench.local(prompts)
         print(

@@ -1,4 +1,4 @@
-"""`safekey eval --engine vllm` with a stub in vLLM's place: what is recorded, what goes on, and one line for what fails."""
+"""`safekey eval --engine vllm` with a stub in vLLM's place: records, resuming, and one line for each failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A grid with vLLM, a stub in its place: LoRA arms share one server, full models have their own, kills leave nothing."""
+"""A grid with vLLM, a stub in its place: LoRA arms share one server, full models have one each."""
 
 from __future__ import annotations
 

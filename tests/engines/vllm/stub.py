@@ -4,6 +4,8 @@
 says what goes wrong: `help` of what the real one prints in that case, a number of completions after which it dies.
 """
 
+# ruff: noqa: E501 - lines of logs
+
 import hashlib
 import hmac
 import json
