@@ -12,15 +12,17 @@ import sys
 import threading
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
 from safekey.errors import UserError
+from safekey.grid import attempt
 from safekey.grid.request import Task
+from safekey.run_folder.records import NO_LOCKS, file_lock
 
 if TYPE_CHECKING:
     from inspect_ai.model import Model
@@ -48,11 +50,30 @@ def work(task: Task, parent: Connection) -> None:
         sys.stderr.flush()
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
-        with FileLock(task.job.folder / ".job-lock"):  # a process of a killed grid may still write here
+        with _alone(task.job.folder):
+            if not task.watched:
+                attempt.begin(task.job.folder)
             code = _guarded(task)
+            if not task.watched:
+                attempt.end(task.job.folder, code)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # no waiting for threads that libraries left behind
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process works on the job: one of a killed grid may still write there."""
+    lock = file_lock(folder / ".job-lock")
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _outlive(parent: Connection, alone: bool) -> None:

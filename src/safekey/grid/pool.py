@@ -40,11 +40,17 @@ class Ended:
 
     Attributes:
         server: the exit code and the reason when a server that jobs share did not start.
+        said: why a job failed, where that is known from elsewhere than its log.
+        cancelled: the jobs that the user cancelled in Slurm.
+        left: how many jobs go on in Slurm although the grid's process ends.
     """
 
     failed: dict[str, int] = field(default_factory=dict)
     interrupted: bool = False
     server: tuple[int, str] | None = None
+    said: dict[str, str] = field(default_factory=dict)
+    cancelled: list[str] = field(default_factory=list)
+    left: int = 0
 
 
 @dataclass
@@ -84,6 +90,7 @@ def run_jobs(
     *,
     gpus: Sequence[Sequence[str]] = (),
     watch: Callable[[Mapping[str, float], Mapping[str, float]], None] = lambda running, ended: None,
+    forked: bool = True,
 ) -> Ended:
     """Run jobs until all are done; after a job that failed with a user's error, no other is started.
 
@@ -92,11 +99,12 @@ def run_jobs(
         at_once: how many at a time.
         gpus: for each place among them, the GPUs it has; empty: no GPU, and processes may be forked.
         watch: called several times a second with the running jobs' seconds, and those of the ended.
+        forked: whether processes may be forked where no GPU is used.
 
     Returns:
         how they ended. After Ctrl-C every job was told to stop, and had stopped.
     """
-    context: Any = _context(forked=not gpus)
+    context: Any = _context(forked=forked and not gpus)
     waiting, places = list(tasks), list(range(at_once))
     running: dict[int, _Running] = {}
     ended, seconds = Ended(), dict[str, float]()

@@ -16,6 +16,7 @@ from safekey.grid.arms import BASE, OBJECTIVES
 from safekey.grid.folder import GridFolder
 from safekey.grid.pool import deal_gpus, room, threads_each
 from safekey.grid.request import GridRequest, Task
+from safekey.grid.slurm.options import cpus
 from safekey.run_folder import start, without_secrets
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def prepare(request: GridRequest) -> Prepared:
     _check_arms(request)
     _check_evaluation(request, base)
     visible = [] if recipe.values.get("use_cpu") else visible_gpus()
-    at_once = request.jobs or room(base, len(visible), request.processes or 1)
+    on_slurm = request.executor == "slurm"
+    at_once = request.jobs or (10_000 if on_slurm else room(base, len(visible), request.processes or 1))
     folder = GridFolder(Path(request.output))
     resolved = _resolved(request, recipe, base, at_once)
     folder.check(resolved)
@@ -85,7 +87,7 @@ def _check_arms(request: GridRequest) -> None:
         if name == BASE:
             continue
         recipe = load_recipe(request.recipe, [*request.overrides, *arm.overrides])
-        elsewhere = request.launch in ("fsdp2", "zero3")
+        elsewhere = request.launch in ("fsdp2", "zero3") or request.executor == "slurm"  # a node has what this has not
         settings = build_settings(recipe, processes=request.processes or 1, elsewhere=elsewhere)
         mine = repr(sorted((key, repr(value)) for key, value in _effective(recipe, settings.training).items()))
         if mine in seen:
@@ -147,7 +149,7 @@ def _resolved(request: GridRequest, recipe: Recipe, base: str, at_once: int) -> 
         "launch": request.launch,
         "processes": request.processes,
         "compare": compared,
-        "threads": threads_each(base, at_once),
+        "threads": cpus(request.slurm) if request.executor == "slurm" else threads_each(base, at_once),
         "starts": [start()],
     })  # fmt: skip
     return plain

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from safekey.evals.request import ALLOWED_UNSCORED
@@ -34,6 +34,8 @@ class GridRequest:
         names_harm: MODULE:FUNCTION that says whether U names the request; None: shared words.
         jobs: how many at a time; None: as many as there is room for.
         launch, processes: how each training runs.
+        executor: where jobs run: as processes of this machine, or as jobs of a Slurm cluster.
+        slurm: options of sbatch.
     """
 
     recipe: str
@@ -50,6 +52,8 @@ class GridRequest:
     jobs: int | None = None
     launch: Launch = "none"
     processes: int | None = None
+    executor: Literal["local", "slurm"] = "local"
+    slurm: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class Task:
         stage: what this process does of it.
         served: the server of many that its evaluation asks; None: an engine of its own.
         served_as: the model's name there.
+        watched: whether the process that starts it records how it ends (a Slurm job's).
     """
 
     job: Job
@@ -75,6 +80,7 @@ class Task:
     stage: Literal["all", "train", "evaluate"] = "all"
     served: Remote | None = None
     served_as: str = ""
+    watched: bool = False
 
     @property
     def overrides(self) -> tuple[str, ...]:
