@@ -36,16 +36,10 @@ if TYPE_CHECKING:
     from safekey.grid.run import GridReport
 
 _NOT_HERE = (
-    "recipe",
-    "overrides",
-    "run",
-    "json",
-    "dry_run",
-    "output",
-    "arm",
+    *("recipe", "overrides", "run", "json", "dry_run", "output", "arm"),
     "status",
     "cancel",
-)  # no keys of the section
+)  # not in the section
 _MOST_ANCESTORS = 20
 _ARMS = "base,sft,dpsh,qmm,safekey"
 _EXAMPLES = """examples:
@@ -80,9 +74,9 @@ def add_parser(subparsers: Any) -> None:
     add_allow_unscored(grid)
     grid.add_argument("--jobs", type=whole(1), metavar="N", help="jobs at a time (default: as many as fit)")
     grid.add_argument("--executor", choices=("local", "slurm"), default="local",
-                      help="where jobs run: this machine (default), or a Slurm cluster, one Slurm job for each")  # fmt: skip
+                      help="where jobs run: here (default), or on a Slurm cluster, a Slurm job for each")  # fmt: skip
     grid.add_argument("--slurm-option", metavar="NAME=VALUE", action="append", default=[],
-                      help="an option of sbatch: partition=gpu, gres=gpu:1, time=12:00:00, mem=64G; repeatable")  # fmt: skip
+                      help="an option of sbatch: partition=gpu, gres=gpu:1, time=12:00:00; repeatable")  # fmt: skip
     grid.add_argument("--output", metavar="DIR", help="the grid's folder (default runs/grid-RECIPE)")
     grid.add_argument("--names-harm", metavar="MODULE:FUNCTION",
                       help="a function that says whether U names the request, in place of shared words")  # fmt: skip
@@ -287,8 +281,8 @@ def exit_code(report: GridReport) -> int:
     """Print what did not end well, to stderr; return the exit code."""
     done, total = report.done
     if report.left:
-        print(f"safekey: interrupted with {done} of {total} jobs finished; {report.left} go on in Slurm: the same command "
-              "comes back to them, with --status it says how they stand, with --cancel it ends them", file=sys.stderr)  # fmt: skip
+        print(f"safekey: interrupted with {done} of {total} jobs finished; {report.left} go on in Slurm: the same "
+              "command comes back to them, --status says how they stand, --cancel ends them", file=sys.stderr)  # fmt: skip
         return 130
     if report.interrupted:
         print(f"safekey: interrupted with {done} of {total} jobs finished; the same command goes on", file=sys.stderr)

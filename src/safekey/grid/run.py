@@ -131,8 +131,8 @@ def _check_executor(request: GridRequest, folder: GridFolder) -> None:
     live = live_in_slurm(folder) if request.executor == "local" else {}
     if live:
         raise UserError(
-            f"{folder.path}: {len(live)} of its jobs wait or run in Slurm ({', '.join(live.values())}): give the command "
-            "with --executor slurm, or end them with --cancel"
+            f"{folder.path}: {len(live)} of its jobs wait or run in Slurm ({', '.join(live.values())}): give the "
+            "command with --executor slurm, or end them with --cancel"
         )
 
 
