@@ -281,8 +281,11 @@ def exit_code(report: GridReport) -> int:
     """Print what did not end well, to stderr; return the exit code."""
     done, total = report.done
     if report.left:
-        print(f"safekey: interrupted with {done} of {total} jobs finished; {report.left} go on in Slurm: the same "
-              "command comes back to them, --status says how they stand, --cancel ends them", file=sys.stderr)  # fmt: skip
+        print(
+            f"safekey: interrupted with {done} of {total} jobs finished; {report.left} go on in Slurm: the same "
+            "command comes back to them, --status says how they stand, --cancel ends them",
+            file=sys.stderr,
+        )
         return 130
     if report.interrupted:
         print(f"safekey: interrupted with {done} of {total} jobs finished; the same command goes on", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""How each job of a grid stands, for `safekey grid … --status`: read from its folder, and from Slurm where it runs there.
+"""How each job of a grid stands, for `safekey grid … --status`: read from its folder and, where it runs there, Slurm
 
 Nothing is submitted, started or written.
 """

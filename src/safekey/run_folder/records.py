@@ -47,14 +47,13 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.E
 def file_lock(path: Path, timeout: float = -1) -> BaseFileLock:
     """Return a lock on a file; acquiring it raises an OSError of `NO_LOCKS` on a file system without locks.
 
-    By itself `filelock` would go over to files that mean "locked" by being there: a job that is killed on one node would
-    lock out the next one on another node for ever.
+    By itself `filelock` would go over to files that mean "locked" by being there: a job that is killed on one node
+    would lock out the next one on another node for ever.
     """
     from filelock import FileLock
 
-    strict = (
-        {"fallback_to_soft": False} if "fallback_to_soft" in inspect.signature(FileLock.__init__).parameters else {}
-    )
+    known = inspect.signature(FileLock.__init__).parameters
+    strict: dict[str, Any] = {"fallback_to_soft": False} if "fallback_to_soft" in known else {}
     lock: BaseFileLock = FileLock(path, timeout=timeout, thread_local=False, **strict)
     return lock
 

@@ -1,4 +1,4 @@
-"""The process of a Slurm job: watch over one job of the grid, stop it in time before Slurm does, and record how it ended.
+"""The process of a Slurm job: watch over one job of the grid, stop it before Slurm does, and record how it ended.
 
 The job itself is the local grid's, in a process of its own; so a training has left the GPU when vLLM takes it. Slurm's
 SIGTERM (it cancels, preempts or requeues) and the approach of the time limit stop it between two steps, with a
@@ -115,10 +115,8 @@ def _other(number: str) -> str | None:
         known = commands.queue().values()
     except commands.SilentError:
         return None
-    twins = [
-        seen.id for seen in known if seen.name == name and seen.live and not seen.waits and int(seen.id) < int(number)
-    ]
-    return twins[0] if twins and name else None
+    twins = [seen.id for seen in known if seen.name == name and seen.live and not seen.waits]
+    return next((twin for twin in twins if int(twin) < int(number)), None) if name else None
 
 
 def _why(number: str, restarts: int) -> str:

@@ -69,6 +69,7 @@ class _Follower:
         self._blocked: dict[str, str] = {}
         self._silent, self._later = 0, 0.0
         self._stalls: dict[str, int] = {}
+        self._took = self._full = False  # whether Slurm took a job of this grid, and whether it takes no more now
 
     def attach(self) -> None:
         """Find the jobs that an earlier process submitted."""
@@ -87,6 +88,7 @@ class _Follower:
                     "old settings"
                 )
             self.ids[name] = number
+            self._took = True
             self._waiting.remove(name)
             self._record.jobs[name] = {"submitted": "", "settings": self._settings[name], **before, "id": number}
             self._say(f"{name}: Slurm job {number}, {known[number].state.lower()}, goes on")
@@ -116,16 +118,19 @@ class _Follower:
             try:
                 number = submit(task, self._record.name_of(task.job), self._options)
             except FullError as error:
-                if not self.ids:
+                if not self._took:
                     raise UserError(f"Slurm takes no job now: {error}") from None
                 self._later = time.monotonic() + _TRY_AGAIN
-                self._say(f"Slurm takes no more jobs now ({error}): {len(self._waiting)} wait here until it does")
+                if not self._full:
+                    self._say(f"Slurm takes no more jobs now ({error}): {len(self._waiting)} wait here until it does")
+                self._full = True
                 return
             except UserError as error:
                 more = f"; {len(self.ids)} jobs of the grid go on in Slurm (--status, --cancel)" if self.ids else ""
                 raise UserError(f"{error}{more}") from None
             self._waiting.pop(0)
             self.ids[name] = number
+            self._took, self._full = True, False
             about = {"id": number, "submitted": now(), "settings": self._settings[name], "saved": saved}
             self._record.jobs[name] = about
             self._record.write()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 
 from safekey.errors import UserError
@@ -69,7 +70,7 @@ def submit(task: Task, name: str, options: Mapping[str, str]) -> str:
         job_name=name, time=None, wckey=None, srun_args=cpus, additional_parameters={**extra, **flags}
     )
     try:
-        with _outside_of_a_job():
+        with _outside_of_a_job(), redirect_stderr(io.StringIO()):  # submitit prints what sbatch says, too
             return str(executor.submit(work, task, dict(options)).job_id)
     except (FailedJobError, FailedSubmissionError) as error:
         text = str(error)
