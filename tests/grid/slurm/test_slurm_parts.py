@@ -285,7 +285,7 @@ def test_what_slurm_refuses_is_one_line(
 
 def test_nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="Slurm is not installed on this machine .no sbatch, srun"):
+    with pytest.raises(UserError, match=r"Slurm is not installed on this machine .no sbatch, srun"):
         submit.check_here()
     fake = FakeSlurm(tmp_path / "slurm")
     monkeypatch.setenv("PATH", f"{fake.bin}:/bin")
