@@ -19,6 +19,7 @@ from typing import Any
 from safekey.grid import attempt
 from safekey.grid.job import FAILED
 from safekey.grid.pool import Ended, run_jobs
+from safekey.grid.progress import clock
 from safekey.grid.request import Task
 from safekey.grid.slurm import commands
 from safekey.grid.slurm.options import margin
@@ -26,6 +27,7 @@ from safekey.grid.slurm.options import margin
 TOLD = 143
 """The exit code of a job that Slurm or the user told to stop."""
 _LOOK = 240.0  # seconds between two looks at the time limit, which may be changed
+_ASK_AGAIN = 10.0  # seconds after a look without an answer
 _NEAR = 900.0  # seconds before the limit in which a SIGTERM may be the one that the user's `signal=` option sends
 
 
@@ -47,17 +49,25 @@ class _Stop:
             raise KeyboardInterrupt
 
     def _watch_the_clock(self) -> None:
+        said = False
         while True:
+            pause = _LOOK
             try:
                 left = commands.time_left(commands.show(self._number) or {})
-            except commands.SilentError:
-                left = None
-            rest = None if left is None else left[0] - margin(self._options, left[1])
-            if rest is not None and rest <= 0:
-                self.late = True
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
-            time.sleep(_LOOK if rest is None else max(0.5, min(rest, _LOOK)))
+            except commands.SilentError as error:
+                print(f"Slurm does not say how much time is left: {error}", flush=True)
+                left, pause = None, _ASK_AGAIN
+            if left is not None:
+                rest = left[0] - margin(self._options, left[1])
+                if not said:
+                    print(f"in {clock(max(0, rest))} this job stops to save, before its time limit", flush=True)
+                    said = True
+                if rest <= 0:
+                    self.late = True
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return
+                pause = max(0.5, min(rest, _LOOK))
+            time.sleep(pause)
 
 
 def work(task: Task, options: Mapping[str, str]) -> None:
