@@ -56,7 +56,7 @@ class Record:
     def adopt(self, job: Job, known: Mapping[str, Seen]) -> str | None:
         """Return the number of the live Slurm job of a job, also of one whose number was not recorded any more."""
         number = self.id_of(job)
-        if number in known and known[number].live:
+        if number is not None and number in known and known[number].live:
             return number
         name = self.name_of(job)
         return next((seen.id for seen in known.values() if seen.live and seen.name == name), None)

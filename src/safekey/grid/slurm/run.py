@@ -132,7 +132,7 @@ class _Follower:
             self.ids[name] = number
             self._took, self._full = True, False
             about = {"id": number, "submitted": now(), "settings": self._settings[name], "saved": saved}
-            self._record.jobs[name] = about
+            self._record.jobs[name] = {**about, "options": dict(self._options)}
             self._record.write()
             self._say(f"{name}: Slurm job {number}")
 
