@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -96,9 +97,12 @@ class VllmEngine:
         own = weights.load_generation_config(self._source, None)
         self._ends, self.sampling_defaults = end_ids(self.chat, own.eos_token_id), weights.own_sampling(own)
         self.concurrency, self.startup_timeout = max(1, int(concurrency)), float(startup_timeout)
-        self._how: dict[str, Any] = {"timeout": timeout, "max_attempts": max_attempts, "backoff": backoff}
+        # The first request may wait behind those of other jobs, so it has as much time as any.
+        how = {"timeout": timeout, "probe_timeout": timeout, "max_attempts": max_attempts, "backoff": backoff}
+        self._how: dict[str, Any] = how
         self._service: Service | None = None
         self._connected: _Connected | None = None
+        self._to_delete: Path | None = None
         self._lock = threading.Lock()
 
     @staticmethod
@@ -152,10 +156,22 @@ class VllmEngine:
                 _wait_until_up(self._served, self.startup_timeout)
                 self._connect(self._served)
                 return
-            folder = folder or Path(tempfile.mkdtemp(prefix="safekey-vllm-log-"))
-            service = Service(self.command(), folder, startup_timeout=self.startup_timeout, say=say)
+            command = self.command()
+            place = folder or Path(tempfile.mkdtemp(prefix="safekey-vllm-log-"))
+            service = Service(command, place, startup_timeout=self.startup_timeout, say=say)
             self._service = self._served = service
             service.start(probe=lambda: self._connect(service))
+            self._to_delete = None if folder else place  # nobody reads the log of a server that started
+
+    def probe(self, served: Served) -> None:
+        """Ask a running server one short question about the model without an adapter.
+
+        Raises:
+            UserError: it does not continue the very ids that it is sent, or cannot run this model.
+        """
+        self._name = BASE
+        self._connect(served)
+        self.close()
 
     def _connect(self, served: Served) -> None:
         """Open the connection; one short request tests whether the server continues the very ids that it is sent."""
@@ -225,6 +241,8 @@ class VllmEngine:
             finally:
                 if self._service is not None:
                     self._service.stop()
+                if self._to_delete is not None:
+                    shutil.rmtree(self._to_delete, ignore_errors=True)
             self._connected = self._service = self._served = None
 
     def __repr__(self) -> str:
