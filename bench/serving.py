@@ -28,6 +28,7 @@ from typing import Any
 import safekey.evals.evaluate as evaluation
 from safekey.engines.vllm.engine import VllmEngine
 from safekey.engines.vllm.service import Service
+from safekey.evals.model_api.opening import served_model
 from safekey.evals.request import EvalRequest
 from safekey.schema import Message
 
@@ -67,7 +68,7 @@ class Bench:
         engine = VllmEngine(self.args.model, vllm=self.args.vllm, concurrency=concurrency, **self.options)
         engine.use(self.service.remote(), "base")
         engine.start()
-        model = evaluation.served_model(self.args.model, engine)
+        model = served_model(self.args.model, engine)
         try:
             return self._evaluate(prompts, "vllm", model)
         finally:

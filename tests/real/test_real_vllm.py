@@ -1,7 +1,7 @@
 """The real vLLM on a real model: token for token, LoRA adapters together and alone, the key, the ports, the end.
 
-`SAFEKEY_REAL_MODELS` names a folder of model folders that holds `smollm2` (SmolLM2-135M-Instruct), `SAFEKEY_VLLM` vLLM's
-executable or the folder of its environment. Each start of a server takes about a minute on a CPU.
+`SAFEKEY_REAL_MODELS` names a folder of model folders that holds `smollm2` (SmolLM2-135M-Instruct), `SAFEKEY_VLLM`
+vLLM's executable or the folder of its environment. Each start of a server takes about a minute on a CPU.
 """
 
 from __future__ import annotations
