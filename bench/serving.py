@@ -28,6 +28,7 @@ from typing import Any
 import safekey.evals.evaluate as evaluation
 from safekey.engines.vllm.engine import VllmEngine
 from safekey.engines.vllm.service import Service
+from safekey.evals.model_api.opening import served_model
 from safekey.evals.request import EvalRequest
 from safekey.schema import Message
 
@@ -67,7 +68,7 @@ class Bench:
         engine = VllmEngine(self.args.model, vllm=self.args.vllm, concurrency=concurrency, **self.options)
         engine.use(self.service.remote(), "base")
         engine.start()
-        model = evaluation.served_model(self.args.model, engine)
+        model = served_model(self.args.model, engine)
         try:
             return self._evaluate(prompts, "vllm", model)
         finally:
@@ -85,7 +86,8 @@ class Bench:
             max_tokens=self.args.tokens, engine=engine, output=str(output),
         )  # fmt: skip
         seconds: list[float] = []
-        real: Callable[..., Any] = evaluation.inspect_eval
+        module: dict[str, Any] = vars(evaluation)
+        real: Callable[..., Any] = module["inspect_eval"]
 
         def timed(*words: Any, **more: Any) -> Any:
             began = time.perf_counter()
@@ -94,11 +96,11 @@ class Bench:
             finally:
                 seconds.append(time.perf_counter() - began)
 
-        evaluation.inspect_eval = timed
+        module["inspect_eval"] = timed
         try:
             evaluation.evaluate(request, model=model)
         finally:
-            evaluation.inspect_eval = real
+            module["inspect_eval"] = real
         rows = [json.loads(line) for line in (output / "completions.jsonl").read_text(encoding="utf-8").splitlines()]
         return seconds[0], sum(row["output_tokens"] for row in rows)
 

@@ -38,7 +38,7 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def words(world: Path, output: Path, *more: str, vllm: Path) -> list[str]:
     paths = [f"model_name_or_path={world / 'base'}", f"data={world / 'train.jsonl'}", "--data-dir", str(world)]
-    small = ("--arms", "base,sft,qsm", "--seeds", "2", "--limit", "4", "--no-report", "--suite", "safety")
+    small = ("--arms", "base,sft,qsm", "--seeds", "2", "--limit", "4", "--no-report", "--tasks", "strongreject")
     served = ("--engine", "vllm", "--vllm", str(vllm), "--engine-option", "concurrency=2")
     return ["grid", "organism", *paths, *SHORT, *small, *served, "--output", str(output), *more]
 
@@ -74,7 +74,7 @@ def test_lora_arms_share_one_server_and_kills_change_nothing(world: Path, tmp_pa
         "--limit",
         "4",
     ]
-    options = ("--suite", "safety", "--data-dir", str(world), "--no-judge", "--output", str(alone))
+    options = ("--tasks", "strongreject", "--data-dir", str(world), "--no-judge", "--output", str(alone))
     assert main([*run, *options]) == 0
     mine = [json.loads(line) for line in (alone / "completions.jsonl").read_text().splitlines()]
     assert [f"{row['benchmark']} {row['item']} {row['text']}" for row in mine] == answers(whole)[

@@ -2,6 +2,7 @@
 
 engine = open_engine("runs/r1-7b")                        # a run's or a model's folder, or a hub id: transformers
 engine = open_engine("http://127.0.0.1:8000/v1#r1-7b")    # any OpenAI-compatible endpoint
+engine = open_engine("runs/r1-7b", "vllm")                # a vLLM that safekey starts
 for index, completion in engine.generate(prompts, SamplingParams(temperature=0.0, max_new_tokens=512)):
     ...
 """

@@ -22,7 +22,7 @@ import transformers
 from safekey.engines import weights
 from safekey.engines.base import SamplingParams, one_for_each, prompt_seed
 from safekey.engines.prompting import Placed, completed, decode_after, end_ids, failed, place, template_hash, too_long
-from safekey.engines.sampling import Until, processors
+from safekey.engines.sampling import Until, own_sampling, processors
 from safekey.errors import UserError
 from safekey.schema import Completion, Prompt
 from safekey.text.chat import DEFAULT_DATE, chat_format
@@ -110,7 +110,7 @@ class LocalEngine:
         """Store the model's own settings elsewhere: transformers would mix them into the requested ones."""
         own = self._model.generation_config
         self._ends = end_ids(self.chat, own.eos_token_id)
-        self.sampling_defaults: dict[str, Any] = weights.own_sampling(own)
+        self.sampling_defaults: dict[str, Any] = own_sampling(own)
         pad = self.chat.tokenizer.pad_token_id
         self._pad = pad if pad is not None else self._ends[0] if self._ends else 0
         self._model.generation_config = transformers.GenerationConfig()

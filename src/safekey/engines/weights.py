@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safekey.errors import UserError
-from safekey.hub import hub_reachable
 
 if TYPE_CHECKING:
     import torch
@@ -183,30 +182,6 @@ def _unusable(name: str, revision: str | None, what: str, error: Exception) -> U
     )
 
 
-def download(name: str, revision: str | None, *, code: bool = False) -> Path:
-    """Return the folder of a hub model in the local cache, after downloading what is not there; never a pickle.
-
-    Args:
-        name: the hub id.
-        revision: its branch, tag or commit; None: main.
-        code: its Python files as well.
-
-    Raises:
-        UserError: there is no such model, or it cannot be downloaded, or it has no safetensors.
-    """
-    from huggingface_hub import snapshot_download
-
-    hub_reachable()
-    kinds = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken", *(["*.py"] if code else [])]
-    try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=kinds))
-    except Exception as error:
-        raise _unusable(name, revision, "weights in safetensors form", error) from error
-    if not list(folder.glob("*.safetensors")) or not (folder / "config.json").is_file():
-        raise UserError(f"'{name}': the hub model has no config.json and weights as *.safetensors; {_holds(folder)}")
-    return folder
-
-
 def fingerprint(source: Source, revision: str | None = None) -> str:
     """Return one sha256 over the names and sha256 sums of all weight files, the adapter's included."""
     total = hashlib.sha256()
@@ -264,29 +239,6 @@ def pick_dtype(asked: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     return torch.float32
-
-
-def own_sampling(own: Any) -> dict[str, Any]:
-    """Return the temperature, top_p and top_k of a model's generation_config."""
-    sampled = bool(own.do_sample)
-    return {
-        "temperature": (1.0 if own.temperature is None else own.temperature) if sampled else 0.0,
-        "top_p": (own.top_p or 1.0) if sampled else 1.0,
-        "top_k": (own.top_k or 0) if sampled else 0,
-    }
-
-
-def load_generation_config(source: Source, revision: str | None) -> Any:
-    """Return a model's generation_config; one made of its config.json where there is none, as transformers does."""
-    from transformers import AutoConfig, GenerationConfig
-
-    try:
-        return GenerationConfig.from_pretrained(source.base, revision=revision)
-    except Exception:
-        try:
-            return GenerationConfig.from_model_config(AutoConfig.from_pretrained(source.base, revision=revision))
-        except Exception as error:
-            raise _unusable(source.base, revision, "a config.json", error) from error
 
 
 def context_length(config: Any) -> int:

@@ -145,7 +145,7 @@ def _shared_model(task: Task, request: EvalRequest) -> Model | None:
     if task.served is None:
         return None
     from safekey.engines.vllm.engine import VllmEngine
-    from safekey.evals.evaluate import served_model
+    from safekey.evals.model_api.opening import served_model
 
     engine = VllmEngine(request.model, **{"vllm": request.vllm, **request.engine_options})
     engine.use(task.served, task.served_as)

@@ -91,7 +91,8 @@ def _with_one_server(prepared: Prepared, tasks: Sequence[Task], console: Console
             startup_timeout=engine.startup_timeout,
             say=say,
         )
-        service.start()
+        started = service
+        service.start(probe=lambda: engine.probe(started))
         using = [
             replace(task, served=service.remote(), served_as=str(task.job) if found[str(task.job)].adapter else BASE)
             for task in tasks

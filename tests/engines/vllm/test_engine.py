@@ -187,6 +187,12 @@ def test_a_server_that_never_answers(
     assert gone(seen)
 
 
+@pytest.mark.parametrize("option", [{"concurrency": "many"}, {"concurrency": 0}, {"timeout": True}, {"backoff": -1}])
+def test_numbers_that_are_none(model: str, stub: str, option: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=f"--engine-option {next(iter(option))}: expected a"):
+        VllmEngine(model, vllm=stub, **option)
+
+
 def test_a_log_that_is_a_link_is_not_followed(model: str, stub: str, tmp_path: Path) -> None:
     (tmp_path / "vllm").mkdir()
     (tmp_path / "mine").write_text("mine")

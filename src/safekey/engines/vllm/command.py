@@ -105,7 +105,8 @@ class ServeCommand:
         own += ["--trust-remote-code"] if self.trust_remote_code else []
         if self.adapters:
             options = {"max_lora_rank": _fitting_rank(self.rank), "max_cpu_loras": len(self.adapters)} | options
-            options["max_cpu_loras"] = max(int(options["max_cpu_loras"]), int(options.get("max_loras", 1)))
+            if isinstance(options.get("max_loras"), int) and isinstance(options["max_cpu_loras"], int):
+                options["max_cpu_loras"] = max(options["max_cpu_loras"], options["max_loras"])
             modules = [json.dumps({"name": name, "path": path}) for name, path in self.adapters.items()]
             own += ["--enable-lora", "--lora-modules", *modules]
         given = [word for name, value in options.items() for word in _words(name, value)]

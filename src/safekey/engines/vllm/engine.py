@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
+import shutil
 import tempfile
 import threading
-import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import cached_property
@@ -18,19 +16,18 @@ from typing import Any
 from safekey.engines import weights
 from safekey.engines.base import SamplingParams, one_for_each
 from safekey.engines.prompting import end_ids, place, template_hash
-from safekey.engines.server import ServerEngine
-from safekey.engines.transport import Transport
 from safekey.engines.vllm.adapters import rank_of
 from safekey.engines.vllm.command import BASE, ServeCommand, check_options, find_executable, version_beside
+from safekey.engines.vllm.connection import Connection, wait_until_up
+from safekey.engines.vllm.parts import generation_config, parts_here
 from safekey.engines.vllm.process import Say
-from safekey.engines.vllm.service import Remote, Served, Service, VllmError
+from safekey.engines.vllm.service import Remote, Served, Service
 from safekey.errors import UserError
-from safekey.schema import NO_ANSWER, Completion, Prompt
+from safekey.schema import Completion, Prompt
 from safekey.text.chat import DEFAULT_DATE, ChatFormat, chat_format
 
 ADAPTER = "adapter"
 """The name of an adapter that is served alone."""
-_LOOK = 0.25  # seconds between two looks at a server that starts
 
 
 class VllmEngine:
@@ -81,9 +78,15 @@ class VllmEngine:
         Raises:
             UserError: vLLM, the model or its tokenizer is not there, or an option cannot be set.
         """
+        from safekey.engines.sampling import own_sampling  # imports torch
+
         self.check(options)
+        _check_numbers(
+            {"concurrency": concurrency, "max_attempts": max_attempts},
+            {"timeout": timeout, "startup_timeout": startup_timeout, "backoff": backoff},
+        )
         self._model, self._given, self._trust = model, options, trust_remote_code
-        self._source, self._revision = _here(weights.find(model, adapter), revision, trust_remote_code)
+        self._source, self._revision = parts_here(weights.find(model, adapter), revision, trust_remote_code)
         self._rank = rank_of(self._source.adapter) if self._source.adapter else 0
         if tokenizer is not None:
             self._source = replace(self._source, tokenizer=weights.tokenizer_folder(tokenizer).tokenizer)
@@ -93,12 +96,15 @@ class VllmEngine:
         self._kwargs = dict(chat_template_kwargs or {})
         loaded = weights.load_tokenizer(self._source, None, trust_remote_code)
         self.chat: ChatFormat = chat_format(loaded, self._kwargs, today)
-        own = weights.load_generation_config(self._source, None)
-        self._ends, self.sampling_defaults = end_ids(self.chat, own.eos_token_id), weights.own_sampling(own)
-        self.concurrency, self.startup_timeout = max(1, int(concurrency)), float(startup_timeout)
-        self._how: dict[str, Any] = {"timeout": timeout, "max_attempts": max_attempts, "backoff": backoff}
+        own = generation_config(self._source.base)
+        self._ends, self.sampling_defaults = end_ids(self.chat, own.eos_token_id), own_sampling(own)
+        self.concurrency, self.startup_timeout = concurrency, float(startup_timeout)
+        # The first request may wait behind those of other jobs, so it has as much time as any.
+        how = {"timeout": timeout, "probe_timeout": timeout, "max_attempts": max_attempts, "backoff": backoff}
+        self._how: dict[str, Any] = how
         self._service: Service | None = None
-        self._connected: _Connected | None = None
+        self._connected: Connection | None = None
+        self._to_delete: Path | None = None
         self._lock = threading.Lock()
 
     @staticmethod
@@ -149,17 +155,29 @@ class VllmEngine:
             if self._connected is not None:
                 return
             if self._served is not None:
-                _wait_until_up(self._served, self.startup_timeout)
+                wait_until_up(self._served, self.startup_timeout)
                 self._connect(self._served)
                 return
-            folder = folder or Path(tempfile.mkdtemp(prefix="safekey-vllm-log-"))
-            service = Service(self.command(), folder, startup_timeout=self.startup_timeout, say=say)
+            command = self.command()
+            place = folder or Path(tempfile.mkdtemp(prefix="safekey-vllm-log-"))
+            service = Service(command, place, startup_timeout=self.startup_timeout, say=say)
             self._service = self._served = service
             service.start(probe=lambda: self._connect(service))
+            self._to_delete = None if folder else place  # nobody reads the log of a server that started
+
+    def probe(self, served: Served) -> None:
+        """Ask a running server one short question about the model without an adapter.
+
+        Raises:
+            UserError: it does not continue the very ids that it is sent, or cannot run this model.
+        """
+        self._name = BASE
+        self._connect(served)
+        self.close()
 
     def _connect(self, served: Served) -> None:
         """Open the connection; one short request tests whether the server continues the very ids that it is sent."""
-        self._connected = _Connected(
+        self._connected = Connection(
             f"http://127.0.0.1:{served.state.port}/v1#{self._name}", served, self.chat, self._ends,
             concurrency=self.concurrency, chat_template_kwargs=self._kwargs, **self._how,
         )  # fmt: skip
@@ -225,6 +243,8 @@ class VllmEngine:
             finally:
                 if self._service is not None:
                     self._service.stop()
+                if self._to_delete is not None:
+                    shutil.rmtree(self._to_delete, ignore_errors=True)
             self._connected = self._service = self._served = None
 
     def __repr__(self) -> str:
@@ -256,68 +276,9 @@ class VllmEngine:
             return ""
 
 
-class _Connected(ServerEngine):
-    """The connection to a running server, which may die and come back."""
-
-    def __init__(self, url: str, served: Served, chat: ChatFormat, ends: tuple[int, ...], **how: Any) -> None:
-        self._served, self._loaded = served, chat
-        super().__init__(url, mode="tokens", **how)
-        self._ends = ends
-
-    @property
-    def context(self) -> int | None:
-        """The longest sequence that the server takes."""
-        return self._context
-
-    def _transport(self, name: str, key_env: str | None, timeout: float, attempts: int, backoff: float) -> Transport:
-        served = self._served
-        return Transport(
-            self._url, name, None, timeout, attempts, backoff, key=served.key, alive=lambda: served.state.status == "up"
-        )
-
-    def _format(self, tokenizer: str | None, revision: str | None, today: str) -> ChatFormat | None:
-        return self._loaded
-
-    async def _limited(self, job: Callable[[], Awaitable[Completion]]) -> Completion:
-        """Do a job, and do it again when the server died under it and was started again.
-
-        Raises:
-            VllmError: it is down for good.
-        """
-        async with self._loop.slots(self.concurrency):
-            while True:
-                began = await self._up()
-                made = await job()
-                if made.finish != "error" or not made.error.startswith(NO_ANSWER):
-                    return made
-                await asyncio.sleep(_LOOK)  # its owner may not have seen yet that it ended
-                state = self._served.state
-                if state.status == "up" and state.number == began:
-                    return made
-
-    async def _up(self) -> int:
-        """Wait until the server is up; return which start it is."""
-        while (state := self._served.state).status != "up":
-            if state.status == "down":
-                raise VllmError(state.why)
-            await asyncio.sleep(_LOOK)
-        return state.number
-
-
-def _wait_until_up(served: Served, seconds: float) -> None:
-    end = time.monotonic() + 2 * seconds
-    while (state := served.state).status != "up":
-        if state.status == "down" or time.monotonic() > end:
-            raise VllmError(state.why or "the server that this evaluation shares does not start")
-        time.sleep(_LOOK)
-
-
-def _here(source: weights.Source, revision: str | None, trust: bool) -> tuple[weights.Source, str | None]:
-    """Return a model's parts as folders of this machine, and the revision; a hub id is downloaded, safetensors only."""
-    folder = Path(source.base)
-    if not folder.is_dir():
-        folder = weights.download(source.base, revision, code=trust)
-        revision = folder.name
-    base = os.path.abspath(folder)
-    tokenizer = base if source.tokenizer == source.base else os.path.abspath(source.tokenizer)
-    return weights.Source(base, os.path.abspath(source.adapter) if source.adapter else None, tokenizer), revision
+def _check_numbers(whole: Mapping[str, Any], any_kind: Mapping[str, Any]) -> None:
+    for name, value in {**whole, **any_kind}.items():
+        kinds: Any = int if name in whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or value <= 0:
+            kind = "a whole number" if name in whole else "a number"
+            raise UserError(f"--engine-option {name}: expected {kind} above 0, found {value!r:.60}")

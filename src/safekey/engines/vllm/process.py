@@ -62,6 +62,7 @@ class ServerProcess:
         self._port, self._key, self._log = port, key, log
         self.version = ""
         folder = Path(tempfile.mkdtemp(prefix=guard.PREFIX))  # short: sockets' paths have at most 107 bytes; mode 0700
+        self._folder = folder
         try:
             shutil.copyfile(Path(keyed.__file__), folder / f"{MIDDLEWARE}.py")
             with _opened(log) as file:
@@ -129,7 +130,8 @@ class ServerProcess:
         self._sweep()
 
     def _sweep(self) -> None:
-        """Kill what a killed guard left: everything in its session."""
+        """Kill and delete what a killed guard left: everything in its session, and its folder."""
+        shutil.rmtree(self._folder, ignore_errors=True)
         if (self._guard.returncode or 0) >= 0:
             return
         import psutil  # type: ignore[import-untyped]
