@@ -129,7 +129,7 @@ def test_a_job_whose_time_is_up_puts_itself_back_into_the_queue(
     world: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     grid = Grid(tmp_path / "grid", world, environment, "max_steps=4000", "--arms", "sft")
-    child = grid.start("--slurm-option", "time=2")
+    child = grid.start("--slurm-option", "time=3")
     until(lambda: grid.steps("sft") >= 1, child)
     number = grid.status()["sft"]["slurm"]
     os.kill(child.pid, signal.SIGKILL)  # nobody but the job itself can put it back
