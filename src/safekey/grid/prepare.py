@@ -116,8 +116,8 @@ def _check_evaluation(request: GridRequest, base: str) -> None:
     """Check the benchmarks' files, the judges' names and the engine."""
     if request.evaluation.server_url or request.evaluation.engine in ("server", "inspect"):
         raise UserError(
-            "a grid evaluates the models that it trains, with the engine 'local' or 'vllm': a server of yours would "
-            "serve one model to every arm. --engine vllm starts vLLM for all of them"
+            "a grid evaluates the models that it trains, with the engine 'local' or 'vllm': a server would serve one "
+            "model to every arm; --engine vllm starts one that serves them all"
         )
     make_plan(replace(request.evaluation, model=base))
     check_options(base, "vllm" if served(request) else "local", request.evaluation.engine_options)
