@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -94,3 +95,17 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
 def test_settings_that_differ_are_named() -> None:
     before, now = {"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"b": 1, "c": 3}, "d": [1], "e": None}
     assert run_folder.changes(before, now) == {"a.c": "a.c: 2 then, 3 now"}
+
+
+def test_a_file_system_without_locks_locks_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that means "locked" by being there would stay behind when a node kills its process."""
+
+    def unknown(fd: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", unknown)
+    first = run_folder.hold(tmp_path / "run", "busy")
+    again = run_folder.hold(tmp_path / "run", "busy")
+    assert not first.is_locked
+    assert not again.is_locked
+    again.release()

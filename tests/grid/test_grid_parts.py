@@ -20,7 +20,7 @@ from safekey.grid.job import run as run_job
 from safekey.grid.pool import room, threads_each
 from safekey.grid.prepare import deal_gpus, prepare
 from safekey.grid.progress import clock, share_done
-from safekey.grid.request import GridRequest
+from safekey.grid.request import GridRequest, Task
 from safekey.grid.results import common_ground
 from safekey.organism import write_world
 from safekey.training.command.recipe import build_settings, load_recipe
@@ -144,7 +144,7 @@ def test_training_passes_the_section_over(world: Path, capsys: pytest.CaptureFix
         (["--jobs", "0"], "expected a number from 1"),
         (["--arm", "base=learning_rate=1"], "'base' is the model that is not trained"),
         (["--arm", "a=qmm_weight=0.5", "--arm", "b=qmm_weight=0.5"], "the arms 'a' and 'b' train the same"),
-        (["--engine", "server"], "a server would serve one model to every arm"),
+        (["--engine", "server"], "would serve one model to every arm"),
         (["--data-dir", "/nowhere"], "/nowhere: no such folder"),
         (["--names-harm", "no.such:thing"], "--names-harm no.such:thing: cannot be imported"),
         (["learning_rat=1"], "did you mean 'learning_rate'"),
@@ -349,9 +349,9 @@ def test_a_job_with_generations_to_ask_for_again_ends_in_one(
     """1 is "go on later"; what the engine can never answer would keep a grid from ever being done."""
     failed = {"completions": 3, "asked_again": again, "reasons": {"no answer: the server answered 503": 3}}
     found = SimpleNamespace(summary=SimpleNamespace(metrics={"failed": failed}))
-    monkeypatch.setattr("safekey.evals.evaluate.evaluate", lambda asked, console: found)
+    monkeypatch.setattr("safekey.evals.evaluate.evaluate", lambda asked, **more: found)
     asked = SimpleNamespace(evaluation=EvalRequest(model=""))
-    assert run_job(SimpleNamespace(job=Job(BASE, None, tmp_path), request=asked, base="m", threads=1)) == code  # type: ignore[arg-type]
+    assert run_job(Task(Job(BASE, None, tmp_path), asked, "m")) == code  # type: ignore[arg-type]
     assert "safekey: 3 generations failed (3× no answer" in capsys.readouterr().out
 
 

@@ -25,6 +25,8 @@ _EVAL = """examples:
   safekey eval runs/r1-7b --suite all --data-dir benchmarks --judge-url http://127.0.0.1:8000/v1 --judge-model guard-8b
   safekey eval runs/r1-7b --tasks xstest,strongreject --data-dir benchmarks --limit 20 \\
       --judge harm_1to5=openai/gpt-4.1 --judge refusal_keywords
+  safekey eval runs/r1-7b --engine vllm --vllm ~/vllm/bin/vllm --engine-option max_model_len=16384 \\
+      --suite all --data-dir benchmarks --judge-url http://127.0.0.1:8000/v1 --judge-model guard-8b
   safekey eval r1-7b --engine server --server-url http://127.0.0.1:8000/v1 --suite reasoning --data-dir benchmarks
 
 The same command again goes on where it stopped. The exit code is 1 when generations failed; the same command asks for
@@ -97,6 +99,7 @@ def run_eval(args: argparse.Namespace) -> int:
 
 def _dry_run(args: argparse.Namespace, out: Console, request: EvalRequest) -> int:
     from safekey.engines import check_options
+    from safekey.engines.vllm.command import find_executable
     from safekey.evals.plan import make_plan
     from safekey.evals.summary.forecast import forecast, print_forecast
     from safekey.evals.summary.tables import left_out_lines
@@ -104,6 +107,8 @@ def _dry_run(args: argparse.Namespace, out: Console, request: EvalRequest) -> in
     if request.engine != "inspect":
         kind = "server" if request.server_url else request.engine
         check_options(request.model, kind, request.engine_options)
+        if kind == "vllm":
+            find_executable(request.vllm)
     plan = make_plan(request)
     args.document = forecast(plan)
     print_forecast(out, args.document)

@@ -37,7 +37,11 @@ if TYPE_CHECKING:
     from safekey.grid.results import Results
     from safekey.grid.run import GridReport
 
-_NOT_HERE = ("recipe", "overrides", "run", "json", "dry_run", "output", "arm")  # no keys of the section
+_NOT_HERE = (
+    *("recipe", "overrides", "run", "json", "dry_run", "output", "arm"),
+    "status",
+    "cancel",
+)  # not in the section
 _MOST_ANCESTORS = 20
 _ARMS = "base,sft,dpsh,qmm,safekey"
 _EXAMPLES = """examples:
@@ -71,11 +75,18 @@ def add_parser(subparsers: Any) -> None:
                       help="compare this judge's verdicts, where several judge; repeatable")  # fmt: skip
     add_allow_unscored(grid)
     grid.add_argument("--jobs", type=whole(1), metavar="N", help="jobs at a time (default: as many as fit)")
+    grid.add_argument("--executor", choices=("local", "slurm"), default="local",
+                      help="where jobs run: here (default), or on a Slurm cluster, a Slurm job for each")  # fmt: skip
+    grid.add_argument("--slurm-option", metavar="NAME=VALUE", action="append", default=[],
+                      help="an option of sbatch: partition=gpu, gres=gpu:1, time=12:00:00; repeatable")  # fmt: skip
     grid.add_argument("--output", metavar="DIR", help="the grid's folder (default runs/grid-RECIPE, or …-MIX)")
     grid.add_argument("--names-harm", metavar="MODULE:FUNCTION",
                       help="a function that says whether U names the request, in place of shared words")  # fmt: skip
     grid.add_argument("--no-report", action="store_true", help="write no page")
-    grid.add_argument("--dry-run", action="store_true", help="check everything, list the jobs, and stop")
+    instead = grid.add_mutually_exclusive_group()
+    instead.add_argument("--dry-run", action="store_true", help="check everything, list the jobs, and stop")
+    instead.add_argument("--status", action="store_true", help="say how each job of the grid stands, and stop")
+    instead.add_argument("--cancel", action="store_true", help="cancel the grid's jobs in Slurm, and stop")
     add_json(grid)
     add_options(parser)
     evaluation_options(parser)
@@ -93,9 +104,12 @@ def run_grid(args: argparse.Namespace) -> int:
         0 when every job is done, 1 when one failed, 2 when one failed for a reason that the user can mend, 130 when
         interrupted.
     """
+    out = console(bool(args.json))
+    if args.status or args.cancel:
+        args.document = _print_status(args, out) if args.status else _cancel(args, out)
+        return 0
     request: GridRequest = args.request(args)
     world: WorldRows | None = args.world
-    out = console(bool(args.json))
     if args.dry_run:
         with world.elsewhere(request) if world else nullcontext(request) as planned:
             args.document = _dry_run(planned, out)
@@ -127,6 +141,7 @@ def _request(parser: argparse.ArgumentParser, defaults: dict[str, Any], args: ar
     from safekey.evals.request import ALLOWED_UNSCORED
     from safekey.grid.arms import choose
     from safekey.grid.request import GridRequest
+    from safekey.grid.slurm.options import parse as slurm_options
 
     names = [word.strip() for word in args.arms.split(",") if word.strip()]
     args.world = world = world_rows(args)
@@ -148,6 +163,8 @@ def _request(parser: argparse.ArgumentParser, defaults: dict[str, Any], args: ar
         jobs=args.jobs,
         launch=args.launch,
         processes=args.num_processes,
+        executor=args.executor,
+        slurm=slurm_options(args.slurm_option),
     )
 
 
@@ -238,6 +255,9 @@ def _dry_run(request: GridRequest, out: Console) -> dict[str, Any]:
     out.print(f"rows: {prepared.rows}", **PLAIN)
     done = sum(job.done for job in jobs)
     out.print(f"{len(jobs)} jobs in {prepared.folder.path}, {done} finished; {prepared.at_once} at a time", **PLAIN)
+    if request.executor == "slurm":
+        options = " ".join(f"{name}={value}" for name, value in request.slurm.items())
+        out.print(f"Each is a Slurm job with {options or 'the defaults of the cluster'}.", **PLAIN)
     out.print("Dry run: nothing was trained and nothing was written.", **PLAIN)
     arms = {name: {"overrides": list(arm.overrides), "about": arm.about} for name, arm in request.arms.items()}
     listed = [{"arm": job.arm, "seed": job.seed, "folder": str(job.folder), "done": job.done} for job in jobs]
@@ -245,9 +265,43 @@ def _dry_run(request: GridRequest, out: Console) -> dict[str, Any]:
     return {**about, "arms": arms, "jobs": listed}
 
 
+def _print_status(args: argparse.Namespace, out: Console) -> dict[str, Any]:
+    from safekey.grid.status import as_values, find_grid, job_states
+
+    folder = find_grid(args.recipe, args.output)
+    states = job_states(folder)
+    wide = max(len(one.name) for one in states)
+    for one in states:
+        place = f"{one.log}{f'  (Slurm job {one.slurm})' if one.slurm else ''}"
+        line = f"{one.name:{wide}}  {one.state:9}  {one.detail:30}  {place}"
+        out.print(printable(line), **PLAIN)
+    values = as_values(folder, states)
+    counts = ", ".join(f"{count} {state}" for state, count in values["counts"].items() if count)
+    out.print(f"{folder.path}: {len(states)} jobs: {counts}", **PLAIN)
+    return values
+
+
+def _cancel(args: argparse.Namespace, out: Console) -> dict[str, Any]:
+    from safekey.grid.status import cancel, find_grid
+
+    folder = find_grid(args.recipe, args.output)
+    ended = cancel(folder)
+    for name, number in ended.items():
+        out.print(printable(f"{name}: Slurm job {number} is cancelled"), **PLAIN)
+    out.print(f"{len(ended)} jobs cancelled; the same grid command without --cancel submits them again", **PLAIN)
+    return {"folder": str(folder.path), "cancelled": ended}
+
+
 def exit_code(report: GridReport) -> int:
     """Print what did not end well, to stderr; return the exit code."""
     done, total = report.done
+    if report.left:
+        print(
+            f"safekey: interrupted with {done} of {total} jobs finished; {report.left} go on in Slurm: the same "
+            "command comes back to them, --status says how they stand, --cancel ends them",
+            file=sys.stderr,
+        )
+        return 130
     if report.interrupted:
         print(f"safekey: interrupted with {done} of {total} jobs finished; the same command goes on", file=sys.stderr)
         return 130

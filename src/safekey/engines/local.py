@@ -22,7 +22,7 @@ import transformers
 from safekey.engines import weights
 from safekey.engines.base import SamplingParams, one_for_each, prompt_seed
 from safekey.engines.prompting import Placed, completed, decode_after, failed, place, template_hash, too_long
-from safekey.engines.sampling import Until, processors
+from safekey.engines.sampling import Until, own_sampling, processors
 from safekey.errors import UserError
 from safekey.schema import Completion, Prompt
 from safekey.text.chat import DEFAULT_DATE, chat_format, end_ids
@@ -110,12 +110,7 @@ class LocalEngine:
         """Store the model's own settings elsewhere: transformers would mix them into the requested ones."""
         own = self._model.generation_config
         self._ends = end_ids(self.chat, own.eos_token_id)
-        sampled = bool(own.do_sample)
-        self.sampling_defaults: dict[str, Any] = {
-            "temperature": (1.0 if own.temperature is None else own.temperature) if sampled else 0.0,
-            "top_p": (own.top_p or 1.0) if sampled else 1.0,
-            "top_k": (own.top_k or 0) if sampled else 0,
-        }
+        self.sampling_defaults: dict[str, Any] = own_sampling(own)
         pad = self.chat.tokenizer.pad_token_id
         self._pad = pad if pad is not None else self._ends[0] if self._ends else 0
         self._model.generation_config = transformers.GenerationConfig()

@@ -104,3 +104,13 @@ def processors(
         made.append(TopPLogitsWarper(top_p=float(params.top_p)))
     made.append(Draw(seeds, steps, width, device))
     return made
+
+
+def own_sampling(own: Any) -> dict[str, Any]:
+    """Return the temperature, top_p and top_k of a model's generation_config."""
+    sampled = bool(own.do_sample)
+    return {
+        "temperature": (1.0 if own.temperature is None else own.temperature) if sampled else 0.0,
+        "top_p": (own.top_p or 1.0) if sampled else 1.0,
+        "top_k": (own.top_k or 0) if sampled else 0,
+    }

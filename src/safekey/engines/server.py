@@ -66,11 +66,11 @@ class ServerEngine:
             UserError: the server does not answer, refuses the key or the model, or cannot do what `mode` asks.
         """
         self._url, _, name = model.partition("#")
-        self._wire = Transport(self._url, name, api_key_env, timeout, max_attempts, backoff)
+        self._wire = self._transport(name, api_key_env, timeout, max_attempts, backoff)
         self._probe_timeout = probe_timeout
         self.concurrency = max(1, concurrency)
         self._kwargs, self._tokenizer_name = dict(chat_template_kwargs or {}), tokenizer
-        self.chat: ChatFormat | None = _chat(tokenizer, revision, self._kwargs, today)
+        self.chat: ChatFormat | None = self._format(tokenizer, revision, today)
         self._ends = end_ids(self.chat) if self.chat else ()
         self._owner, self._why_chat = "", ""
         self._context: int | None = None
@@ -132,6 +132,12 @@ class ServerEngine:
 
     def __repr__(self) -> str:
         return f"ServerEngine({self._url}#{self._wire.model})"
+
+    def _transport(self, name: str, key_env: str | None, timeout: float, attempts: int, backoff: float) -> Transport:
+        return Transport(self._url, name, key_env, timeout, attempts, backoff)
+
+    def _format(self, tokenizer: str | None, revision: str | None, today: str) -> ChatFormat | None:
+        return _chat(tokenizer, revision, self._kwargs, today)
 
     def _collect(self, jobs: list[Callable[[], Awaitable[Completion]]]) -> Iterator[tuple[int, Completion]]:
         done: queue.SimpleQueue[tuple[int, Future[Completion]]] = queue.SimpleQueue()
@@ -208,7 +214,9 @@ class ServerEngine:
             entry, self._wire.model = listed[0], listed[0]["id"]
         entry = entry or (listed[0] if listed else {})
         self._owner = str(entry.get("owned_by") or "")
-        context = entry.get("max_model_len")
+        # vLLM lists an adapter without its context, and with the model that it stands on.
+        base = next((each for each in listed if each["id"] == entry.get("parent")), {})
+        context = entry.get("max_model_len") or base.get("max_model_len")
         self._context = context if isinstance(context, int) and entry.get("id") == self._wire.model else None
 
     async def _find_mode(self, mode: str) -> str:

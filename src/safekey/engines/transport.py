@@ -32,9 +32,21 @@ class Transport:
         model: the model's name there.
     """
 
-    def __init__(self, url: str, model: str, api_key_env: str | None, timeout: float, attempts: int, backoff: float):
-        self._url, self.model = url, model
-        self.hosted, self._key, self.api = _client(url, model, api_key_env)
+    def __init__(
+        self, url: str, model: str, api_key_env: str | None, timeout: float, attempts: int, backoff: float, *,
+        key: str | None = None, alive: Callable[[], bool] = lambda: True,
+    ):  # fmt: skip
+        """Make a client; nothing is sent.
+
+        Args:
+            url, model: the endpoint and the model's name there.
+            api_key_env: the environment variable with the key.
+            timeout, attempts, backoff: as of `ServerEngine`.
+            key: of a server of our own; no proxy stands before it.
+            alive: whether the server can answer at all; a request to a dead one is not repeated.
+        """
+        self._url, self.model, self._alive = url, model, alive
+        self.hosted, self._key, self.api = _client(url, model, api_key_env) if key is None else _own_client(url, key)
         self._timeout, self._attempts, self._backoff = timeout, max(1, attempts), backoff
 
     async def ask(
@@ -47,8 +59,11 @@ class Transport:
             return read(await self.send(resource, request, self._timeout))
 
         try:
-            retried = retrying(self._attempts, self._backoff, lambda e: isinstance(e, failures) and is_transient(e))
-            return await retried(attempt)
+
+            def mends(error: BaseException) -> bool:
+                return isinstance(error, failures) and is_transient(error) and self._alive()
+
+            return await retrying(self._attempts, self._backoff, mends)(attempt)
         except StatusError as error:
             if not is_transient(error):
                 return wire.refused(error.status_code, error.body, error.message, placed)
@@ -218,6 +233,17 @@ def _client(url: str, model: str, api_key_env: str | None) -> tuple[bool, str, A
         raise UserError(f"{url}: use the URL that ends in /openai/v1, or set OPENAI_API_VERSION")
     options: dict[str, Any] = {"azure_endpoint": url, "azure_deployment": model or None, "api_version": version}
     return hosted, key, AsyncAzureOpenAI(**options, api_key=key, max_retries=0)
+
+
+def _own_client(url: str, key: str) -> tuple[bool, str, AsyncOpenAI]:
+    """Return the same for a server that safekey started here."""
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+
+    return (
+        False,
+        key,
+        AsyncOpenAI(base_url=url, api_key=key, max_retries=0, http_client=DefaultAsyncHttpxClient(trust_env=False)),
+    )
 
 
 def _said(error: Any) -> str:

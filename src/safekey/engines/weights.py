@@ -122,7 +122,7 @@ def load_tokenizer(source: Source, revision: str | None, trust_remote_code: bool
     """
     from transformers import AutoTokenizer
 
-    if Path(source.tokenizer).is_dir() and not _tokenizer_files(Path(source.tokenizer)):
+    if Path(source.tokenizer).is_dir() and not tokenizer_files(Path(source.tokenizer)):
         folder = Path(source.tokenizer)
         raise UserError(f"{folder}: looked for a tokenizer (tokenizer.json) and found none; {_holds(folder)}")
     try:
@@ -133,7 +133,8 @@ def load_tokenizer(source: Source, revision: str | None, trust_remote_code: bool
         raise _unusable(source.tokenizer, revision, "a tokenizer", error) from error
 
 
-def _tokenizer_files(folder: Path) -> list[Path]:
+def tokenizer_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that a tokenizer can be read from."""
     names = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tekken.json")
     return [folder / name for name in names if (folder / name).is_file()]
 

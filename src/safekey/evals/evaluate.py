@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from inspect_ai import eval as inspect_eval
-from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
-from inspect_ai.model import Model, get_model
+from inspect_ai.model import Model
 from rich.console import Console
 
+from safekey.engines.vllm.engine import VllmEngine
+from safekey.engines.vllm.service import VllmError
 from safekey.errors import UserError
 from safekey.evals.benchmarks.contamination import contamination
-from safekey.evals.model_api.provider import SafeKeyAPI, one_line
+from safekey.evals.model_api.opening import identify, open_model
+from safekey.evals.model_api.provider import SafeKeyAPI
 from safekey.evals.plan import EvalPlan, PlannedTask, check_prompts, make_plan
-from safekey.evals.records.folder import METRICS, EvalRun
+from safekey.evals.records.folder import METRICS, SERVER, EvalRun
 from safekey.evals.records.progress import EvalProgress
 from safekey.evals.records.rows import is_final
 from safekey.evals.request import EvalRequest, TableOptions
@@ -111,7 +113,11 @@ def evaluate(
         for line in warnings:
             console.print(f"WARNING: {printable(line)}", style="yellow", **PLAIN)
         if not finished:
-            _run(plan, run, opened, console)
+            _start(opened, run, console)
+            try:
+                _run(plan, run, opened, console)
+            finally:
+                _note_server(opened, run)
         summary = finish(run, tables)
         keep_no_texts(run, summary, console, asked=request.redact)
         for line in summary.doubts:
@@ -122,6 +128,35 @@ def evaluate(
         close_judges()
         if model is None:
             opened.api.close()
+
+
+def _start(model: Model, run: EvalRun, console: Console) -> None:
+    """Start the engine's server, if it has one; its log lies in the run folder.
+
+    Raises:
+        UserError: it does not start, for a reason that the user can mend.
+        StoppedError: for another reason.
+    """
+    engine = model.api.engine if isinstance(model.api, SafeKeyAPI) else None
+    if not isinstance(engine, VllmEngine):
+        return
+    try:
+        engine.start(run.path / SERVER, lambda line: console.print(printable(line), **PLAIN))
+    except KeyboardInterrupt:
+        run.mark("interrupted")
+        raise
+    except (UserError, VllmError) as error:
+        run.mark("failed", reason=str(error)[:500])
+        if isinstance(error, UserError):
+            raise
+        raise StoppedError(f"{error}. {GOES_ON}") from error
+    _note_server(model, run)
+
+
+def _note_server(model: Model, run: EvalRun) -> None:
+    """Record what is known of a server only since it runs: its version, its context, how often it was started."""
+    if isinstance(model.api, SafeKeyAPI) and isinstance(model.api.engine, VllmEngine):
+        run.note(model=identify(model))
 
 
 def finish(run: EvalRun, tables: TableOptions | None = None) -> Summary:
@@ -159,52 +194,6 @@ def keep_no_texts(run: EvalRun, summary: Summary, console: Console, *, asked: bo
             f"WARNING: {left} completions keep their texts, because their verdict or generation failed: "
             f"`safekey judge {run.path}` asks a judge again, the same command a model", style="yellow", **PLAIN,
         )  # fmt: skip
-
-
-def open_model(request: EvalRequest) -> Model:
-    """Open the model under test; this finds missing weights and a server that is down.
-
-    Raises:
-        UserError: it cannot be opened.
-    """
-    options = dict(request.engine_options)
-    try:
-        if request.engine == "inspect":
-            return get_model(request.model, memoize=False, **options)
-        target, kind = request.model, request.engine
-        if request.server_url or request.engine == "server":
-            target, kind = _endpoint(request, options), "server"
-        model = get_model(f"safekey/{target}", memoize=False, kind=kind, **options)
-        assert isinstance(model.api, SafeKeyAPI)
-        if kind != "server" and not target.startswith(("http://", "https://")):
-            from transformers.utils import logging as transformers_logging
-
-            transformers_logging.disable_progress_bar()  # its bars would disturb our lines
-        _ = model.api.engine
-    except (PrerequisiteError, ImportError) as error:
-        raise UserError(one_line(error)) from error
-    return model
-
-
-def _endpoint(request: EvalRequest, options: dict[str, Any]) -> str:
-    """Return URL#NAME; for a model folder here, use its tokenizer and ask the server for the name."""
-    if request.model.startswith(("http://", "https://")):
-        return request.model
-    if not request.server_url:
-        raise UserError("--engine server needs the endpoint: --server-url http://HOST:PORT/v1")
-    if "#" in request.server_url:
-        return request.server_url
-    if Path(request.model).expanduser().is_dir():
-        options.setdefault("tokenizer", request.model)
-        return request.server_url
-    return f"{request.server_url}#{request.model}"
-
-
-def identify(model: Model) -> dict[str, Any]:
-    """Return the record of the model: for our engines `describe`, with the hash of the weights."""
-    if isinstance(model.api, SafeKeyAPI):
-        return dict(model.api.engine.describe())
-    return {"kind": "inspect", "model": str(model), "revision": None, "weights_sha256": None}
 
 
 def _folder(request: EvalRequest) -> Path:

@@ -15,6 +15,7 @@ from typing import Any, get_args
 from inspect_ai.model import GenerateConfig, Model
 
 from safekey.engines.base import SamplingParams
+from safekey.engines.vllm.command import MEMORY_AND_SPEED
 from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark, find_benchmark
 from safekey.evals.benchmarks.load import Items, find_file, load_benchmark, what_was_read
@@ -114,7 +115,7 @@ class EvalPlan:
         return {
             "model": asked.model if asked.engine == "inspect" else _absolute(asked.model),
             "weights": {name: identity[name] for name in _IDENTITY if name in identity},
-            "engine": {"kind": asked.engine, "server_url": asked.server_url, **asked.engine_options},
+            "engine": {"kind": asked.engine, "server_url": asked.server_url, **_deciding(asked)},
             "tasks": {task.benchmark.name: task.settings for task in self.tasks},
             "limit": asked.limit,
             "sample": asked.sample,
@@ -129,6 +130,12 @@ class EvalPlan:
 
 _IDENTITY = ("kind", "revision", "weights_sha256", "dtype", "mode", "chat_template_sha256", "chat_template_kwargs")
 _JUDGING = ("max_tokens", "cut_long")  # the other settings do not change a verdict
+
+
+def _deciding(request: EvalRequest) -> dict[str, Any]:
+    """Return the engine's options that decide results: with vLLM, all but those of memory and speed."""
+    free = MEMORY_AND_SPEED if request.engine == "vllm" else ()
+    return {name: value for name, value in request.engine_options.items() if name not in free}
 
 
 def make_plan(request: EvalRequest) -> EvalPlan:

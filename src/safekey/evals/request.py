@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
 
+from safekey.errors import UserError
 from safekey.options import check_logins, check_ranges, columns, nested, numbers, option, pairs, repeated, values, words
 
 SUITES = ("safety", "over-refusal", "reasoning", "all")
@@ -119,13 +120,17 @@ class EvalRequest:
         "longest completion in tokens (default 8000; reasoning 32768)", int, metavar="N", low=1
     )
     engine: str = _how(
-        "what generates (default auto: a URL is a server, anything else is local)",
+        "what generates (default auto: a URL is a server, anything else is local); vllm: a vLLM started for MODEL",
         default="auto",
-        choices=("auto", "local", "server", "inspect"),
+        choices=("auto", "local", "server", "vllm", "inspect"),
+    )
+    vllm: str | None = _how(
+        "vLLM's executable or environment, for --engine vllm (default: vllm on PATH)", metavar="PATH"
     )
     server_url: str | None = _how("OpenAI-compatible endpoint that serves MODEL", metavar="URL")
     engine_options: Mapping[str, Any] = _how(
-        "an option of the engine: batch_size, device, dtype, tokenizer, concurrency, timeout, …; repeatable",
+        "an option of the engine: batch_size, device, dtype, tokenizer, concurrency, timeout, …, or, with --engine "
+        "vllm, of `vllm serve`: max_model_len, tensor_parallel_size, …; repeatable",
         values,
         default=dict,
         flag="--engine-option",
@@ -168,6 +173,10 @@ class EvalRequest:
     def __post_init__(self) -> None:
         check_logins(self.model, "MODEL")
         check_ranges(self)
+        if self.vllm is not None and self.engine != "vllm":
+            raise UserError("--vllm PATH is for --engine vllm")
+        if self.engine == "vllm" and (self.server_url or self.model.startswith(("http://", "https://"))):
+            raise UserError("--engine vllm starts a server itself: leave it out for one that runs already (a URL)")
 
 
 @dataclass(frozen=True, kw_only=True)

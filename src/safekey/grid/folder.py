@@ -6,6 +6,7 @@ runs/grid-organism/
   arms/sft/seed-0/train/        a training's run folder
   arms/sft/seed-0/eval/         its evaluation's
   arms/sft/seed-0/log.txt       what both printed
+  vllm/                         with --engine vllm: the log of the server that LoRA arms share
   compare.json compare.md       paired statistics
   report/report.html            the page
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safekey import run_folder
+from safekey.engines.vllm.command import MEMORY_AND_SPEED
 from safekey.errors import UserError
 from safekey.grid.arms import BASE
 from safekey.run_folder.ownership import Ledger
@@ -37,6 +39,8 @@ _FREE = (
     "starts",
     "evaluation.engine_options.batch_size",
     "evaluation.judge_settings",
+    "evaluation.vllm",
+    *(f"evaluation.engine_options.{name}" for name in MEMORY_AND_SPEED),
 )
 """Settings that may change between calls, with all keys below them: results do not depend on them, or are computed
 again from saved rows. Arms and seeds may be added."""

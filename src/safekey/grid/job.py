@@ -12,15 +12,23 @@ import sys
 import threading
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
-
-from filelock import FileLock
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safekey.errors import UserError
+from safekey.grid import attempt
 from safekey.grid.request import Task
 from safekey.run_folder import make_private
+from safekey.run_folder.records import NO_LOCKS, file_lock
+
+if TYPE_CHECKING:
+    from inspect_ai.model import Model
+
+    from safekey.evals.request import EvalRequest
 
 USER_ERROR, FAILED, INTERRUPTED = 2, 1, 130
 _PATIENCE = 60.0  # seconds that a job whose parent is gone has for its last step and checkpoint
@@ -32,7 +40,8 @@ def work(task: Task, parent: Connection) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ["OMP_NUM_THREADS"] = str(task.threads)  # of workers that a launch starts
+    if task.stage != "evaluate":
+        os.environ["OMP_NUM_THREADS"] = str(task.threads)  # of workers that a launch starts
     if task.gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(task.gpus)
     threading.Thread(target=_outlive, args=(parent, task.request.launch == "none"), daemon=True).start()
@@ -42,11 +51,30 @@ def work(task: Task, parent: Connection) -> None:
         sys.stderr.flush()
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
-        with FileLock(task.job.folder / ".job-lock"):  # a process of a killed grid may still write here
+        with _alone(task.job.folder):
+            if not task.watched:
+                attempt.begin(task.job.folder)
             code = _guarded(task)
+            if not task.watched:
+                attempt.end(task.job.folder, code)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # no waiting for threads that libraries left behind
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process works on the job: one of a killed grid may still write there."""
+    lock = file_lock(folder / ".job-lock")
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _outlive(parent: Connection, alone: bool) -> None:
@@ -92,15 +120,18 @@ def run(task: Task) -> int:
     if not job.trained:
         from safekey.training.command.train import TrainRequest, execute
 
-        request = TrainRequest(asked.recipe, task.overrides, launch=asked.launch, processes=asked.processes)
-        if code := execute(request, console):
+        training = TrainRequest(asked.recipe, task.overrides, launch=asked.launch, processes=asked.processes)
+        if code := execute(training, console):
             return code
+    if task.stage == "train":
+        return 0
     from safekey.evals.evaluate import StoppedError, evaluate
     from safekey.evals.summary.tables import failed_lines
 
     model = task.base if job.train is None else str(job.train)
+    request = replace(asked.evaluation, model=model, output=str(job.evaluation))
     try:
-        found = evaluate(replace(asked.evaluation, model=model, output=str(job.evaluation)), console=console)
+        found = evaluate(request, model=_shared_model(task, request), console=console)
     except StoppedError as error:
         print(f"safekey: {error}", flush=True)
         return FAILED
@@ -108,3 +139,15 @@ def run(task: Task) -> int:
     for line in failed_lines(failed):
         print(f"safekey: {line}", flush=True)
     return FAILED if failed["asked_again"] else 0
+
+
+def _shared_model(task: Task, request: EvalRequest) -> Model | None:
+    """Return the model that the grid's server of many serves for this job; None where the job opens its own."""
+    if task.served is None:
+        return None
+    from safekey.engines.vllm.engine import VllmEngine
+    from safekey.evals.model_api.opening import served_model
+
+    engine = VllmEngine(request.model, **{"vllm": request.vllm, **request.engine_options})
+    engine.use(task.served, task.served_as)
+    return served_model(request.model, engine)

@@ -36,10 +36,21 @@ _PER_WEIGHT = 8  # training takes about so many times the bytes of the weights' 
 
 @dataclass
 class Ended:
-    """How the jobs ended: the exit code of each failed job, and whether the user interrupted."""
+    """How the jobs ended: the exit code of each failed job, and whether the user interrupted.
+
+    Attributes:
+        server: the exit code and the reason when a server that jobs share did not start.
+        said: why a job failed, where that is known from elsewhere than its log.
+        cancelled: the jobs that the user cancelled in Slurm.
+        left: how many jobs go on in Slurm although the grid's process ends.
+    """
 
     failed: dict[str, int] = field(default_factory=dict)
     interrupted: bool = False
+    server: tuple[int, str] | None = None
+    said: dict[str, str] = field(default_factory=dict)
+    cancelled: list[str] = field(default_factory=list)
+    left: int = 0
 
 
 @dataclass
@@ -52,7 +63,7 @@ class _Running:
 
 def threads_each(model: str, at_once: int) -> int:
     """Return a job's threads on a CPU: its share of the cores; a small model is slower with more than one."""
-    return 1 if 0 < _weights(model) < _SMALL else max(1, _cores() // at_once)
+    return 1 if 0 < _weights(model) < _SMALL else max(1, cores() // at_once)
 
 
 def _weights(model: str) -> int:
@@ -65,10 +76,11 @@ def room(model: str, gpus: int, processes: int) -> int:
         return max(1, gpus // max(1, processes))
     weights = _weights(model)
     fits = psutil.virtual_memory().available // (_SPARE + _PER_WEIGHT * weights) if weights else 1
-    return max(1, min(_cores(), fits))
+    return max(1, min(cores(), fits))
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -78,6 +90,7 @@ def run_jobs(
     *,
     gpus: Sequence[Sequence[str]] = (),
     watch: Callable[[Mapping[str, float], Mapping[str, float]], None] = lambda running, ended: None,
+    forked: bool = True,
 ) -> Ended:
     """Run jobs until all are done; after a job that failed with a user's error, no other is started.
 
@@ -86,17 +99,18 @@ def run_jobs(
         at_once: how many at a time.
         gpus: for each place among them, the GPUs it has; empty: no GPU, and processes may be forked.
         watch: called several times a second with the running jobs' seconds, and those of the ended.
+        forked: whether processes may be forked where no GPU is used.
 
     Returns:
         how they ended. After Ctrl-C every job was told to stop, and had stopped.
     """
-    context: Any = _context(forked=not gpus)
+    context: Any = _context(forked=forked and not gpus)
     waiting, places = list(tasks), list(range(at_once))
     running: dict[int, _Running] = {}
     ended, seconds = Ended(), dict[str, float]()
     try:
         while running or waiting:
-            while waiting and places and not _hopeless(ended):
+            while waiting and places and not hopeless(ended):
                 place = places.pop(0)
                 task = waiting.pop(0)
                 running[place] = _start(context, task, tuple(gpus[place]) if gpus else ())
@@ -124,7 +138,22 @@ def run_jobs(
     return ended
 
 
-def _hopeless(ended: Ended) -> bool:
+def deal_gpus(visible: Sequence[str], places: int, each: int) -> tuple[tuple[str, ...], ...]:
+    """Return the GPUs of each job that runs at a time.
+
+    A training sees as many GPUs as it has processes: `safekey train` refuses one process that sees two. When more jobs
+    run than there are GPUs, jobs share them.
+    """
+    if not visible:
+        return ()
+    return tuple(
+        tuple(dict.fromkeys(visible[(place * each + number) % len(visible)] for number in range(each)))
+        for place in range(places)
+    )
+
+
+def hopeless(ended: Ended) -> bool:
+    """Whether no other job may start: the user must mend something first, or has interrupted."""
     return USER_ERROR in ended.failed.values() or INTERRUPTED in ended.failed.values()
 
 

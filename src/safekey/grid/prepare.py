@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safekey.engines import check_options
+from safekey.engines.vllm.command import find_executable
 from safekey.engines.weights import find, fingerprint
 from safekey.errors import UserError
 from safekey.evals.plan import make_plan
 from safekey.grid.arms import BASE, OBJECTIVES
 from safekey.grid.folder import GridFolder
-from safekey.grid.pool import room, threads_each
+from safekey.grid.pool import deal_gpus, room, threads_each
 from safekey.grid.request import GridRequest, Task
+from safekey.grid.slurm.options import cpus
 from safekey.run_folder import start, without_secrets
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Prepared:
         at_once: how many jobs at a time.
         gpus: the GPUs of each of the jobs at a time; empty on a CPU.
         rows: what each seed trains on, in words.
+        visible: all GPUs that there are.
     """
 
     tasks: tuple[Task, ...]
@@ -44,6 +46,7 @@ class Prepared:
     at_once: int
     gpus: tuple[tuple[str, ...], ...] = field(default=())
     rows: str = ""
+    visible: tuple[str, ...] = field(default=())
 
 
 def prepare(request: GridRequest) -> Prepared:
@@ -66,7 +69,8 @@ def prepare(request: GridRequest) -> Prepared:
     _check_arms(request)
     _check_evaluation(request, base)
     visible = [] if recipe.values.get("use_cpu") else visible_gpus()
-    at_once = request.jobs or room(base, len(visible), request.processes or 1)
+    on_slurm = request.executor == "slurm"
+    at_once = request.jobs or (10_000 if on_slurm else room(base, len(visible), request.processes or 1))
     folder = GridFolder(Path(request.output))
     resolved = _resolved(request, recipe, base, at_once)
     folder.check(resolved)
@@ -75,7 +79,8 @@ def prepare(request: GridRequest) -> Prepared:
     )
     at_once = max(1, min(at_once, sum(not task.job.done for task in tasks)))
     gpus = deal_gpus(visible, at_once, request.processes or 1)
-    return Prepared(tasks, folder, resolved, at_once, gpus, rows)
+    every = tuple(visible_gpus() if served(request) else visible)
+    return Prepared(tasks, folder, resolved, at_once, gpus, rows, every)
 
 
 def _check_rows(request: GridRequest, recipe: Recipe) -> str:
@@ -114,7 +119,7 @@ def _check_arms(request: GridRequest) -> None:
         if name == BASE:
             continue
         recipe = load_recipe(request.recipe, [*request.shared, *arm.overrides])
-        elsewhere = request.launch in ("fsdp2", "zero3")
+        elsewhere = request.launch in ("fsdp2", "zero3") or request.executor == "slurm"  # a node has what this has not
         settings = build_settings(recipe, processes=request.processes or 1, elsewhere=elsewhere)
         mine = repr(sorted((key, repr(value)) for key, value in _effective(recipe, settings.training).items()))
         if mine in seen:
@@ -143,11 +148,18 @@ def _check_evaluation(request: GridRequest, base: str) -> None:
     """Check the benchmarks' files, the judges' names and the engine."""
     if request.evaluation.server_url or request.evaluation.engine in ("server", "inspect"):
         raise UserError(
-            "a grid evaluates the models that it trains, with the engine 'local': a server would serve one model to "
-            "every arm. Train here, serve each run's model, and use `safekey eval` and `safekey compare`"
+            "a grid evaluates the models that it trains, with the engine 'local' or 'vllm': a server would serve one "
+            "model to every arm; --engine vllm starts one that serves them all"
         )
     make_plan(replace(request.evaluation, model=base))
-    check_options(base, "local", request.evaluation.engine_options)
+    check_options(base, "vllm" if served(request) else "local", request.evaluation.engine_options)
+    if served(request):
+        find_executable(request.evaluation.vllm)
+
+
+def served(request: GridRequest) -> bool:
+    """Whether vLLM generates."""
+    return request.evaluation.engine == "vllm"
 
 
 def _resolved(request: GridRequest, recipe: Recipe, base: str, at_once: int) -> dict[str, Any]:
@@ -171,7 +183,7 @@ def _resolved(request: GridRequest, recipe: Recipe, base: str, at_once: int) -> 
         "launch": request.launch,
         "processes": request.processes,
         "compare": compared,
-        "threads": threads_each(base, at_once),
+        "threads": cpus(request.slurm) if request.executor == "slurm" else threads_each(base, at_once),
         "starts": [start()],
     })  # fmt: skip
     return plain
@@ -184,17 +196,3 @@ def visible_gpus() -> list[str]:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     return named[:count] if named else [str(number) for number in range(count)]
-
-
-def deal_gpus(visible: Sequence[str], places: int, each: int) -> tuple[tuple[str, ...], ...]:
-    """Return the GPUs of each job that runs at a time.
-
-    A training sees as many GPUs as it has processes: `safekey train` refuses one process that sees two. When more jobs
-    run than there are GPUs, jobs share them.
-    """
-    if not visible:
-        return ()
-    return tuple(
-        tuple(dict.fromkeys(visible[(place * each + number) % len(visible)] for number in range(each)))
-        for place in range(places)
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from safekey.evals.request import ALLOWED_UNSCORED
@@ -11,6 +11,7 @@ from safekey.grid.arms import MARGIN, REFERENCE, Arm
 from safekey.grid.folder import Job
 
 if TYPE_CHECKING:
+    from safekey.engines.vllm.service import Remote
     from safekey.evals.request import EvalRequest
     from safekey.training.command.launch import Launch
 
@@ -36,6 +37,8 @@ class GridRequest:
         rows_share: with "drawn": this share of the rows, each once.
         jobs: how many at a time; None: as many as there is room for.
         launch, processes: how each training runs.
+        executor: where jobs run: as processes of this machine, or as jobs of a Slurm cluster.
+        slurm: options of sbatch.
     """
 
     recipe: str
@@ -54,6 +57,8 @@ class GridRequest:
     jobs: int | None = None
     launch: Launch = "none"
     processes: int | None = None
+    executor: Literal["local", "slurm"] = "local"
+    slurm: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def shared(self) -> tuple[str, ...]:
@@ -72,6 +77,10 @@ class Task:
         base: the model before training.
         threads: torch's, on a CPU.
         gpus: which GPUs it sees; empty: all.
+        stage: what this process does of it.
+        served: the server of many that its evaluation asks; None: an engine of its own.
+        served_as: the model's name there.
+        watched: whether the process that starts it records how it ends (a Slurm job's).
     """
 
     job: Job
@@ -79,6 +88,10 @@ class Task:
     base: str
     threads: int = 1
     gpus: tuple[str, ...] = ()
+    stage: Literal["all", "train", "evaluate"] = "all"
+    served: Remote | None = None
+    served_as: str = ""
+    watched: bool = False
 
     @property
     def overrides(self) -> tuple[str, ...]:

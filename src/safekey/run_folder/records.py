@@ -8,6 +8,7 @@ A run folder has a record (`run.json`, or `grid.yaml` of a grid) that names the 
 from __future__ import annotations
 
 import errno
+import inspect
 import json
 import re
 import shutil
@@ -39,7 +40,22 @@ _SECRET = re.compile(
     r"(?!(?:eos|bos|pad|unk|sep|cls|mask)_token$)(?:.*[_.])?(?:api_?key|token|password|secret|authorization)",
     re.IGNORECASE,
 )
-_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
+"""What a file system without locks answers; ENOSYS: Lustre without the mount option flock."""
+
+
+def file_lock(path: Path, timeout: float = -1) -> BaseFileLock:
+    """Return a lock on a file; acquiring it raises an OSError of `NO_LOCKS` on a file system without locks.
+
+    By itself `filelock` would go over to files that mean "locked" by being there: a job that is killed on one node
+    would lock out the next one on another node for ever.
+    """
+    from filelock import FileLock
+
+    known = inspect.signature(FileLock.__init__).parameters
+    strict: dict[str, Any] = {"fallback_to_soft": False} if "fallback_to_soft" in known else {}
+    lock: BaseFileLock = FileLock(path, timeout=timeout, thread_local=False, **strict)
+    return lock
 
 
 def hold(folder: Path, busy: str, *, unwritable: str = "give another --output") -> BaseFileLock:
@@ -55,16 +71,16 @@ def hold(folder: Path, busy: str, *, unwritable: str = "give another --output") 
     Raises:
         UserError: another process holds the lock, or the folder cannot be written.
     """
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
-    lock: BaseFileLock = FileLock(folder / ".lock", timeout=0, thread_local=False)
+    lock = file_lock(folder / ".lock", timeout=0)
     try:
         make_private(folder)
         lock.acquire()
     except Timeout:
         raise UserError(f"{folder}: {busy}") from None
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
+        if error.errno not in NO_LOCKS:
             raise UserError(f"{folder}: cannot be written: {error.strerror}; {unwritable}") from error
     return lock
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -229,6 +230,20 @@ def test_a_full_disk_is_one_clear_error(tmp_path, monkeypatch, name) -> None:
     assert not list(tmp_path.glob(".saving-*"))
     monkeypatch.undo()
     assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+
+
+def test_a_cluster_tells_each_process_and_its_parent_passes_it_on(monkeypatch) -> None:
+    """Two SIGTERMs close together are one request; a second Ctrl-C, and a late SIGTERM, end it at once."""
+    asked = SimpleNamespace(stop_asked=False)
+    with persistent.PersistentTrainer._stops_between_steps(asked):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert asked.stop_asked
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        monkeypatch.setattr("safekey.training.loop.persistent._ONE_REQUEST", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

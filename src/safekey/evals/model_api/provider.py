@@ -17,6 +17,7 @@ import hashlib
 import json
 import re
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -125,6 +126,9 @@ class SafeKeyAPI(ModelAPI):
         """Return how many requests Inspect should keep open: several batches, so that they can be sorted by length."""
         if self._is_url:
             return int(self._options.get("concurrency") or 32)
+        at_once: int | None = getattr(self.engine, "concurrency", None) if self._kind == "vllm" else None
+        if at_once is not None:
+            return at_once
         return 4 * int(self._options.get("batch_size") or 16)
 
     def connection_key(self) -> str:
@@ -161,11 +165,10 @@ class SafeKeyAPI(ModelAPI):
         return to_output(completion, used, self.model_name)
 
     def _submit(self, prompt: Prompt, params: SamplingParams) -> Future[Completion]:
-        from safekey.engines.server import ServerEngine
-
         engine = self.engine
-        if isinstance(engine, ServerEngine):
-            return engine.submit(prompt, params)
+        submit: Callable[[Prompt, SamplingParams], Future[Completion]] | None = getattr(engine, "submit", None)
+        if submit is not None:  # a server batches by itself
+            return submit(prompt, params)
         with self._lock:
             if self._collector is None:
                 rows = getattr(engine, "batch_size", None)

@@ -7,6 +7,7 @@ runs/eval-r1-7b-safety/
   verdicts.jsonl     one row for each judge, part and completion
   metrics.json       every rate with its interval and counts
   logs/              Inspect's logs: `inspect view --log-dir …/logs`
+  vllm/              with --engine vllm: its log, for this user only
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 METRICS = "metrics.json"
 LOGS = "logs"
-_FILES = (RESOLVED, run_folder.RUN, COMPLETIONS, VERDICTS, METRICS, LOGS)
+SERVER = "vllm"
+_FILES = (RESOLVED, run_folder.RUN, COMPLETIONS, VERDICTS, METRICS, LOGS, SERVER)
 
 
 class EvalRun:

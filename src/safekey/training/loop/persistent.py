@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ from safekey.training.objective.heads import SafetyHeads
 from safekey.training.objective.step import HEADS_NAME, unwrap
 
 logger = logging.getLogger("safekey.training")
+_ONE_REQUEST = 5.0  # seconds: a cluster sends SIGTERM to all processes of a job, and their parent passes it on
 
 
 class PersistentTrainer(SFTTrainer):  # type: ignore[misc]
@@ -90,10 +92,15 @@ class PersistentTrainer(SFTTrainer):  # type: ignore[misc]
         if before[signal.SIGINT] is signal.SIG_IGN:  # a grid's job: Ctrl-C is its parent's, which sends SIGTERM
             del before[signal.SIGINT]
 
+        first = 0.0
+
         def ask(number: int, frame: Any) -> None:
+            nonlocal first
             if self.stop_asked:
+                if number == signal.SIGTERM and time.monotonic() - first < _ONE_REQUEST:
+                    return
                 raise KeyboardInterrupt
-            self.stop_asked = True
+            self.stop_asked, first = True, time.monotonic()
             logger.warning("stopping after this step; once more to stop at once")
 
         for number in before:

@@ -1,0 +1,1 @@
+"""vLLM, started by safekey on a checkpoint, used as any server, and ended with the evaluation."""
