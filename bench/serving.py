@@ -1,5 +1,7 @@
 """Measure the generation phase of `safekey eval --engine vllm` on a warm server against vLLM's own benchmark client.
 
+vLLM's client needs `pip install "vllm[bench]"` in the environment of vLLM.
+
 python bench/serving.py --model MODEL --vllm ~/vllm/bin/vllm                    200 prompts, 64 tokens, 5 runs each
 python bench/serving.py --model MODEL --vllm ~/vllm/bin/vllm --local            and the local engine, once
 python bench/serving.py --model MODEL --vllm ~/vllm/bin/vllm --growth 1,4,16,32 and the speed at these concurrencies

@@ -90,18 +90,18 @@ def test_lora_arms_share_one_server_and_kills_change_nothing(world: Path, tmp_pa
         return lambda: any(file.stat().st_size for file in grid.glob(f"arms/{arm}/**/eval/completions.jsonl"))
 
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=slow)
-    until(begun("base"), child)
+    until(begun("base"), child, 1200)
     child.kill()
     child.wait()
     assert gone(seen)
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=slow)
-    until(begun("sft"), child)
+    until(begun("sft"), child, 1200)
     os.kill(starts(seen)[-1]["pids"][0], signal.SIGKILL)  # the server: it is started again, and the jobs go on
-    until(lambda: json.loads((grid / "vllm" / "state.json").read_text())["number"] == 2, child)
-    until(begun("qsm"), child)
+    until(lambda: json.loads((grid / "vllm" / "state.json").read_text())["number"] == 2, child, 1200)
+    until(begun("qsm"), child, 1200)
     (job,) = evaluators(child.pid, grid)
     os.kill(job, signal.SIGKILL)
-    _, said = child.communicate(timeout=600)
+    _, said = child.communicate(timeout=1200)
     assert child.returncode == 1, said
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
