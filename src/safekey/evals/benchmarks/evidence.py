@@ -96,7 +96,9 @@ AGREEMENTS: Mapping[str, tuple[Agreement, ...]] = {
 }
 """Benchmark → outside scorers."""
 
-REPRODUCED: Mapping[str, Reproduction] = {}
+REPRODUCED: Mapping[str, Reproduction] = {
+    "humaneval": Reproduction("Qwen2.5-Coder-0.5B-Instruct (4-bit weights, unpacked)", 61.6, 59.1, 51.5, 66.4, 164),
+}
 """Benchmark → the published figure that was measured again."""
 
 
