@@ -123,7 +123,10 @@ def evaluators(parent: int, grid: Path) -> list[int]:
 
 def test_full_models_have_a_server_each(world: Path, tmp_path: Path, seen: Path) -> None:
     stub, grid = executable(tmp_path / "bin"), tmp_path / "grid"
-    assert main(words(world, grid, "--arms", "base,sft", "--seeds", "1", vllm=stub)) == 0
+    command = words(world, grid, "--arms", "base,sft", "--seeds", "1", vllm=stub)
+    # A process of its own: jobs start the servers here, with the environment that this process's first job had.
+    done = subprocess.run([sys.executable, "-m", "safekey.cli", *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     served = [start["argv"][2] for start in starts(seen)]
     assert served == [str(world / "base"), str(grid / "arms" / "sft" / "seed-0" / "train" / "model")]
     assert not any("--enable-lora" in start["argv"] for start in starts(seen))
