@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import AddedToken
 
 from safekey.cli.app import main
 from safekey.engines import SamplingParams, open_engine
@@ -75,11 +76,28 @@ def served(model: Path, folder: Path, *options: str) -> Iterator[str]:
         del os.environ["OPENAI_API_KEY"]
 
 
-def train(folder: Path, data: Path, *words: str) -> Path:
+def with_think_tokens(folder: Path) -> Path:
+    """Save SmolLM2 with <think> and </think> as tokens: vLLM's reasoning parsers look for tokens, not for texts."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(MODEL), AutoModelForCausalLM.from_pretrained(MODEL)
+    tokenizer.add_tokens([AddedToken("<think>", normalized=False), AddedToken("</think>", normalized=False)])
+    model.resize_token_embeddings(len(tokenizer))
+    torch.manual_seed(0)
+    with torch.no_grad():  # transformers gives all new tokens the same embedding, and they are hard to tell apart then
+        rows = model.get_input_embeddings().weight
+        for token in ("<think>", "</think>"):
+            rows[tokenizer.convert_tokens_to_ids(token)].normal_(0.0, float(rows[:1000].std()))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def train(folder: Path, data: Path, *words: str, model: Path | None = None) -> Path:
     """Fine-tune SmolLM2 through the command line; return the run's folder."""
     fixed = ("max_length=192", "batch_size=2", "per_device_train_batch_size=2", "use_cpu=true", "eval_fraction=0",
              "save_strategy=no", "warmup_steps=0", "logging_steps=1")  # fmt: skip
-    given = (f"model_name_or_path={MODEL}", f"data={data}", f"output_dir={folder}", *fixed, *words)
+    given = (f"model_name_or_path={model or MODEL}", f"data={data}", f"output_dir={folder}", *fixed, *words)
     assert main(["train", "base", *given]) == 0
     return folder
 
@@ -114,7 +132,7 @@ def compare(folder: Path, ours: list[Any], theirs: list[Any], most: int) -> None
     model, tokenizer = kind.from_pretrained(folder, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(folder)
     differ = []
     for mine, other in zip(ours, theirs, strict=True):
-        assert other.error is None
+        assert not other.error
         assert mine.prompt_ids == other.prompt_ids
         if (mine.text, mine.finish) == (other.text, other.finish):
             continue
@@ -138,7 +156,8 @@ def test_the_same_tokens_as_the_local_engine(tmp_path: Path) -> None:
 
 def test_our_full_export_is_served_and_its_thinking_comes_in_a_field(tmp_path: Path, data: Path) -> None:
     """Four rows, learnt by heart: the model thinks, and vLLM's reasoning parser puts the thinking into a field."""
-    run = train(tmp_path / "full", data, "learning_rate=2e-4", "max_steps=16", "qmm_weight=0", "head_weight=0")
+    run = train(tmp_path / "full", data, "learning_rate=5e-4", "max_steps=24", "qmm_weight=0", "head_weight=0",
+                model=with_think_tokens(tmp_path / "base"))  # fmt: skip
     prompt = Prompt((Message("user", json.loads(data.read_text().splitlines()[0])["question"]),))
     (local,) = answers(str(run), [prompt], dtype="float32", device="cpu")
     parts = split_completion(local)
