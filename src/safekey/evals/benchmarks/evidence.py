@@ -68,6 +68,7 @@ class Reproduction:
 
 _QWEN = "164 greedy replies of Qwen2.5-Coder-0.5B-Instruct"
 _QWEN_MATH = "22 greedy replies of Qwen2.5-Coder-0.5B-Instruct"
+_QWEN_AIME = "30 greedy replies of Qwen2.5-Coder-0.5B-Instruct, most of them cut off"
 _LETTERS = "340 replies of ours in many styles"
 _FORMULAS = "264 replies of ours in many styles"
 _INTEGERS = "40 replies of ours in many styles"
@@ -88,6 +89,8 @@ AGREEMENTS: Mapping[str, tuple[Agreement, ...]] = {
         Agreement("inspect-evals math (sympy, on our formula)", "0.26.0", _FORMULAS, 264, 197, 67),
     ),
     "aime": (
+        Agreement("inspect-evals aime", "0.26.0", _QWEN_AIME, 30, 30),
+        Agreement("lm-eval aime", "0.4.13", _QWEN_AIME, 30, 30),
         Agreement("inspect-evals aime", "0.26.0", _INTEGERS, 40, 32, 8),
         Agreement("lm-eval aime", "0.4.13", _INTEGERS, 40, 16, 23),
     ),
