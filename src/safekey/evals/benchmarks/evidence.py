@@ -68,7 +68,7 @@ class Reproduction:
 
 _QWEN = "164 greedy replies of Qwen2.5-Coder-0.5B-Instruct"
 _QWEN_MATH = "22 greedy replies of Qwen2.5-Coder-0.5B-Instruct"
-_QWEN_AIME = "30 greedy replies of Qwen2.5-Coder-0.5B-Instruct, most of them cut off"
+_QWEN_AIME = "30 greedy replies of Qwen2.5-Coder-0.5B-Instruct, 27 of them cut off"
 _LETTERS = "340 replies of ours in many styles"
 _FORMULAS = "264 replies of ours in many styles"
 _INTEGERS = "40 replies of ours in many styles"
