@@ -67,7 +67,7 @@ class Reproduction:
 
 
 _QWEN = "164 greedy replies of Qwen2.5-Coder-0.5B-Instruct"
-_QWEN_MATH = "22 greedy replies of Qwen2.5-Coder-0.5B-Instruct"
+_QWEN_MATH = "100 greedy replies of Qwen2.5-Coder-0.5B-Instruct, 45 of them cut off"
 _QWEN_AIME = "30 greedy replies of Qwen2.5-Coder-0.5B-Instruct, 27 of them cut off"
 _LETTERS = "340 replies of ours in many styles"
 _FORMULAS = "264 replies of ours in many styles"
@@ -84,7 +84,8 @@ AGREEMENTS: Mapping[str, tuple[Agreement, ...]] = {
         Agreement("inspect-evals humaneval", "0.26.0", _QWEN, 164, 154, 10),
     ),
     "math500": (
-        Agreement("lm-eval minerva_math (math_verify)", "0.4.13", _QWEN_MATH, 22, 22),
+        Agreement("lm-eval minerva_math (math_verify)", "0.4.13", _QWEN_MATH, 100, 100),
+        Agreement("inspect-evals math (sympy)", "0.26.0", _QWEN_MATH, 100, 92, 8),
         Agreement("lm-eval minerva_math (math_verify)", "0.4.13", _FORMULAS, 264, 233, 31),
         Agreement("inspect-evals math (sympy, on our formula)", "0.26.0", _FORMULAS, 264, 197, 67),
     ),
