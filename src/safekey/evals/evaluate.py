@@ -119,7 +119,7 @@ def evaluate(
             finally:
                 _note_server(opened, run)
         summary = finish(run, tables)
-        keep_no_texts(run, summary, console, asked=request.redact)
+        keep_no_texts(run, console, asked=request.redact)
         for line in summary.doubts:
             console.print(f"WARNING: {printable(line)}", style="yellow", **PLAIN)
         return EvalResult(run, summary, (*warnings, *summary.doubts), plan.left_out)
@@ -171,22 +171,19 @@ def finish(run: EvalRun, tables: TableOptions | None = None) -> Summary:
     return summary
 
 
-def keep_no_texts(run: EvalRun, summary: Summary, console: Console, *, asked: bool) -> None:
+def keep_no_texts(run: EvalRun, console: Console, *, asked: bool) -> None:
     """Drop a finished run's texts if the user asks for it now, or did so before.
 
     Args:
         run: the run, held by this process, with its metrics written.
-        summary: its numbers; what they doubt is kept with the run's warnings, because it was read in the texts.
         console: where it is said.
         asked: whether the user asks for it.
     """
-    record = run.record
-    before = record.get("redacted") or {}
+    before = run.record.get("redacted") or {}
     if not (asked or before) or (before.get("status") == "finished" and not before.get("with_text")):
         return
     from safekey.evals.records.redact import redact
 
-    run.note(warnings=list(dict.fromkeys([*(record.get("warnings") or ()), *summary.doubts])))
     left = redact(run)
     console.print(f"{run.path}: texts dropped; hashes, verdicts and classes are kept", **PLAIN)
     if left:

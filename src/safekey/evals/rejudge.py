@@ -86,7 +86,7 @@ def rejudge(
                 for each, _ in group:
                     each.close()
         summary = finish(run, tables)
-        keep_no_texts(run, summary, console or Console(quiet=True), asked=False)
+        keep_no_texts(run, console or Console(quiet=True), asked=False)
         return run, summary
     finally:
         run.release()

@@ -8,6 +8,7 @@ import json
 import re
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,12 +131,35 @@ def test_a_completion_whose_judge_failed_keeps_its_text_until_it_is_judged(serve
     kept = [row for row in rows if row["text"]]
     assert 0 < len(kept) < 6
     assert EvalRun(tmp_path / "run").record["redacted"]["with_text"] == len(kept)
+    assert contents(tmp_path / "run").count(SECRET[1].encode()) == len(kept), "the texts of the others are elsewhere"
+    assert not list((tmp_path / "run" / "logs").glob("*")), "a log, which is compressed, holds the texts of all"
     server.fault = None
     _, summary = rejudge(str(tmp_path / "run"), parse_judges((), server.url, "tiny"), SETTINGS)
     assert next(r for r in summary.metrics["rates"] if r["headline"])["n"] == 6
     assert not any(word.encode() in contents(tmp_path / "run") for word in SECRET)
     with pytest.raises(UserError, match="texts were dropped"):
         rejudge(str(tmp_path / "run"), parse_judges((), server.url, "tiny"), SETTINGS)
+
+
+def test_lines_about_bad_rows_lose_what_they_quote(server: Endpoint, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    run(tmp_path / "plain", server.url, data)
+    bad = json.dumps({"id": "bad", "prompt": 5, "label": "safe", "note": "x"})
+    asked = (data / "xstest_safe.jsonl").read_text() + bad + "\n"
+    (data / "bad.jsonl").write_text(asked)
+    model = get_model("safekey/scripted", engine=ScriptedEngine(default="Fine."), kind="scripted", memoize=False)
+    what: dict[str, Any] = {"tasks": ("xstest",), "files": {"xstest-safe": str(data / "bad.jsonl")}}
+    how: dict[str, Any] = {"judges": ("refusal_3class",), "judge_url": server.url, "judge_model": "tiny"}
+    order = EvalRequest(model="scripted", output=str(tmp_path / "run"), judge_settings=SETTINGS, **what, **how)
+    evaluate(order, model=model)
+    before = EvalRun(tmp_path / "run")
+    (problem,) = before.record["problems"]["xstest-safe"]
+    assert problem in before.metrics["warnings"]
+    for _ in range(2):
+        evaluate(replace(order, redact=True), model=model)
+        after = EvalRun(tmp_path / "run")
+        assert after.record["problems"] == {"xstest-safe": ["1 rows (texts dropped)"]}
+        assert problem.encode() not in contents(tmp_path / "run")
 
 
 def test_what_cannot_be_redacted_is_refused(server: Endpoint, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from safekey.engines.vllm import guard, keyed
 from safekey.engines.vllm.causes import Cause, cause_of, last_message, text_since
 from safekey.engines.vllm.command import MIDDLEWARE, ServeCommand
 from safekey.errors import UserError
+from safekey.run_folder import make_private
 
 _EVERY = 0.2  # seconds between two questions whether it answers
 _TELL = 15.0  # seconds between two lines about a start
@@ -192,8 +193,8 @@ def private_folder(folder: Path) -> Path:
         UserError: it cannot be made.
     """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
+        make_private(folder)
+        folder.chmod(0o700)  # one that was there before, too
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}; give another --output") from error
     return folder

@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 from safekey.evals.judges.table import EMPTY_PART
 from safekey.evals.judges.verdicts import NOT_WHOLE, is_failure
-from safekey.evals.records.folder import EvalRun
+from safekey.evals.records.folder import METRICS, EvalRun
 from safekey.evals.records.rows import (
     REDACTED,
     Row,
@@ -28,7 +28,7 @@ from safekey.evals.records.rows import (
     prompt_hash,
     text_hash,
 )
-from safekey.run_folder import now
+from safekey.run_folder import now, write_json
 from safekey.schema import Part
 from safekey.text.thinking import split_completion
 
@@ -36,7 +36,7 @@ _QUOTE = re.compile(r"['\"“‘«`(:{\[]")
 
 
 def redact(run: EvalRun) -> int:
-    """Drop the texts of every completion whose verdicts are known, and Inspect's logs, which hold all texts.
+    """Drop the texts of every completion whose verdicts are known, and Inspect's logs, which hold the texts of all.
 
     A completion that a judge failed on keeps its text: `safekey judge` asks again, and drops it then. A kill in the
     middle leaves whole files; the same command goes on.
@@ -47,7 +47,7 @@ def redact(run: EvalRun) -> int:
     Returns:
         how many completions keep their texts.
     """
-    rows = run.rows
+    rows, first = run.rows, (run.record.get("redacted") or {}).get("status") != "finished"
     run.note(redacted={"status": "running"})
     open_ones = {row["completion"] for row in rows.verdicts.rows() if is_failure(row)}
     judged = {row["completion"] for row in rows.verdicts.rows()} - open_ones
@@ -58,12 +58,25 @@ def redact(run: EvalRun) -> int:
     rows.completions.change(change)
     rows.verdicts.change(lambda row: redacted_verdict(row) if row["completion"] in judged else row)
     left = sum(REDACTED not in row for row in rows.completions.rows())
-    if not left and run.logs.is_dir():
-        for log in [*run.logs.glob("*.eval"), *run.logs.glob("*.json")]:
-            log.unlink()
-    problems = {name: [f"{len(found)} (texts dropped)"] if found else [] for name, found in _problems(run).items()}
-    run.note(redacted={"status": "finished", "time": now(), "with_text": left}, problems=problems)
+    for log in [*run.logs.glob("*.eval"), *run.logs.glob("*.json")]:
+        log.unlink()
+    run.note(redacted={"status": "finished", "time": now(), "with_text": left}, **_without_quotes(run, first))
     return left
+
+
+def _without_quotes(run: EvalRun, first: bool) -> dict[str, Any]:
+    """Return the record's warnings and problems without lines that quote a row; the metrics get the same warnings.
+
+    The warnings are those of the metrics: some were read in texts that are gone now.
+    """
+    problems: Mapping[str, list[str]] = run.record.get("problems") or {}
+    quoting = {line for found in problems.values() for problem in found for line in problem.splitlines()}
+    warnings = [line for line in run.metrics.get("warnings") or () if line not in quoting]
+    write_json(run.path / METRICS, {**run.metrics, "warnings": warnings})
+    if not first:
+        return {"warnings": warnings}
+    counts = {name: [f"{len(found)} rows (texts dropped)"] if found else [] for name, found in problems.items()}
+    return {"warnings": warnings, "problems": counts}
 
 
 def drop_texts(folders: Iterable[Path]) -> None:
@@ -76,10 +89,6 @@ def drop_texts(folders: Iterable[Path]) -> None:
                 redact(run)
             finally:
                 run.release()
-
-
-def _problems(run: EvalRun) -> Mapping[str, list[str]]:
-    return {name: list(found) for name, found in (run.record.get("problems") or {}).items()}
 
 
 def redacted_row(row: Row) -> Row:
