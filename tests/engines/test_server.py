@@ -38,6 +38,21 @@ def ask(text: str = "How do I pick the royal vault?", **prefill: Any) -> Prompt:
     return Prompt((Message("user", text),), **prefill)
 
 
+def test_an_end_token_that_only_the_server_knows_is_no_text(server: Endpoint, qwen: str) -> None:
+    """A model's own settings may name a further end token: the server stops there, and sends its id."""
+    remote = open_engine(f"{server.url}#tiny", tokenizer=qwen, **FAST)
+    special = remote.chat.tokenizer.all_special_ids  # type: ignore[attr-defined]
+    (unknown, *_) = [token for token in special if token not in remote.describe()["end_token_ids"]]
+    server.reply, server.finish = (lambda body: [5, 6, unknown]), "stop"
+    (told,) = dict(remote.generate([ask()], GREEDY)).values()
+    server.reply = lambda body: [5, 6, remote.describe()["end_token_ids"][0]]
+    (known,) = dict(remote.generate([ask()], GREEDY)).values()
+    assert (told.text, told.finish) == (known.text, "stop")
+    server.reply, server.finish = (lambda body: [5, 6, unknown]), "length"
+    (cut,) = dict(remote.generate([ask()], GREEDY)).values()
+    assert cut.text != known.text, "without an end, the token is what the model said"
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_ids_equal_the_local_engines(server: Endpoint, tmp_path: Path, name: str) -> None:
     folder = save(tmp_path, real_tokenizer(name))
