@@ -99,6 +99,7 @@ def test_presets() -> None:
     ("options", "said"),
     [
         ({"max_token": 5}, r"task 'xstest-safe': unknown key 'max_token'; did you mean 'max_tokens'"),
+        ({"redact": True}, "task 'xstest-safe': unknown key 'redact'"),  # Inspect's own log would hold the texts
         ({"max_tokens": -5}, "--max-tokens -5: expected at least 1"),
         ({"temperature": -1.0}, "--temperature -1: expected at least 0"),
         ({"samples": 0}, "--samples 0: expected at least 1"),
