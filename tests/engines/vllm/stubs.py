@@ -29,8 +29,15 @@ def starts(seen: Path) -> list[dict[str, Any]]:
 
 def alive(seen: Path) -> list[int]:
     """The processes of all starts that still run."""
-    pids = [pid for start in starts(seen) for pid in start["pids"]]
-    return [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+    return [pid for start in starts(seen) for pid in start["pids"] if _runs(pid)]
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process runs; one that ends while it is asked about does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def gone(seen: Path, seconds: float = 20.0) -> bool:

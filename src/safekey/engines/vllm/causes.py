@@ -25,7 +25,9 @@ _FOLLOWS = (
     "WorkerProc initialization failed",
     "Failed core proc",
     "EngineDeadError",
+    "Executor failed",
 )
+_WORKER = re.compile(r"Worker proc \S+ died unexpectedly \(exit code: (-?\d+)\)")
 
 # What the user can do, by what the cause says. The first that fits is given.
 _HELP = "see `vllm serve --help=all`"
@@ -57,6 +59,7 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     ),
     (r"No module named|ImportError|cannot open shared object", "this environment of vLLM is not complete"),
     (r"ValidationError|Value error|ValueError", _HELP),
+    (r"killed \(SIGKILL\)", f"out of memory? Give its cache less: gpu_memory_utilization=… {_MEMORY}"),
 )
 PORT_TAKEN = re.compile(r"Address already in use|address already in use|EADDRINUSE")
 
@@ -91,13 +94,12 @@ def cause_of(text: str, code: int) -> Cause:
     """
     lines = [_LINE.sub("", line) for line in text.splitlines()]
     why = next((found.group(1) for line in lines if (found := _USAGE.match(line))), "") or _exception(lines)
+    why = why if why and not _follows(why) else _worker(text) or why
     if not why:
         said = [line.strip() for line in lines if line.strip()]
         how = f"it ended with exit code {code}" if code <= 128 else f"it was killed ({_signal(code - 128)})"
         why = f"{how}{', and said: ' + said[-1][:200] if said and code <= 128 else ''}"
     advice = next((then for pattern, then in _ADVICE if re.search(pattern, why)), "")
-    if not advice and code == 128 + signal.SIGKILL:
-        advice = "out of memory?"
     return Cause(_short(" ".join(why.split())), advice)
 
 
@@ -125,10 +127,24 @@ def _exception(lines: list[str]) -> str:
             if name in ("ValueError", "RuntimeError", "ValidationError", "AssertionError") and said
             else f"{name}: {said}"
         )
-        if not any(each in f"{name} {said}" for each in _FOLLOWS):
+        if not _follows(f"{name} {said}"):
             return words
         found = found or words
     return found
+
+
+def _follows(words: str) -> bool:
+    """Whether an exception only tells of another one."""
+    return any(each in words for each in _FOLLOWS)
+
+
+def _worker(text: str) -> str:
+    """Return how a worker ended that could say nothing itself; "" where none did."""
+    found = _WORKER.search(text)
+    if found is None:
+        return ""
+    code = int(found.group(1))
+    return f"a process of it was killed ({_signal(-code)})" if code < 0 else f"a process of it ended with exit code {code}"
 
 
 def _below(lines: Iterable[str]) -> str:

@@ -127,7 +127,15 @@ class ServeCommand:
             "TMPDIR": str(folder),
             "VLLM_RPC_BASE_PATH": str(folder),
         }
-        return {**kept, **_SET, **offline, **more}
+        return {**self._cache(), **kept, **_SET, **offline, **more}
+
+    def _cache(self) -> dict[str, str]:
+        """Return the size of the cache on a CPU: there vLLM's default is nearly all memory, and it is killed for that."""
+        if any(name.replace("-", "_") in ("gpu_memory_utilization", "kv_cache_memory_bytes") for name in self.options):
+            return {}
+        import psutil  # type: ignore[import-untyped]
+
+        return {"VLLM_CPU_KVCACHE_SPACE": str(max(1, psutil.virtual_memory().available // 4 // 2**30))}
 
 
 def find_executable(asked: str | None) -> str:
