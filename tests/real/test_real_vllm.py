@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import psutil
 import pytest
 import torch
 
+from real.served import MARKS, MODEL, VLLM, cpu_settings, same_up_to_ties
 from safekey.cli.app import main
 from safekey.engines import SamplingParams, open_engine
 from safekey.engines.vllm.engine import VllmEngine
@@ -27,15 +27,7 @@ from safekey.engines.vllm.service import Service
 from safekey.errors import UserError
 from safekey.schema import Completion, Message, Prompt
 
-HOME, VLLM = os.environ.get("SAFEKEY_REAL_MODELS", ""), os.environ.get("SAFEKEY_VLLM", "")
-MODEL = Path(HOME) / "smollm2"
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.skipif(
-        not (HOME and VLLM and MODEL.is_dir()),
-        reason="needs SAFEKEY_REAL_MODELS (a folder with smollm2) and SAFEKEY_VLLM (vLLM's executable)",
-    ),
-]
+pytestmark = MARKS
 OPTIONS: dict[str, Any] = {"max_model_len": 1024, "enforce_eager": True, "max_num_seqs": 8}
 PARAMS = SamplingParams(max_new_tokens=8)
 PROMPTS = [
@@ -43,15 +35,11 @@ PROMPTS = [
     Prompt((Message("user", "Name one colour."),), prefill="Blue is a colour that", prefill_tokens=3),
     Prompt((Message("user", "What is the capital of France?"),)),
 ]
-TIE = 0.02  # of logits: below it rounding decides between two tokens
 
 
 @pytest.fixture(scope="module", autouse=True)
 def cpu() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("VLLM_CPU_KVCACHE_SPACE", "1"), ("VLLM_CPU_OMP_THREADS_BIND", "nobind")):
-            if name not in os.environ:
-                patch.setenv(name, value)
+    with cpu_settings():
         yield
 
 
@@ -73,23 +61,6 @@ def adapter(folder: Path, seed: int) -> str:
 def answers(engine: Any) -> list[Completion]:
     found = dict(engine.generate(PROMPTS, PARAMS))
     return [found[index] for index in range(len(PROMPTS))]
-
-
-def same_up_to_ties(ours: list[Completion], theirs: list[Completion], path: str) -> None:
-    """Equal texts, or texts that go apart where the local model's two best tokens are a tie."""
-    from safekey.engines import weights
-
-    source = weights.find(path)
-    model, tokenizer = None, weights.load_tokenizer(source, None)
-    for mine, other in zip(ours, theirs, strict=True):
-        assert mine.prompt_ids == other.prompt_ids
-        if mine.text == other.text:
-            continue
-        one, two = (tokenizer.encode(each.text, add_special_tokens=False) for each in (mine, other))
-        at = next(i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b)
-        model = model or weights.load_model(source, None, dtype=torch.float32)
-        logits = model(torch.tensor([[*(mine.prompt_ids or ()), *one[:at]]])).logits[0, -1]
-        assert abs(float(logits[one[at]] - logits[two[at]])) < TIE, (mine.text, other.text)
 
 
 def status(port: int, path: str, key: str = "") -> int:

@@ -64,6 +64,21 @@ CASES = {
         "Unsupported CPU attention configuration: head_dim=24",
         "--engine local",
     ),
+    "killed": (
+        "(EngineCore pid=1) ERROR 11-25 22:12:14 [multiproc_executor.py:315] Worker proc VllmWorker-0 died unexpectedly "
+        "(exit code: -9), shutting down executor.\n"
+        "(EngineCore pid=1) ERROR 11-25 22:12:14 [core.py:1512] RuntimeError: Executor failed.\n"
+        f"{API}ERROR 11-25 22:12:14 [async_llm.py:906] vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered "
+        "an issue. See stack trace (above) for the root cause.",
+        "a process of it was killed (SIGKILL)",
+        "VLLM_CPU_KVCACHE_SPACE",
+    ),
+    "worker": (
+        "(EngineCore pid=1) ERROR 11-25 22:12:14 [multiproc_executor.py:315] Worker proc VllmWorker-1 died unexpectedly "
+        "(exit code: 3), shutting down executor.\nRuntimeError: Executor failed.",
+        "a process of it ended with exit code 3",
+        "",
+    ),
     "package": (
         "Traceback (most recent call last):\nModuleNotFoundError: No module named 'vllm'",
         "No module named 'vllm'",
@@ -83,7 +98,7 @@ def test_the_cause_of_a_failed_start(case: str) -> None:
 
 
 def test_a_killed_server() -> None:
-    assert str(cause_of("loading\n", 128 + 9)) == "it was killed (SIGKILL); out of memory?"
+    assert str(cause_of("loading\n", 128 + 9)).startswith("it was killed (SIGKILL); out of memory? Give its cache less")
     assert cause_of("what is this", 3).why == "it ended with exit code 3, and said: what is this"
     assert cause_of("", 0).why == "it ended with exit code 0"
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from engines.vllm.stubs import executable
@@ -98,6 +99,16 @@ def test_the_command_line_holds_no_key_and_the_environment_no_secret(
     words = command.words(8123)
     assert "the-key" not in " ".join(words)
     assert {"--host=127.0.0.1", "--port=8123", "--no-enable-log-requests", "--disable-uvicorn-access-log"} <= set(words)
+
+
+def test_on_a_cpu_the_cache_leaves_memory_for_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE", raising=False)
+    free = psutil.virtual_memory().available / 2**30
+    given = int(ServeCommand("/bin/vllm", "/m").environment("k", tmp_path)["VLLM_CPU_KVCACHE_SPACE"])
+    assert 1 <= given <= max(1, free / 2)
+    for name in ("gpu_memory_utilization", "kv-cache-memory-bytes"):  # the user's own word
+        own = ServeCommand("/bin/vllm", "/m", options={name: 0.5}).environment("k", tmp_path)
+        assert "VLLM_CPU_KVCACHE_SPACE" not in own
 
 
 def test_adapters() -> None:
