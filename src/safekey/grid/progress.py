@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,13 +97,21 @@ class Display:
         with Live(console=self._console, refresh_per_second=4, transient=True) as self._live:
             yield self
 
-    def __call__(self, running: Mapping[str, float], ended: Mapping[str, float]) -> None:
-        """Draw the table, or print lines, at most twice a second."""
+    def __call__(
+        self, running: Mapping[str, float], ended: Mapping[str, float], cancelled: Collection[str] = ()
+    ) -> None:
+        """Draw the table, or print lines, at most twice a second.
+
+        Args:
+            running: name of each job that runs → when it began.
+            ended: name of each job that has ended → the seconds that it took.
+            cancelled: those among them that the user cancelled.
+        """
         now = time.monotonic()
         if now - self._drawn < 0.5 and running:
             return
         self._drawn = now
-        states = {job: _state(job, running, ended) for job in self._jobs}
+        states = {job: _state(job, running, ended, cancelled) for job in self._jobs}
         if self._live is not None:
             self._live.update(Group(self._table(states), Text(self._foot(states))))
         else:
@@ -144,11 +152,13 @@ class _State(NamedTuple):
     cell: str  # of the table, with markup
 
 
-def _state(job: Job, running: Mapping[str, float], ended: Mapping[str, float]) -> _State:
+def _state(job: Job, running: Mapping[str, float], ended: Mapping[str, float], cancelled: Collection[str]) -> _State:
     share, words = share_done(job)
     name = str(job)
     if share == 1.0:
         return _State(share, "done", f"[green]done[/green] {clock(ended[name]) if name in ended else ''}")
+    if name in cancelled:
+        return _State(share, "cancelled", "[yellow]cancelled[/yellow]")
     if name in ended:
         return _State(share, "failed", "[red]failed[/red]")
     if name in running:

@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -50,6 +50,7 @@ class Grid:
         self.full = 0
         self.names: dict[str, str] = {}
         self.said = ""
+        self.shown: list[tuple[str, ...]] = []
         monkeypatch.setattr(run, "submit", self._submit)
 
     def _submit(self, task: Task, name: str, options: Mapping[str, str]) -> str:
@@ -66,7 +67,8 @@ class Grid:
         tasks = [Task(job, request, "m") for job in self.jobs.values() if not job.done]  # type: ignore[arg-type]
         left = list(steps)
 
-        def watch(running: Mapping[str, float], ended: Mapping[str, float]) -> None:
+        def watch(running: Mapping[str, float], ended: Mapping[str, float], cancelled: Collection[str]) -> None:
+            self.shown.append(tuple(cancelled))
             if left:
                 left.pop(0)()
 
@@ -154,6 +156,7 @@ def test_a_cancelled_job_stays_so_until_the_same_command_is_given_again(
         together(lambda: slurm.queue({"2": "COMPLETED"}), lambda: grid.finish("qsm")),
     ])  # fmt: skip
     assert ended.cancelled == ["sft, seed 0"]
+    assert grid.shown[-1] == ("sft, seed 0",), "the display is not told"
     assert grid.submitted == ["sft", "qsm"]
     slurm.queue({})  # Slurm forgets; the grid does not
     assert {one["arm"]: one["state"] for one in status(grid, capsys)["jobs"]} == {"sft": "cancelled", "qsm": "done"}

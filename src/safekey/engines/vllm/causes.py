@@ -144,7 +144,9 @@ def _worker(text: str) -> str:
     if found is None:
         return ""
     code = int(found.group(1))
-    return f"a process of it was killed ({_signal(-code)})" if code < 0 else f"a process of it ended with exit code {code}"
+    return (
+        f"a process of it was killed ({_signal(-code)})" if code < 0 else f"a process of it ended with exit code {code}"
+    )
 
 
 def _below(lines: Iterable[str]) -> str:

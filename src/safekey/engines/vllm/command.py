@@ -130,7 +130,7 @@ class ServeCommand:
         return {**self._cache(), **kept, **_SET, **offline, **more}
 
     def _cache(self) -> dict[str, str]:
-        """Return the size of the cache on a CPU: there vLLM's default is nearly all memory, and it is killed for that."""
+        """Return the size of the cache on a CPU; vLLM would take nearly all memory, and be killed for that."""
         if any(name.replace("-", "_") in ("gpu_memory_utilization", "kv_cache_memory_bytes") for name in self.options):
             return {}
         import psutil  # type: ignore[import-untyped]

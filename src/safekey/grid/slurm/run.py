@@ -7,7 +7,7 @@ concluded while Slurm does not answer. The jobs do not need this process: the sa
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -25,7 +25,7 @@ from safekey.grid.slurm.submit import FullError, submit
 from safekey.run_folder import now
 from safekey.terminal import printable
 
-Watch = Callable[[Mapping[str, float], Mapping[str, float]], None]
+Watch = Callable[[Mapping[str, float], Mapping[str, float], Collection[str]], None]
 _EVERY = (2.0, 20.0)  # seconds between two questions to Slurm: at first, and later
 _SETTLE = 60.0  # seconds until a shared file system shows what an ended job wrote
 _TRY_AGAIN = 60.0  # seconds after Slurm took no more jobs
@@ -213,7 +213,8 @@ class _Follower:
 
     def _draw(self) -> None:
         at = time.monotonic()
-        self._watch({name: at - began for name, began in self._running.items() if name in self.ids}, self._seconds)
+        running = {name: at - began for name, began in self._running.items() if name in self.ids}
+        self._watch(running, self._seconds, self.ended.cancelled)
 
     def _say(self, line: str) -> None:
         plain: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}

@@ -6,7 +6,8 @@ and any other is compared with its own forward, unpacked and unchanged, on one s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +23,10 @@ from safekey.training.objective.step import attach, detach, is_attached, safekey
 _LENGTH_DEPENDENT_ROPE = {"dynamic", "longrope"}
 _PACKABLE_LAYERS = {"full_attention", "sliding_attention"}
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
+_WEIGHT = 0.2  # of all losses but the first
 _LOSSES = ("SFT loss", "QMM loss", "query-swap loss", "key-swap loss")
+Partners = tuple[list[list[int]], list[list[int]]]
+"""Each row's other query, and its wrong key sentence."""
 _HALF_TOLERANCE = 0.1
 """Largest relative error allowed. Attention across documents causes an error near or above 1."""
 
@@ -90,23 +94,21 @@ def self_test(model: nn.Module, rows: Sequence[Encoded], *, gradients: bool = Tr
     if not short:
         return 0.0
     causal_lm = unwrap(model)
-    training = causal_lm.training
-    causal_lm.eval()
     attached = is_attached(model)
     heads = detach(model)  # the comparison is without heads
     try:
         wanted = [p for p in causal_lm.parameters() if p.requires_grad] if gradients else []
-        with torch.set_grad_enabled(bool(wanted)):
+        with torch.set_grad_enabled(bool(wanted)), _frugal(causal_lm):
             swaps, wrongs = _partners(short)
-            on = {"head_weight": 0.0, "qsm_weight": 0.2, "ksm_weight": 0.2}
+            on = {"head_weight": 0.0, "qsm_weight": _WEIGHT, "ksm_weight": _WEIGHT}
             packed = safekey_loss(model, None, short, swaps=swaps, wrongs=wrongs, **on)  # type: ignore[arg-type]
-            ours = [packed.sft, packed.qmm, packed.qsm, packed.ksm, *_gradients(packed.total, wanted)]
-            theirs = _separate_losses(causal_lm, short, count(short), swaps, wrongs)
-            theirs += _gradients(theirs[0] + 0.2 * sum(theirs[1:]), wanted)
+            ours = [each.detach() for each in (packed.sft, packed.qmm, packed.qsm, packed.ksm)]
+            ours += _gradients(packed.total, wanted)
+            del packed
+            theirs = _separate(causal_lm, short, count(short), (swaps, wrongs), wanted)
     finally:
         if attached:
             attach(model, heads)
-        causal_lm.train(training)
     scale = float(torch.stack([grad.norm() for grad in theirs[len(_LOSSES) :]]).norm()) if wanted else 0.0
     # A gradient that is all rounding has no relative error.
     floors = [*([0.0] * len(_LOSSES)), *([1e-3 * scale] * len(wanted))]
@@ -142,37 +144,73 @@ def _short_rows(rows: Sequence[Encoded], max_tokens: int, most: int = 3) -> list
     return short
 
 
-def _partners(rows: Sequence[Encoded]) -> tuple[list[list[int]], list[list[int]]]:
+def _partners(rows: Sequence[Encoded]) -> Partners:
     """Give every row the query and the key sentence of the row before it, whatever their labels."""
     before = [rows[i - 1] for i in range(len(rows))]
     return [row.input_ids[row.spans.query] for row in before], [row.input_ids[row.spans.key_sentence] for row in before]
 
 
-def _separate_losses(
-    model: nn.Module,
-    rows: Sequence[Encoded],
-    total: Counts,
-    swaps: Sequence[Sequence[int]],
-    wrongs: Sequence[Sequence[int]],
+@contextmanager
+def _frugal(model: nn.Module) -> Iterator[None]:
+    """Keep a model's modes, and compute without dropout and with gradient checkpointing while the block runs.
+
+    Without checkpointing the comparison would need more memory than a training step that has it. Checkpointing works in
+    training mode only, so dropout modules are switched off one by one; where a layer drops attention by itself, the
+    whole model is in evaluation mode, without checkpointing.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    config: Any = getattr(model, "config", None)
+    drops = any(bool(getattr(config, name, 0)) for name in ("attention_dropout", "attn_pdrop"))
+    able = bool(getattr(model, "supports_gradient_checkpointing", False)) and not drops
+    had = bool(getattr(model, "is_gradient_checkpointing", False))
+    model.train(able)
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.training = False
+    if able and not had:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
+    try:
+        yield
+    finally:
+        if able and not had:
+            model.gradient_checkpointing_disable()  # type: ignore[operator]
+        for module, mode in modes:
+            module.training = mode
+
+
+def _separate(
+    model: nn.Module, rows: Sequence[Encoded], total: Counts, partners: Partners, wanted: Sequence[nn.Parameter]
 ) -> list[Tensor]:
-    """Compute sft, qmm, qsm and ksm with one plain forward pass per document, without packing."""
-    device = next(model.parameters()).device
-    found: list[list[Tensor]] = [[], [], [], []]
-    for row, swap, wrong in zip(rows, swaps, wrongs, strict=True):
-        ids, x, u, k = row.input_ids, row.spans.query, row.spans.understanding, row.spans.key_sentence
-        documents = (
-            (ids, 0, len(ids) - row.first_target),
-            (ids[x.stop : k.stop], x.stop, k.stop - k.start),
-            ([*swap, *ids[x.stop : k.stop]], 0, k.stop - k.start),
-            ([*ids[: k.start], *wrong, *ids[u.stop :]], 0, len(ids) - k.start),
-        )
-        for losses, (document, first, learnt) in zip(found, documents, strict=True):
+    """Compute sft, qmm, qsm and ksm with one plain forward pass per document, without packing, and their gradients.
+
+    Each document's gradient is added to the sum at once, so that one document's activations are kept at a time.
+    """
+    some = next(model.parameters())
+    device, wide = some.device, torch.promote_types(some.dtype, torch.float32)
+    divisors = (total.sft_tokens, total.key_tokens, total.key_tokens, total.recovery_tokens)
+    found = [torch.zeros((), device=device, dtype=wide) for _ in _LOSSES]
+    sums = [torch.zeros_like(parameter) for parameter in wanted]
+    for row, swap, wrong in zip(rows, *partners, strict=True):
+        for at, (document, first, learnt) in enumerate(_documents(row, swap, wrong)):
             tokens = torch.tensor([document], device=device)
             positions = torch.arange(first, first + len(document), device=device)[None]
             logits = model(input_ids=tokens, position_ids=positions, use_cache=False).logits[0]
-            losses.append(_summed(logits, tokens[0], len(document) - learnt))
-    divisors = (total.sft_tokens, total.key_tokens, total.key_tokens, total.recovery_tokens)
-    return [torch.stack(losses).sum() / max(1, by) for losses, by in zip(found, divisors, strict=True)]
+            loss = _summed(logits, tokens[0], len(document) - learnt) / max(1, divisors[at])
+            found[at] += loss.detach()
+            for held, grad in zip(sums, _gradients(loss, wanted), strict=True):
+                held.add_(grad, alpha=1.0 if at == 0 else _WEIGHT)
+    return [*found, *sums]
+
+
+def _documents(row: Encoded, swap: Sequence[int], wrong: Sequence[int]) -> list[tuple[list[int], int, int]]:
+    """Return the document of each loss: its tokens, its first position, and how many of its last tokens are learnt."""
+    ids, x, u, k = row.input_ids, row.spans.query, row.spans.understanding, row.spans.key_sentence
+    return [
+        (ids, 0, len(ids) - row.first_target),
+        (ids[x.stop : k.stop], x.stop, k.stop - k.start),
+        ([*swap, *ids[x.stop : k.stop]], 0, k.stop - k.start),
+        ([*ids[: k.start], *wrong, *ids[u.stop :]], 0, len(ids) - k.start),
+    ]
 
 
 def _summed(logits: Tensor, ids: Tensor, first: int) -> Tensor:
