@@ -51,11 +51,12 @@ def document_attention(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         _IN_STEP.reset(token)
-        if not (model.training and torch.is_grad_enabled() and _recomputes(model)):
+        if not (model.training and torch.is_grad_enabled() and recomputes(model)):
             disable(model)
 
 
-def _recomputes(model: PreTrainedModel) -> bool:
+def recomputes(model: nn.Module) -> bool:
+    """Whether layers run again in the backward pass (gradient checkpointing)."""
     return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 
 

@@ -6,6 +6,7 @@ and any other is compared with its own forward, unpacked and unchanged, on one s
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from safekey.errors import UserError
 from safekey.training.encoding import Encoded
+from safekey.training.objective.attention import disable, recomputes
 from safekey.training.objective.pack import Counts, count
 from safekey.training.objective.step import attach, detach, is_attached, safekey_loss, unwrap
 
@@ -105,6 +107,7 @@ def self_test(model: nn.Module, rows: Sequence[Encoded], *, gradients: bool = Tr
             ours = [each.detach() for each in (packed.sft, packed.qmm, packed.qsm, packed.ksm)]
             ours += _gradients(packed.total, wanted)
             del packed
+            disable(causal_lm)  # with checkpointing, the attention of the packed step stays on until here
             theirs = _separate(causal_lm, short, count(short), (swaps, wrongs), wanted)
     finally:
         if attached:
@@ -162,20 +165,22 @@ def _frugal(model: nn.Module) -> Iterator[None]:
     config: Any = getattr(model, "config", None)
     drops = any(bool(getattr(config, name, 0)) for name in ("attention_dropout", "attn_pdrop"))
     able = bool(getattr(model, "supports_gradient_checkpointing", False)) and not drops
-    had = bool(getattr(model, "is_gradient_checkpointing", False))
+    had = recomputes(model)
     model.train(able)
     for module in model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.training = False
-    if able and not had:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
-    try:
-        yield
-    finally:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*deprecated", category=FutureWarning)
         if able and not had:
-            model.gradient_checkpointing_disable()  # type: ignore[operator]
-        for module, mode in modes:
-            module.training = mode
+            model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+        try:
+            yield
+        finally:
+            if able and not had:
+                model.gradient_checkpointing_disable()  # type: ignore[operator]
+            for module, mode in modes:
+                module.training = mode
 
 
 def _separate(
