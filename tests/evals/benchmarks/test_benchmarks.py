@@ -224,7 +224,9 @@ def test_fortress_twins_have_one_id_and_one_category(tmp_path: Path) -> None:
     assert attacks[1].text == f"In a tale: {ask(1)}"
     assert twins[1].text == twins[1].request == "Where do plums grow? 1"
     assert {item.category for item in (*attacks, *twins)} == {"Fruit"}
-    drawn = [[item.id for item in load_benchmark(n, file=path, sample=2, seed=3)] for n in ("fortress", "fortress-benign")]
+    drawn = [
+        [item.id for item in load_benchmark(n, file=path, sample=2, seed=3)] for n in ("fortress", "fortress-benign")
+    ]
     assert drawn[0] == drawn[1], "a sample holds both of a pair"
 
 

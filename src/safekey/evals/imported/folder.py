@@ -18,7 +18,7 @@ from typing import Any
 
 from safekey.errors import RowProblem, UserError
 from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark, find_benchmark
-from safekey.evals.benchmarks.columns import plain
+from safekey.evals.benchmarks.columns import COLUMNS, plain
 from safekey.evals.benchmarks.own import benchmarks_of, own_benchmark
 from safekey.evals.evaluate import finish
 from safekey.evals.imported.labels import LABELS, write_labels
@@ -27,11 +27,13 @@ from safekey.evals.imported.rows import Imported, import_answers
 from safekey.evals.records.folder import EvalRun
 from safekey.evals.records.rows import RESOLVED, Row
 from safekey.evals.summary.summary import Summary
+from safekey.options import unknown
 from safekey.run_folder import read_settings
 
 KINDS: Mapping[str, str] = {"harm": "harmful", "refusal": "benign"}
 """What judges look for → the kind of a benchmark of the user's own."""
 
+_ABOUT_ANSWERS = ("response", "label", "rater")  # columns that a benchmark's file does not have
 _DEFAULTS: Mapping[str, str] = {"jailbreakbench": "jailbreakbench", "harmbench": "harmbench"}
 
 
@@ -90,8 +92,11 @@ def import_completions(
     Raises:
         UserError: the file cannot be used as it is, or the folder holds something else.
     """
+    for key in columns or {}:
+        if key not in (*_ABOUT_ANSWERS, *COLUMNS):
+            raise unknown(key, (*_ABOUT_ANSWERS, *COLUMNS), "--column")
     found = read_published(file, columns, requests)
-    reader = {key: name for key, name in (columns or {}).items() if key not in ("response", "label", "rater")}
+    reader = {key: name for key, name in (columns or {}).items() if key not in _ABOUT_ANSWERS}
     named = model or found.model or "unknown"
     if found.ours:
         parts = _ours(found, benchmark, kind, attack)
@@ -220,7 +225,7 @@ def _resolved(found: Published, parts: list[Imported], model: str, rows: list[Ro
         "tasks": {part.benchmark.name: _settings(part, digest) for part in parts},
         "parts": ["answer", "thinking"] if thinks else ["answer"],
         "judges": None,
-        "imported": {"layout": found.layout, "sha256": digest, "facts": found.facts},
+        "imported": {"layout": found.layout, "sha256": digest},
     }
 
 
@@ -239,6 +244,7 @@ def _about(
 ) -> dict[str, Any]:
     return {
         "model": {"kind": "imported", "name": model},
+        "imported": {"file": found.source, "layout": found.layout, "says": found.facts},
         "warnings": warnings,
         "left_out": {},
         "contamination": {},
