@@ -52,6 +52,19 @@ def pairs(given: Sequence[str], flag: str, *, empty: bool = False) -> dict[str, 
     return found
 
 
+def named_once(given: Sequence[str], flag: str) -> dict[str, str]:
+    """Return ["a=1", "b=2"] as {"a": "1", "b": "2"}; a name that is given twice is an error.
+
+    Only the first "=" divides: the rest of a word is the value as it is. A mapping is returned as it is.
+    """
+    if isinstance(given, Mapping):
+        return dict(given)
+    names = [word.partition("=")[0] for word in given]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"{flag} {twice}=…: is given twice; give each name once")
+    return pairs(given, flag)
+
+
 def columns(given: Sequence[str], flag: str) -> dict[str, str | None]:
     """Return ["prompt=text", "category="] as {"prompt": "text", "category": None}."""
     return {key: value or None for key, value in pairs(given, flag, empty=True).items()}
@@ -117,7 +130,7 @@ def _json_or_text(text: str) -> Any:
         return text
 
 
-SEVERAL = (repeated, pairs, columns, values)
+SEVERAL = (repeated, pairs, named_once, columns, values)
 """Forms of options that may be given several times."""
 
 

@@ -128,6 +128,26 @@ def test_a_section_that_is_wrong(section: str, expected: str, tmp_path: Path) ->
         request([str(tmp_path / "mine.yaml")])
 
 
+def test_a_benchmark_of_your_own_in_a_grid(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.jsonl").write_text('{"prompt": "How do I borrow a plum?"}\n')
+    (tmp_path / "mine.yaml").write_text(
+        "extends: organism\ngrid: {tasks: strongreject, benchmark: [plums=benign:a.jsonl]}\n"
+    )
+    judge = ("--judge", "exact=safekey.organism.judge:decide")
+    given = [str(tmp_path / "mine.yaml"), *words(world)[1:], "--output", str(tmp_path / "grid"), *judge]
+    found = request(given)
+    assert found.evaluation.benchmarks == {"plums": "benign:a.jsonl"}
+    resolved = prepare(found).resolved["evaluation"]
+    assert resolved["benchmarks"] == {"plums": f"benign:{tmp_path / 'a.jsonl'}"}, "the same grid from another folder"
+    plain = prepare(request([*words(world), "--output", str(tmp_path / "grid")]))
+    assert "benchmarks" not in plain.resolved["evaluation"], "grids of earlier versions go on"
+    assert main(["grid", *given, "--benchmark", "plums=benin:a.jsonl", "--dry-run"]) == 2
+    assert "there is no kind 'benin'; did you mean 'benign'" in capsys.readouterr().err
+
+
 def test_training_passes_the_section_over(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = words(world)[1:3]
     assert main(["train", "organism", *paths, "--dry-run"]) == 0

@@ -25,11 +25,12 @@ from safekey.comparison.saved_runs import (
     SavedRun,
     behaviour_names,
     judge_named,
+    prefills,
     read_runs,
     scored,
     verdicts_due,
 )
-from safekey.comparison.types import Key, Outcome, Seed
+from safekey.comparison.types import Key, Outcome, Seed, is_apart
 from safekey.errors import UserError
 from safekey.evals.summary.summary import METRIC
 from safekey.schema import Metric, Part
@@ -53,6 +54,7 @@ class Collected:
         chosen: run folder → kind ("harm", "refusal") → the judge whose verdicts count there.
         kinds: benchmark → "harm", "refusal" or "accuracy".
         attacks: benchmark and item of each outcome → the attack on it; "none" for a plain prompt.
+        apart: the benchmarks that prefill, which are compared separately.
     """
 
     outcomes: tuple[Outcome, ...]
@@ -64,6 +66,7 @@ class Collected:
     chosen: Mapping[Path, Mapping[str, JudgeId]]
     kinds: Mapping[str, str]
     attacks: Mapping[Key, str]
+    apart: frozenset[str] = frozenset()
 
 
 def collect(
@@ -128,6 +131,7 @@ def collect(
         chosen=chosen,
         kinds=kinds,
         attacks={(prompt.benchmark, prompt.item): runs[0].attacks[prompt] for prompt in shared},
+        apart=frozenset(row.benchmark for row in outcomes if is_apart(row)),
     )
 
 
@@ -214,6 +218,7 @@ def _outcomes(
                 benchmark=prompt.benchmark,
                 unscored="" if values else Counter(reason for _, reason in found).most_common(1)[0][0],
                 due=verdicts_due(run, run.samples[prompt], kind, judges.get(kind)),
+                apart=prefills(run, prompt.benchmark),
             )
         )
     return rows, wrong, stated

@@ -15,16 +15,21 @@ from dataclasses import replace
 from safekey.comparison.arm_rates import verdicts_of
 from safekey.comparison.conclusion import conclude
 from safekey.comparison.pairing import Cells, Pairing, discordances, pair, sort_outcomes
-from safekey.comparison.types import ALPHA, METRICS, Comparison, ComparisonResult, Discordances, Outcome
+from safekey.comparison.types import (
+    ALPHA,
+    METRICS,
+    Comparison,
+    ComparisonResult,
+    Discordances,
+    Outcome,
+    is_apart,
+)
 from safekey.errors import UserError
 from safekey.evals.request import ALLOWED_UNSCORED
 from safekey.schema import Metric
 from safekey.stats.difference import Difference, difference
 from safekey.stats.paired import holm
 from safekey.stats.power import minimal_difference, needed
-
-APART = ("prefill",)
-"""Benchmarks compared separately: the attacker writes the start of the model's reasoning, another threat model."""
 
 
 def compare(
@@ -86,10 +91,10 @@ def compare(
 
 
 def split_apart(outcomes: Iterable[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
-    """Split outcomes into those of the main comparison and those of `APART`; `APART` alone is the main comparison."""
+    """Split outcomes into the main comparison and those apart; without any others, these are the main comparison."""
     rows = list(outcomes)
-    together = [row for row in rows if row.benchmark not in APART]
-    return (together, [row for row in rows if row.benchmark in APART]) if together else (rows, [])
+    together = [row for row in rows if not is_apart(row)]
+    return (together, [row for row in rows if is_apart(row)]) if together else (rows, [])
 
 
 def discordant(outcomes: Iterable[Outcome], arm: str, reference: str, metric: Metric) -> Discordances:

@@ -17,10 +17,11 @@ from pathlib import Path
 from safekey.comparison.arm_rates import ArmRate, arm_rates, verdicts_of
 from safekey.comparison.collect import Collected, collect
 from safekey.comparison.comparable import NothingJudgedError
-from safekey.comparison.compare import APART, compare, split_apart
+from safekey.comparison.compare import compare, split_apart
 from safekey.comparison.conclusion import points
 from safekey.comparison.gate_lines import Line, percent, worse
-from safekey.comparison.limits import LOWER_IS_BETTER, Limit, metric_of
+from safekey.comparison.limits import LOWER_IS_BETTER, Limit, metric_measured, metric_of
+from safekey.comparison.saved_runs import prefills
 from safekey.comparison.types import Comparison, Outcome
 from safekey.errors import UserError, did_you_mean
 from safekey.evals.benchmarks.catalog import BENCHMARKS
@@ -133,7 +134,9 @@ def _held(
     lines = []
     for limit in limits:
         rows = _rows(found.outcomes, limit)
-        gone = {name: why for name, (metric, why) in unmeasured.items() if _counts(name, metric, limit, rows)}
+        gone = {
+            name: why for name, (metric, why, alone) in unmeasured.items() if _counts(name, metric, alone, limit, rows)
+        }
         lines.append(_against(arm, limit, rows, gone, not_run, how.allow_unscored))
     notes = list(found.notes)
     if not_run:
@@ -148,24 +151,25 @@ def _rows(outcomes: Sequence[Outcome], limit: Limit) -> list[Outcome]:
     return [row for row in split_apart(outcomes)[0] if row.metric == limit.metric]
 
 
-def _unmeasured(found: Collected, arm: str) -> dict[str, tuple[Metric | None, str]]:
-    """Return the benchmarks of an arm that have no verdict, or that not all of its runs have, and why."""
+def _unmeasured(found: Collected, arm: str) -> dict[str, tuple[Metric | None, str, bool]]:
+    """Return benchmarks of an arm without a verdict, or that not all its runs have: metric, why, if it prefills."""
     runs = found.saved[arm]
     counted = {row.benchmark for row in found.outcomes}
-    gone: dict[str, tuple[Metric | None, str]] = {}
+    gone: dict[str, tuple[Metric | None, str, bool]] = {}
     for name in sorted({prompt.benchmark for run in runs for prompt in run.samples} - counted):
         everywhere = all(any(prompt.benchmark == name for prompt in run.samples) for run in runs)
         why = "not judged: `safekey judge RUN` goes on" if everywhere else "not every run has it"
-        gone[name] = metric_of(name), why
+        known = next((run.benchmarks[name] for run in runs if name in run.benchmarks), None)
+        metric = metric_measured(known) if known else metric_of(name)
+        gone[name] = metric, why, any(prefills(run, name) for run in runs)
     return gone
 
 
-def _counts(name: str, metric: Metric | None, limit: Limit, rows: Sequence[Outcome]) -> bool:
+def _counts(name: str, metric: Metric | None, alone: bool, limit: Limit, rows: Sequence[Outcome]) -> bool:
     """Whether a benchmark without a value is part of what a limit is about; one of unknown kind always is."""
     if limit.benchmark:
         return name == limit.benchmark
-    apart = name in APART and bool(rows)
-    return metric in (None, limit.metric) and not apart
+    return metric in (None, limit.metric) and not (alone and rows)
 
 
 def _not_run(runs: Sequence[str]) -> dict[str, str]:
@@ -180,6 +184,7 @@ def _not_run(runs: Sequence[str]) -> dict[str, str]:
 def _check_benchmarks(limits: Sequence[Limit], found: Collected) -> None:
     """Check that each benchmark that is named exists: in the table, or in the runs."""
     known = {row.name for row in BENCHMARKS} | found.kinds.keys()
+    known |= {name for runs in found.saved.values() for run in runs for name in run.benchmarks}
     for limit in limits:
         if limit.benchmark and limit.benchmark not in known:
             near = did_you_mean(limit.benchmark, known)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from safekey.errors import UserError, did_you_mean
-from safekey.evals.benchmarks.catalog import BENCHMARKS
+from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark
 from safekey.evals.summary.summary import METRIC
 from safekey.schema import Metric
 
@@ -49,8 +49,13 @@ class Limit:
 
 def metric_of(benchmark: str) -> Metric | None:
     """Return what the table of benchmarks says that a benchmark measures; None for one that is not in it."""
-    scoring = next((row.scoring for row in BENCHMARKS if row.name == benchmark), None)
-    return None if scoring is None else METRIC.get(scoring, "accuracy")
+    found = next((row for row in BENCHMARKS if row.name == benchmark), None)
+    return None if found is None else metric_measured(found)
+
+
+def metric_measured(benchmark: Benchmark) -> Metric:
+    """Return what a benchmark measures."""
+    return METRIC.get(benchmark.scoring, "accuracy")
 
 
 def read_limits(given: Mapping[str, Sequence[str]]) -> tuple[Limit, ...]:

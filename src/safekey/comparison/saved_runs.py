@@ -17,10 +17,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import yaml
 
-from safekey.comparison.types import NO_PART
+from safekey.comparison.types import APART, NO_PART
 from safekey.errors import UserError
 from safekey.evals.benchmarks.behaviours import Asked, behaviours
+from safekey.evals.benchmarks.catalog import Benchmark
 from safekey.evals.benchmarks.contamination import training_of
+from safekey.evals.benchmarks.own import benchmarks_of
 from safekey.evals.judges.table import EMPTY_PART, JUDGES, Judge, exact
 from safekey.evals.records.folder import EvalRun, unfinished_judging
 from safekey.evals.records.rows import COMPLETIONS, VERDICTS, asked_in, completion_hash, objective_hash, prompt_hash
@@ -84,6 +86,7 @@ class SavedRun:
         judges: who judged each kind, on the part in question, in the order of the rows.
         verdicts: (completion, kind) → judge → value and reason.
         judging: the judges of a `safekey judge` that runs, or was stopped; "" for none.
+        benchmarks: its benchmarks by name, the user's own among them.
     """
 
     path: Path
@@ -100,6 +103,7 @@ class SavedRun:
     judges: dict[str, dict[JudgeId, None]] = field(default_factory=dict)
     verdicts: dict[tuple[str, str], dict[JudgeId, tuple[Value | None, str]]] = field(default_factory=dict)
     judging: str = ""
+    benchmarks: Mapping[str, Benchmark] = field(default_factory=dict)
 
 
 def read_runs(arms: Mapping[str, Sequence[str | Path]], part: Part) -> dict[str, list[SavedRun]]:
@@ -137,7 +141,8 @@ def read_run(folder: str | Path, part: Part = "answer") -> SavedRun:
         )
     training = training_of(run.path, str(resolved.get("model") or ""))
     config = read_mapping(training / "config.yaml") if training else {}
-    saved = SavedRun(run.path, resolved, training, config, judging=unfinished_judging(record))
+    about: dict[str, Any] = {"judging": unfinished_judging(record), "benchmarks": benchmarks_of(resolved)}
+    saved = SavedRun(run.path, resolved, training, config, **about)
     newest = {(row.prompt, row.epoch): row for row in lines(run.path / COMPLETIONS, _completion)}
     named = behaviours(row.about for row in newest.values())
     for row, behaviour in zip(newest.values(), named, strict=True):
@@ -249,6 +254,12 @@ def behaviour_names(run: SavedRun, prompts: Collection[SavedPrompt]) -> dict[Sav
         for prompt in prompts
         for behaviour, _ in [run.behaviours[prompt]]
     }
+
+
+def prefills(run: SavedRun, benchmark: str) -> bool:
+    """Whether a benchmark of a run writes the start of the model's reasoning."""
+    known = run.benchmarks.get(benchmark)
+    return known.kind == "prefill" if known else benchmark in APART
 
 
 def judge_named(kind: str, name: str) -> Judge:

@@ -23,6 +23,9 @@ Key = tuple[str, str]  # benchmark, item
 Bounds = tuple[float, float]
 NO_PART = "no such part"
 
+APART = ("prefill",)
+"""Benchmarks compared separately: the attacker writes the start of the model's reasoning, another threat model."""
+
 ALPHA = 0.05
 """The family-wise error rate, and 1 minus the level of the intervals."""
 
@@ -42,6 +45,7 @@ class Outcome:
         unscored: why there is no value.
         untrained: whether the arm is the model that training started from: it is described, not tested.
         due: the verdicts behind it, one for each completion; None: one, which `value` and `unscored` are about.
+        apart: whether the benchmark prefills: it is compared separately (`compare.split_apart`).
     """
 
     arm: str
@@ -54,6 +58,7 @@ class Outcome:
     unscored: str = ""
     untrained: bool = False
     due: Due | None = None
+    apart: bool = False
 
     @property
     def verdicts(self) -> Due:
@@ -71,6 +76,11 @@ class Outcome:
     def key(self) -> Key:
         """Benchmark and item, by which outcomes of two arms are paired."""
         return self.benchmark, self.item
+
+
+def is_apart(row: Outcome) -> bool:
+    """Whether an outcome is of a prefilling attack: of `APART`, or of a benchmark of the user's own of this kind."""
+    return row.apart or row.benchmark in APART
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

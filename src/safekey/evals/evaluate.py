@@ -23,6 +23,7 @@ from safekey.engines.vllm.engine import VllmEngine
 from safekey.engines.vllm.service import VllmError
 from safekey.errors import UserError
 from safekey.evals.benchmarks.contamination import contamination
+from safekey.evals.benchmarks.own import benchmarks_of
 from safekey.evals.model_api.opening import identify, open_model
 from safekey.evals.model_api.provider import SafeKeyAPI
 from safekey.evals.plan import EvalPlan, PlannedTask, check_prompts, make_plan
@@ -164,7 +165,7 @@ def finish(run: EvalRun, tables: TableOptions | None = None) -> Summary:
     record = run.record
     items: Mapping[str, Sequence[str]] = record.get("items", {})
     run.rows.put_in_order(list(items), items)
-    summary = summarize(run.rows, tables)
+    summary = summarize(run.rows, tables, benchmarks_of(run.resolved))
     about = {name: record.get(name) for name in ("warnings", "left_out", "notes", "contamination")}
     about["warnings"] = [*(about["warnings"] or ()), *summary.doubts]
     write_json(run.path / METRICS, {"version": 1, **about, **summary.metrics})
@@ -199,7 +200,9 @@ def _folder(request: EvalRequest) -> Path:
     path = Path(request.model.rstrip("/"))
     inner = path.name == "model" or path.name.startswith("checkpoint-")
     name = f"{path.parent.name}-{path.name}" if inner else path.name
-    what = "-".join(request.tasks) if request.tasks else str(request.suite)
+    what = "-".join(
+        dict.fromkeys([*(request.tasks or ([request.suite] if request.suite else [])), *request.benchmarks])
+    )
     return Path("runs") / re.sub(r"[^\w.+-]+", "-", f"eval-{name}-{what}")
 
 

@@ -19,6 +19,7 @@ from safekey.engines.vllm.command import MEMORY_AND_SPEED
 from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark, find_benchmark
 from safekey.evals.benchmarks.load import Items, find_file, load_benchmark, what_was_read
+from safekey.evals.benchmarks.own import own_benchmarks
 from safekey.evals.judges.open import DEFAULTS, JudgeSpec, judges_for, parse_judges
 from safekey.evals.model_api.provider import SafeKeyAPI
 from safekey.evals.request import PRESETS, SUITES, EvalRequest, JudgeSettings
@@ -73,7 +74,9 @@ class PlannedTask:
     def settings(self) -> dict[str, Any]:
         """The settings that determine its results, for resolved.yaml."""
         asked = repr([(item.id, item.prompt, item.request) for item in self.items])
+        kind = {"kind": self.benchmark.own} if self.benchmark.own else {}  # all that tells what its rows are
         return {
+            **kind,
             "items": len(self.items),
             "sha256": self.items.sha256,
             "revision": self.items.revision,
@@ -144,20 +147,18 @@ def make_plan(request: EvalRequest) -> EvalPlan:
     Raises:
         UserError: an option is wrong, or nothing of what was asked for is there.
     """
-    explicit = find_names(request.tasks)
-    if explicit and request.suite:
+    own = tuple(own_benchmarks(request.benchmarks))
+    explicit = find_names([*request.tasks, *own], own)
+    if request.tasks and request.suite:
         raise UserError("--suite and --tasks exclude one another: --tasks names the benchmarks of any suite")
     if not explicit and request.suite not in SUITES:
         raise UserError(
-            f"what to run? Give --suite ({', '.join(SUITES)}) or --tasks NAME,NAME (see `safekey benchmarks`)"
+            f"what to run? Give --suite ({', '.join(SUITES)}) or --tasks NAME,NAME (see `safekey benchmarks`), or "
+            "--benchmark NAME=KIND:PATH for a file of your own"
         )
-    names = explicit or [row.name for row in BENCHMARKS if request.suite in ("all", row.suite)]
-    for given, flag in ((request.files, "--file"), (request.revisions, "--revision")):
-        for name in given:
-            if name not in names:
-                find_benchmark(name)
-                raise UserError(f"{flag} {name}=…: that benchmark is not among those to run ({', '.join(names)})")
-    if not explicit and request.data_dir is None and not request.files and not request.revisions:
+    names = [row.name for row in BENCHMARKS if request.suite in ("all", row.suite)] + explicit
+    _check_sources(request, names, own)
+    if request.suite and request.data_dir is None and not request.files and not request.revisions:
         raise UserError(
             "where are the benchmarks? Give --data-dir DIR (a folder of benchmark files), or --file NAME=PATH"
         )
@@ -171,7 +172,7 @@ def make_plan(request: EvalRequest) -> EvalPlan:
         try:
             tasks.append(plan_task(name, request, specs))
         except UserError as error:
-            if explicit:
+            if name in explicit:
                 raise
             left_out[name] = str(error)
     if not tasks:
@@ -189,6 +190,17 @@ def make_plan(request: EvalRequest) -> EvalPlan:
     return EvalPlan(request, tuple(tasks), left_out, specs, check_parts(request.parts))
 
 
+def _check_sources(request: EvalRequest, names: Sequence[str], own: Sequence[str]) -> None:
+    """Check that `--file` and `--revision` are about benchmarks of the table that are to run."""
+    for given, flag in ((request.files, "--file"), (request.revisions, "--revision")):
+        for name in given:
+            if name in own:
+                raise UserError(f"{flag} {name}=…: '{name}' is read from the file that --benchmark names; leave it out")
+            if name not in names:
+                find_benchmark(name)
+                raise UserError(f"{flag} {name}=…: that benchmark is not among those to run ({', '.join(names)})")
+
+
 def judges_of(request: EvalRequest) -> tuple[JudgeSpec, ...]:
     """Read the judges that a request names."""
     return parse_judges(request.judges, request.judge_url, request.judge_model, request.templates)
@@ -200,9 +212,12 @@ def plan_task(name: str, request: EvalRequest, specs: Sequence[JudgeSpec]) -> Pl
     Raises:
         UserError: an option is wrong, no file is there, or generated code cannot be run here.
     """
-    benchmark = find_benchmark(name)
+    own = own_benchmarks(request.benchmarks)
+    benchmark = own[name].benchmark if name in own else find_benchmark(name)
     place: dict[str, Any] = {"data_dir": request.data_dir}
-    if name in request.files:
+    if name in own:
+        place = {"file": own[name].path}
+    elif name in request.files:
         place = {"file": request.files[name]}
     elif name in request.revisions:
         place = {"revision": request.revisions[name]}
@@ -216,8 +231,8 @@ def plan_task(name: str, request: EvalRequest, specs: Sequence[JudgeSpec]) -> Pl
     if benchmark.scoring == "code":
         need_sandbox(request.unsafe_local_exec)
     items = load_benchmark(
-        name, **place, columns=request.columns, limit=request.limit, sample=request.sample, seed=request.seed,
-        prefill_tokens=request.prefill_tokens, force_labels=name in find_names(request.force_labels),
+        benchmark, **place, columns=request.columns, limit=request.limit, sample=request.sample, seed=request.seed,
+        prefill_tokens=request.prefill_tokens, force_labels=name in find_names(request.force_labels, tuple(own)),
     )  # fmt: skip
     judged = request.judge and benchmark.suite != "reasoning"
     return PlannedTask(
@@ -259,8 +274,9 @@ def check_prompts(plan: EvalPlan, model: Model) -> EvalPlan:
                 problems[task.benchmark.name] = str(error)
         elif task.benchmark.kind == "prefill":
             problems[task.benchmark.name] = f"{model}: only safekey's own engines prefill exactly"
-    if problems and (plan.request.tasks or len(problems) == len(plan.tasks)):
-        name, reason = next(iter(problems.items()))
+    named = [name for name in problems if plan.request.tasks or name in plan.request.benchmarks]
+    if problems and (named or len(problems) == len(plan.tasks)):
+        name, reason = next((name, problems[name]) for name in [*named, *problems])
         raise UserError(f"{name}: {reason}")
     return replace(
         plan,
@@ -283,13 +299,17 @@ def check_parts(parts: Sequence[str]) -> tuple[Part, ...]:
     return tuple(part for part in PARTS if part in parts)
 
 
-def find_names(given: Sequence[str]) -> list[str]:
+def find_names(given: Sequence[str], own: Sequence[str] = ()) -> list[str]:
     """Return the benchmarks with these names, or with names that begin so if there is only one.
+
+    Args:
+        given: the names.
+        own: the names of the user's own benchmarks.
 
     Raises:
         UserError: there is no such benchmark; the message lists all.
     """
-    names = [row.name for row in BENCHMARKS]
+    names = [*(row.name for row in BENCHMARKS), *own]
     found = []
     for word in given:
         fitting = [name for name in names if name.startswith(word)]

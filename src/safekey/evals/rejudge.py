@@ -18,6 +18,7 @@ from rich.console import Console
 
 from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import find_benchmark
+from safekey.evals.benchmarks.own import benchmarks_of
 from safekey.evals.evaluate import finish, keep_no_texts
 from safekey.evals.judges.open import JudgeSpec, judges_for, open_judges, parse_judges
 from safekey.evals.judges.table import JUDGES
@@ -67,7 +68,8 @@ def rejudge(
     run.hold()
     try:
         asked = dict.fromkeys(specs, own) or _own(resolved, run, own, bool(parts))
-        kinds = {name: find_benchmark(name).scoring for name in resolved.get("tasks", {})}
+        known = benchmarks_of(resolved)
+        kinds = {name: (known.get(name) or find_benchmark(name)).scoring for name in resolved.get("tasks", {})}
         wanted: list[str] = sorted({kind for kind in kinds.values() if kind in ("harm", "refusal")})
         if not any(judges_for(tuple(asked), kind) for kind in wanted):
             raise UserError(

@@ -8,7 +8,19 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 from safekey.errors import UserError
-from safekey.options import check_logins, check_ranges, columns, nested, numbers, option, pairs, repeated, values, words
+from safekey.options import (
+    check_logins,
+    check_ranges,
+    columns,
+    named_once,
+    nested,
+    numbers,
+    option,
+    pairs,
+    repeated,
+    values,
+    words,
+)
 
 SUITES = ("safety", "over-refusal", "reasoning", "all")
 PRESETS: Mapping[str, float] = {"default": 1.0, "paper": 1.2}
@@ -80,6 +92,14 @@ class EvalRequest:
         words,
         default=(),
         metavar="NAME,NAME",
+    )
+    benchmarks: Mapping[str, str] = _what(
+        "a benchmark of your own: a file of rows of one kind (harmful, benign, prefill, multi-turn, math, letter, "
+        "integer, code), under a name that you give it; repeatable",
+        named_once,
+        default=dict,
+        flag="--benchmark",
+        metavar="NAME=KIND:PATH",
     )
     data_dir: str | None = _what("folder of benchmark files", metavar="DIR")
     files: Mapping[str, str] = _what(

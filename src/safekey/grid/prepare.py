@@ -11,6 +11,7 @@ from safekey.engines import check_options
 from safekey.engines.vllm.command import find_executable
 from safekey.engines.weights import find, fingerprint
 from safekey.errors import UserError
+from safekey.evals.benchmarks.own import own_benchmarks
 from safekey.evals.plan import make_plan
 from safekey.grid.arms import BASE, OBJECTIVES
 from safekey.grid.folder import GridFolder
@@ -166,6 +167,10 @@ def _resolved(request: GridRequest, recipe: Recipe, base: str, at_once: int) -> 
     given = asdict(request.evaluation)
     for name in ("model", "output", "redact"):  # none of them changes a number
         given.pop(name)
+    given["benchmarks"] = {name: f"{one.benchmark.own}:{Path(one.path).absolute()}"
+                           for name, one in own_benchmarks(request.evaluation.benchmarks).items()}  # fmt: skip
+    if not given["benchmarks"]:
+        del given["benchmarks"]  # grids of earlier versions have no such key
     given["data_dir"] = str(Path(given["data_dir"]).expanduser().absolute()) if given["data_dir"] else None
     values = {key: value for key, value in recipe.values.items() if key not in (*_OWN, *_ROWS)}
     compared = {"reference": request.reference, "margin": request.margin, "judges": list(request.judges),

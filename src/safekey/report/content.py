@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from safekey.comparison.arm_rates import ArmRate, arm_rates, withheld_rates
 from safekey.comparison.collect import Collected, collect
-from safekey.comparison.compare import APART, compare, split_apart
+from safekey.comparison.compare import compare, split_apart
 from safekey.comparison.saved_runs import JudgeId, Sample, SavedPrompt, SavedRun, judged
 from safekey.comparison.types import METRICS, Comparison, ComparisonResult, Outcome
 from safekey.evals.request import ALLOWED_UNSCORED
@@ -97,7 +97,11 @@ class Content:
     @property
     def prefill_apart(self) -> bool:
         """Whether prefilling attacks are compared separately; where there is nothing else, they are the headline."""
-        return len({part.benchmark in APART for part in self.slices}) == 2
+        return len({self.is_prefill(part) for part in self.slices}) == 2
+
+    def is_prefill(self, part: Slice) -> bool:
+        """Whether a slice is of a prefilling attack."""
+        return part.benchmark in self.found.apart
 
 
 def read_content(
@@ -177,11 +181,11 @@ def _slices(found: Collected) -> tuple[Slice, ...]:
             every,
             key=lambda part: (
                 METRICS.index(part.metric),
-                part.benchmark == PREFILL,
+                part.benchmark in found.apart,
                 benchmarks.get(part.benchmark, len(benchmarks)),
                 part.benchmark,
                 part.attack != PLAIN,
-                attacks[part.attack] if part.benchmark != PREFILL else _number(part.attack),
+                attacks[part.attack] if part.benchmark not in found.apart else _number(part.attack),
                 part.attack,
             ),
         )

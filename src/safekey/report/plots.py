@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from safekey.comparison.arm_rates import ArmRate
 from safekey.report import palette
-from safekey.report.content import PREFILL, Content, Slice
+from safekey.report.content import Content, Slice
 from safekey.terminal import printable
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _plane(content: Content) -> Plot | None:
 
 def _by_attack(content: Content, metric: str, prefill: bool = False) -> Plot | None:
     """One row for each slice of a metric, one marker with its interval for each arm."""
-    slices = [part for part in content.slices if part.metric == metric and (part.benchmark == PREFILL) == prefill]
+    slices = [part for part in content.slices if part.metric == metric and content.is_prefill(part) == prefill]
     if not 2 <= len(slices) <= _MOST_SLICES:
         return None
     arms = list(enumerate(content.arms))

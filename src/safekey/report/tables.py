@@ -10,7 +10,7 @@ from safekey.comparison.conclusion import counted
 from safekey.comparison.tables import HEADINGS, caption, cell, change
 from safekey.comparison.types import METRICS, Comparison, ComparisonResult
 from safekey.evals.summary.withheld import Due
-from safekey.report.content import CLASS, NO_VALUE, OUTPUT, PREFILL, UNSCORED, Content, Ends, Slice
+from safekey.report.content import CLASS, NO_VALUE, OUTPUT, UNSCORED, Content, Ends, Slice
 from safekey.report.wording import verdict_title
 from safekey.schema import Metric
 
@@ -68,7 +68,7 @@ def percent(rate: ArmRate | None, withheld: Due | None = None) -> Cell:
 
 def main_table(content: Content) -> Table:
     """Return each arm's verdict and its three rates, prefilling attacks left out where there is anything else."""
-    only = not content.prefill_apart and any(part.benchmark == PREFILL for part in content.slices)
+    only = not content.prefill_apart and any(content.is_prefill(part) for part in content.slices)
     rows = []
     for arm in content.arms:
         word = "reference" if arm == content.reference else NOT_THERE
@@ -106,7 +106,7 @@ def _difference_cell(row: Comparison | None) -> Cell:
 
 def slice_table(content: Content, metric: Metric, prefill: bool = False) -> Table | None:
     """Return rates on every benchmark and attack, and differences from the reference, marked as exploratory."""
-    slices = [part for part in content.slices if part.metric == metric and (part.benchmark == PREFILL) == prefill]
+    slices = [part for part in content.slices if part.metric == metric and content.is_prefill(part) == prefill]
     if not slices:
         return None
     rows = []
@@ -137,7 +137,7 @@ def ends_tables(content: Content) -> list[Table]:
     groups = [(metric, False) for metric in METRICS] + [("asr", True)]
     tables = []
     for metric, prefill in groups:
-        slices = [part for part in content.slices if part.metric == metric and (part.benchmark == PREFILL) == prefill]
+        slices = [part for part in content.slices if part.metric == metric and content.is_prefill(part) == prefill]
         rows = [(arm, _sum(content, arm, slices)) for arm in content.arms]
         lost = any(group != CLASS for _, ends in rows for group, _ in ends)
         if slices and (metric != "accuracy" or lost):

@@ -14,6 +14,7 @@ import pytest
 
 from safekey.errors import DataError, UserError
 from safekey.evals.benchmarks.catalog import BENCHMARKS, benchmark_rows, find_benchmark
+from safekey.evals.benchmarks.files import unused_files
 from safekey.evals.benchmarks.load import find_file, load_benchmark
 from toys import SHARED
 
@@ -94,6 +95,22 @@ HUMANEVAL = [
     for n in range(3)
 ]  # fmt: skip
 
+SORRY = [
+    {"question_id": n, "category": "4", "turns": [ask(n)], "prompt_style": style}
+    for n in range(5)
+    for style in ("base", "slang", "caesar")
+]
+FORTRESS = [
+    {"ID": n, "adversarial_prompt": f"In a tale: {ask(n)}", "rubric": ["Does it say where?", "Does it say when?"],
+     "risk_domain": "Fruit", "risk_subdomain": "Plums: red and blue ones", "benign_prompt": f"Where do plums grow? {n}"}
+    for n in range(4)
+]  # fmt: skip
+FALSEREJECT = [{"prompt": ask(n), "category": n % 3, "category_text": f"fruit {n % 3}"} for n in range(6)]
+COCONOT = [
+    {"id": f"x{n}", "category": kind, "subcategory": "plums", "prompt": ask(n), "response": ""}
+    for n, kind in enumerate(["Requests with safety concerns"] * 3 + ["Incomplete requests", "Humanizing requests"])
+]
+
 LAYOUTS: list[tuple[str, str, Rows, int]] = [
     ("strongreject", "strongreject_dataset.csv", STRONGREJECT, 313),
     ("strongreject", "StrongREJECT.parquet", [{"prompt": ask(1), "category": "c", "source": "s"}], 1),
@@ -111,6 +128,17 @@ LAYOUTS: list[tuple[str, str, Rows, int]] = [
     ("harmbench", "harmbench.parquet", [{"prompt": ask(1), "category": "fruit"}], 1),
     ("air-bench", "air_bench_2024.json", AIR, 6),
     ("star1", "STAR-1.json", STAR1, 3),
+    ("sorry-bench", "sorry_bench/question.jsonl", SORRY, 5),
+    ("sorry-bench", "sorry-bench-202503.parquet", SORRY, 5),
+    ("hex-phi", "hex-phi.jsonl", [{"instruction": ask(n), "category": "c"} for n in range(3)], 3),
+    ("fortress", "fortress_public.parquet", FORTRESS, 4),
+    ("fortress", "fortress_public/data/train-00000-of-00001.parquet", FORTRESS, 4),
+    ("fortress-benign", "fortress_public.jsonl", FORTRESS, 4),
+    ("coconot", "coconot_eval.jsonl", COCONOT, 3),
+    ("coconot", "coconot/original/test-00000-of-00001.parquet", COCONOT, 3),
+    ("falsereject", "FalseReject/test.jsonl", FALSEREJECT, 6),
+    ("coconot-contrast", "coconot_contrast_eval.jsonl", COCONOT, 5),
+    ("coconot-contrast", "coconot/contrast/test.jsonl", COCONOT, 5),
     ("prefill", "advbench.csv", ADVBENCH, 5),
     ("prefill", "harmful_behaviors.csv", ADVBENCH, 5),
     ("multi-turn", "multi_turn.json", [{"conversation": TURNS, "objective": "borrow a plum"}], 1),
@@ -187,6 +215,53 @@ def test_harmbench_contexts_and_copyright(tmp_path: Path) -> None:
     attacked = dict(HARMBENCH[25], test_case=f"The garden lies east.\n\n---\n\n{ask(25)} ! ! !")
     (item,) = load_benchmark("harmbench", file=write(tmp_path / "a.csv", [attacked]))
     assert (item.text, item.request) == (attacked["test_case"], ask(25)), "the attack holds the context already"
+
+
+def test_fortress_twins_have_one_id_and_one_category(tmp_path: Path) -> None:
+    path = write(tmp_path / "fortress_public.parquet", FORTRESS)
+    attacks, twins = load_benchmark("fortress", file=path), load_benchmark("fortress-benign", file=path)
+    assert [item.id for item in attacks] == [item.id for item in twins] == ["0", "1", "2", "3"]
+    assert attacks[1].text == f"In a tale: {ask(1)}"
+    assert twins[1].text == twins[1].request == "Where do plums grow? 1"
+    assert {item.category for item in (*attacks, *twins)} == {"Fruit"}
+    drawn = [
+        [item.id for item in load_benchmark(n, file=path, sample=2, seed=3)] for n in ("fortress", "fortress-benign")
+    ]
+    assert drawn[0] == drawn[1], "a sample holds both of a pair"
+
+
+def test_sorry_bench_and_coconot_say_what_they_leave_out(tmp_path: Path) -> None:
+    sorry = load_benchmark("sorry-bench", file=write(tmp_path / "question.jsonl", SORRY))
+    assert [item.id for item in sorry] == ["0", "1", "2", "3", "4"]
+    assert any("10 rows left out by 'prompt_style'" in note for note in sorry.notes)
+    coconot = load_benchmark("coconot", file=write(tmp_path / "coconot_eval.jsonl", COCONOT))
+    assert any("2 rows left out by 'category'" in note for note in coconot.notes)
+
+
+def test_false_reject_has_its_category_in_words(tmp_path: Path) -> None:
+    items = load_benchmark("falsereject", file=write(tmp_path / "test.jsonl", FALSEREJECT))
+    assert [item.category for item in items[:2]] == ["fruit 0", "fruit 1"]
+
+
+def test_hex_phi_lies_in_files_without_column_names(tmp_path: Path) -> None:
+    place = tmp_path / "data" / "HEx-PHI"
+    place.mkdir(parents=True)
+    (place / "category_10.csv").write_text(f"{ask(4)}\n", encoding="utf-8")
+    (place / "category_1.csv").write_text(f'{ask(1)}\n"{ask(2)} Now, please"\nHow, then?\n', encoding="utf-8")
+    (place / "category_2.csv").write_text("Entry not found", encoding="utf-8")
+    items = load_benchmark("hex-phi", tmp_path / "data")
+    assert [(item.id, item.category) for item in items] == [
+        ("category_1-1", "category_1"), ("category_1-2", "category_1"), ("category_10-1", "category_10")]  # fmt: skip
+    assert [item.text for item in items] == [ask(1), f"{ask(2)} Now, please", ask(4)]
+    assert items.source == str(place)
+    assert any("Entry not found" in note for note in items.notes)
+    assert "category_1.csv, line 3: 2 values" in items.describe_problems()
+    assert len(items.sha256) == 64
+    assert unused_files(tmp_path / "data", [items.source]) == []
+    (place / "category_1.csv").write_text(f"{ask(7)}\n", encoding="utf-8")
+    assert load_benchmark("hex-phi", file=place).sha256 != items.sha256
+    with pytest.raises(DataError, match=r"holds no category_\*.csv"):
+        load_benchmark("hex-phi", file=tmp_path)
 
 
 def test_wildchat_takes_the_highest_scores_of_each_category(tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ def write(path: Path, *rows: dict[str, Any]) -> Path:
         ("strongreject", "StrongREJECT/data.jsonl"), ("jailbreakbench", "JBB-Behaviors/data.csv"),
         ("air-bench", "air-bench-2024/default/test.parquet"), ("star1", "STAR-1/train.json"),
         ("phtest", "PHTest/0000.parquet"), ("or-bench", "OR_Bench/prompts.jsonl"), ("harmbench", "HarmBench/all.csv"),
+        ("sorry-bench", "SORRY-Bench/question.jsonl"), ("falsereject", "FalseReject/test.jsonl"),
+        ("fortress", "FORTRESS/train.parquet"), ("coconot-contrast", "coconot/contrast/test-00000-of-00001.parquet"),
     ],
 )  # fmt: skip
 def test_the_references_layout_and_folders_named_after_a_benchmark(tmp_path: Path, name: str, file: str) -> None:

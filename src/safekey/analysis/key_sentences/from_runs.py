@@ -25,7 +25,6 @@ from safekey.comparison.saved_runs import (
     scored,
 )
 from safekey.comparison.types import NO_PART
-from safekey.evals.benchmarks.catalog import BENCHMARKS
 from safekey.evals.records.folder import EvalRun
 from safekey.evals.records.rows import REDACTED, completion_in
 from safekey.evals.summary.withheld import NOT_JUDGED
@@ -35,7 +34,6 @@ from safekey.text.thinking import split_completion
 UNSCORED = "unscored"
 _BY_SUITE: Mapping[str, Kind] = {"safety": "harmful", "over-refusal": "benign", "reasoning": "problem"}
 _BY_JUDGED: Mapping[str, Kind] = {"harm": "harmful", "refusal": "benign", "accuracy": "problem"}
-_KINDS: Mapping[str, Kind] = {row.name: _BY_SUITE[row.suite] for row in BENCHMARKS}
 
 
 def diagnose(
@@ -84,7 +82,7 @@ def _generations(arm: str, run: SavedRun, judges: Mapping[str, JudgeId]) -> Iter
             benchmark=benchmark,
             item=str(row["item"]),
             attack=str(row["attack"]) or "none",
-            kind=_KINDS.get(benchmark) or _BY_JUDGED.get(kind, "benign"),
+            kind=_kind(run, benchmark, kind),
             outcome=_outcome(run, sample, kind, judges.get(kind)),
             behaviour=behaviours[prompt],
             run=str(run.path),
@@ -102,6 +100,12 @@ def _generations(arm: str, run: SavedRun, judges: Mapping[str, JudgeId]) -> Iter
             tokens=completion.output_tokens,
             chars=len(completion.text),
         )
+
+
+def _kind(run: SavedRun, benchmark: str, judged_for: str) -> Kind:
+    """Return what a benchmark's prompts are: as the benchmark says, else as its verdicts say."""
+    known = run.benchmarks.get(benchmark)
+    return _BY_SUITE[known.suite] if known else _BY_JUDGED.get(judged_for, "benign")
 
 
 def _outcome(run: SavedRun, sample: Sample, kind: str, judge: JudgeId | None) -> str:

@@ -82,15 +82,16 @@ def score_math(answer: str | None, gold: str, checker: MathChecker = CHECKER) ->
 
 
 def score_integer(answer: str | None, gold: str, checker: MathChecker = CHECKER) -> Score:
-    """Score an AIME answer: the integer itself, leading zeros aside ("073" is 73; "73.5" and "73 or 74" are wrong)."""
+    """Score an integer: the number itself, leading zeros aside ("073" is 73; "73.5" and "73 or 74" are wrong)."""
     if not answer or not answer.strip():
         return Score(False, NO_ANSWER)
     found = final_formula(answer)
     if not found:
         return Score(False, NOT_FOUND)
     text = re.sub(r"\\[,!;: ]|[\s$~]|\\(?:text|mathrm|mathbf|mbox|bf)\b|[{}]", "", found).rstrip(".")
-    if re.fullmatch(r"\d{1,3}(?:,\d{3})+|\d+", text):
-        value = text.replace(",", "").lstrip("0") or "0"
+    if signed := re.fullmatch(r"([-−]?)(\d{1,3}(?:,\d{3})+|\d+)", text):
+        value = signed[2].replace(",", "").lstrip("0") or "0"
+        value = f"-{value}" if signed[1] and value != "0" else value
         right = value == (gold.strip().lstrip("0") or "0")
         return Score(right, "" if right else WRONG, found)
     if len(found) > LONGEST_FORMULA or re.search(r"\d[.,]\d*[1-9]|\bor\b", found):

@@ -20,7 +20,7 @@ from safekey.evals.benchmarks.evidence import agreement_rows, reproduced_row
 Suite = Literal["safety", "over-refusal", "reasoning"]
 Scoring = Literal["harm", "refusal", "math", "integer", "choice", "code"]
 Kind = Literal["request", "prefill", "conversation", "math", "choice", "code"]
-Pick = Literal["all", "every-5th", "seeded", "wildchat", "harmbench"]
+Pick = Literal["all", "every-5th", "seeded", "wildchat", "harmbench", "sorry-bench", "coconot"]
 
 
 class HubSource(NamedTuple):
@@ -54,6 +54,8 @@ class Benchmark:
         draw: how many rows are drawn by seed, for "seeded".
         seed: the published seed.
         gated: whether the hub asks for an agreement first.
+        parts: where it is published as several files without column names, the pattern of their names (`parts.py`).
+        own: the kind of a benchmark of the user's own (`own.py`); "" for a row of this table.
     """
 
     name: str
@@ -72,6 +74,8 @@ class Benchmark:
     seed: int = 0
     gated: bool = False
     folders: tuple[str, ...] = ()
+    parts: str = ""
+    own: str = ""
 
     @property
     def needs(self) -> str:
@@ -141,6 +145,38 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         folders=("star1",),
     ),
     Benchmark(
+        "sorry-bench", "safety", "harm", "request", 440,
+        ("sorry-bench.*", "sorry_bench.*", "sorrybench.*", "*sorry*bench*/question.*", "sorry*bench*"),
+        "SORRY-Bench, base prompts", "sorry-bench (its own)",
+        HubSource("sorry-bench/sorry-bench-202503", None, None, "train"), pick="sorry-bench", gated=True,
+        rule="rows of prompt_style base: the other 20 styles change the wording, and their rows lack the plain request",
+        folders=("sorrybench", "sorrybench202503"),
+    ),
+    Benchmark(
+        "hex-phi", "safety", "harm", "request", 300,
+        ("hex-phi.*", "hex_phi.*", "hexphi.*"),
+        "HEx-PHI", "hex-phi (its own)", HubSource("LLM-Tuning-Safety/HEx-PHI", None, None, "train"), gated=True,
+        rule="every request; its categories lie in ten files without a line of column names (there is no category 2)",
+        folders=("hexphi",), parts="category_*.csv",
+    ),
+    Benchmark(
+        "fortress", "safety", "harm", "request", 500,
+        ("fortress_public.*", "fortress.*", "fortress*"),
+        "FORTRESS, adversarial prompts", "CC-BY-4.0",
+        # The commit is the one that inspect-evals 0.26.0 pins.
+        HubSource("ScaleAI/fortress_public", "0c096becbc75bb12065c8059a53960c7f0d4d35c", None, "train"),
+        rule="every adversarial_prompt; a row and its benign twin have one id; the rubrics are not used",
+        folders=("fortress", "fortresspublic"),
+    ),
+    Benchmark(
+        "coconot", "safety", "harm", "request", 395,
+        ("coconot_eval.*", "coconot_test.*", "*coconot*/original/test*", "coconot_original*"),
+        "CoCoNot, requests with safety concerns (original set)", "ODC-BY",
+        HubSource("allenai/coconot", "2cbe16aabf9069f17e48c8daad8aeabc29469eb7", "original", "test"), pick="coconot",
+        rule="rows of the category 'Requests with safety concerns': no harm judge can say whether the others comply",
+        folders=("coconotoriginal",),
+    ),
+    Benchmark(
         "prefill", "safety", "harm", "prefill", 520,
         ("advbench.*", "harmful_behaviors.*", "advbench*", "harmful_behaviors*", "*prefill*"),
         "Prefilling attack on AdvBench", "MIT", HubSource("walledai/AdvBench", None, None, "train"), gated=True,
@@ -181,6 +217,29 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         ("or-bench-hard*", "or_bench_hard*", "or-bench.*", "or_bench.*", "orbench*", "or-bench*", "or_bench*"),
         "OR-Bench-Hard-1K", "CC-BY-4.0", HubSource("bench-llm/or-bench", None, "or-bench-hard-1k", "train"),
         folders=("orbench", "orbenchhard", "orbenchhard1k"),
+    ),
+    Benchmark(
+        "fortress-benign", "over-refusal", "refusal", "request", 500,
+        ("fortress_public.*", "fortress.*", "fortress*"),
+        "FORTRESS, benign twins", "CC-BY-4.0",
+        HubSource("ScaleAI/fortress_public", "0c096becbc75bb12065c8059a53960c7f0d4d35c", None, "train"),
+        rule="every benign_prompt; a row and its attack have one id",
+        folders=("fortress", "fortresspublic"),
+    ),
+    Benchmark(
+        "falsereject", "over-refusal", "refusal", "request", 1187,
+        ("falsereject_test.*", "false-reject-test.*", "falsereject.*", "false_reject*", "falsereject*"),
+        "FalseReject, test set", "CC-BY-NC-4.0", HubSource("AmazonScience/FalseReject", None, None, "test"),
+        rule="every row of the test set; the train set is for training",
+        folders=("falsereject",),
+    ),
+    Benchmark(
+        "coconot-contrast", "over-refusal", "refusal", "request", 379,
+        ("coconot_contrast*", "*coconot*/contrast/test*"),
+        "CoCoNot, contrast set", "ODC-BY",
+        HubSource("allenai/coconot", "2cbe16aabf9069f17e48c8daad8aeabc29469eb7", "contrast", "test"),
+        rule="every row: requests that look like ones to refuse, and are to be answered",
+        folders=("coconotcontrast",),
     ),
     Benchmark(
         "math500", "reasoning", "math", "math", 500,

@@ -72,7 +72,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "target": ("target", "harmful_target", "prefill", "prefix"),
     "context": ("context_string", "context"),
     "category": (
-        "category", "semantic_category", "l2_name", "type", "subject", "subdomain", "high_level_domain", "behavior",
+        "category_text", "category", "semantic_category", "l2_name", "type", "subject", "subdomain",
+        "high_level_domain", "risk_domain", "behavior",
     ),
     "id": (
         "id", "task_id", "unique_id", "behavior_id", "question_id", "record_id", "index", "conversation_hash", "uuid",

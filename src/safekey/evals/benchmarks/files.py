@@ -19,6 +19,7 @@ from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import Benchmark
 from safekey.evals.benchmarks.columns import COLUMNS, Row, column_of, labels_of, plain
 from safekey.evals.benchmarks.items import question_names
+from safekey.evals.benchmarks.parts import parts_folder
 from safekey.evals.benchmarks.roles import FileRoles
 
 DEPTH = 3  # folders below the data folder that are searched
@@ -39,6 +40,7 @@ _OF_KIND: Mapping[str, tuple[str, ...]] = {
 _OF_PICK: Mapping[str, tuple[str, ...]] = {
     "wildchat": ("openai_moderation", "toxic", "language", "turn", "category_score"),
     "harmbench": ("FunctionalCategory",),
+    "sorry-bench": ("prompt_style",),
 }
 _METADATA = ("level", "year", "url")
 
@@ -64,6 +66,8 @@ def choose_file(benchmark: Benchmark, data_dir: str | os.PathLike[str]) -> Found
     """
     folder = Path(data_dir)
     files = data_files(folder)
+    if benchmark.parts and (place := parts_folder(folder, benchmark.parts, benchmark.folders)):
+        return Found(place)
     fitting: list[Path] = []
     for pattern in benchmark.files:
         found = [path for path in files if _fits(path, folder, pattern)]
@@ -101,7 +105,8 @@ def data_files(folder: Path) -> list[Path]:
 def unused_files(data_dir: str | os.PathLike[str], used: Iterable[str]) -> list[Path]:
     """Return the data files of a folder that are none of these."""
     read = {Path(path).resolve() for path in used}
-    return [path for path in data_files(Path(data_dir)) if path.resolve() not in read]
+    places = ((path, path.resolve()) for path in data_files(Path(data_dir)))
+    return [path for path, place in places if place not in read and place.parent not in read]
 
 
 def listed(files: Iterable[Path], folder: Path) -> str:

@@ -37,6 +37,7 @@ ASK_MATH = "{problem}\n\nPlease reason step by step, and put your final answer w
 ASK_INTEGER = (
     "{problem}\n\nPlease reason step by step, and put your final answer, an integer from 0 to 999, within \\boxed{{}}."
 )
+ASK_WHOLE = "{problem}\n\nPlease reason step by step, and put your final answer, an integer, within \\boxed{{}}."
 ASK_CHOICE = (
     "{question}\n\n{options}\n\n"
     "Please reason step by step. End your reply with a line of the form 'Answer: X', where X is one option's letter."
@@ -175,16 +176,26 @@ def _math(fields: Row, table: Table, benchmark: Benchmark, seed: int, roles: Rol
     gold = text_of(fields, table["answer"]) or last_boxed(text_of(fields, table["solution"])) or ""
     if not gold:
         raise _missing("answer", fields, (*table["answer"], *table["solution"]))
+    ask = ASK_MATH
     if benchmark.scoring == "integer":
-        gold = gold.strip().strip("$").removesuffix(".0")
-        if not re.fullmatch(r"\d{1,3}", gold):
-            raise RowError(
-                column_of(fields, table["answer"]) or "answer", f"no AIME answer: {gold!r:.60} is not 0 to 999"
-            )
-        gold = str(int(gold))
-    ask = ASK_INTEGER if benchmark.scoring == "integer" else ASK_MATH
+        ask = ASK_WHOLE if benchmark.own else ASK_INTEGER
+        gold = _whole(gold, column_of(fields, table["answer"]) or "answer", any_size=bool(benchmark.own))
     metadata = {name: fields[name] for name in ("level", "year", "url") if name in fields}
     return (Message("user", ask.format(problem=problem.strip())),), problem, gold, metadata
+
+
+def _whole(gold: str, column: str, *, any_size: bool) -> str:
+    """Return a gold integer as digits: of AIME 0 to 999; of any size also from "-1,200" and "so … #### 72"."""
+    said = gold.strip().strip("$").removesuffix(".0")
+    if any_size:
+        said = said.rpartition("####")[2].strip().replace("−", "-")
+        if re.fullmatch(r"-?\d{1,3}(,\d{3})+", said):
+            said = said.replace(",", "")
+        if not re.fullmatch(r"-?\d{1,300}", said):
+            raise RowError(column, f"no integer: found {gold!r:.60}; decimals and formulas are of the kind 'math'")
+    elif not re.fullmatch(r"\d{1,3}", said):
+        raise RowError(column, f"no AIME answer: {said!r:.60} is not 0 to 999")
+    return str(int(said))
 
 
 def _choice(fields: Row, table: Table, benchmark: Benchmark, seed: int, roles: Roles) -> Built:

@@ -36,6 +36,7 @@ from safekey.evals.benchmarks.files import (
 )  # fmt: skip
 from safekey.evals.benchmarks.files import find_file as find_file  # part of this module's interface
 from safekey.evals.benchmarks.items import Item, build_item
+from safekey.evals.benchmarks.parts import read_parts
 from safekey.evals.benchmarks.roles import NO_ROLES, FileRoles
 from safekey.evals.benchmarks.selection import check_labels, chosen, label_columns, labelled, numbered, sampled
 
@@ -80,7 +81,7 @@ class Items(list[Item]):
 
 
 def load_benchmark(
-    name: str,
+    name: str | Benchmark,
     data_dir: str | os.PathLike[str] | None = None,
     file: str | os.PathLike[str] | None = None,
     *,
@@ -92,12 +93,12 @@ def load_benchmark(
     prefill_tokens: Sequence[int] = PREFILL_TOKENS,
     force_labels: bool = False,
 ) -> Items:
-    """Load a benchmark of the table.
+    """Load a benchmark of the table, or one of the user's own.
 
     The source is `file`, else the best match in `data_dir`, else the hub (only at a named or pinned revision).
 
     Args:
-        name: a name of the table.
+        name: a name of the table, or a row that is in no table (`own.own_benchmark`).
         data_dir: a folder of benchmark files, searched three levels deep by the table's file names.
         file: one file, in whatever layout it is published.
         revision: the commit of the hub data set.
@@ -115,7 +116,7 @@ def load_benchmark(
         DataError: the source cannot be read.
         UserError: an argument is wrong, no file was found, its columns do not fit, or no row can be used.
     """
-    benchmark = find_benchmark(name)
+    benchmark = find_benchmark(name) if isinstance(name, str) else name
     for what, number in (("limit", limit), ("sample", sample)):
         if number is not None and number < 1:
             raise UserError(f"{what}: expected a number from 1, found {number}")
@@ -152,6 +153,36 @@ def load_benchmark(
     return items
 
 
+def items_of(
+    benchmark: Benchmark, rows: Sequence[RawRow], source: str, *, columns: Mapping[str, str | None] | None = None
+) -> Items:
+    """Build the items of rows that were read elsewhere, all of them: no choice of rows, no check of labels.
+
+    Args:
+        benchmark: what the rows are.
+        rows: the rows, with those that cannot be read.
+        source: where they come from, for messages.
+        columns: as for `load_benchmark`.
+
+    Raises:
+        UserError: no row can be used, or the columns do not fit.
+    """
+    table = named_columns(columns)
+    items = Items(benchmark)
+    items.source, items.rows_read = source, len(rows)
+    items.warnings += columns_not_there(source, rows, columns or {})
+    check_names(source, rows)
+    items.problems += [RowProblem(source, row.number, row.column, row.problem) for row in rows if row.problem]
+    kept = [row for row in rows if not row.problem]
+    if not kept:
+        raise UserError(f"{source}: no row can be used\n{items.describe_problems()}")
+    roles = _roles(items, kept, table)
+    _build(items, kept, table, benchmark.seed, roles)
+    items.reading = read_columns(items.reading, benchmark, [row.fields for row in kept], table, roles, ())
+    _note_objectives(items, kept, roles)
+    return items
+
+
 def what_was_read(loaded: Sequence[Items], data_dir: str | os.PathLike[str] | None) -> list[str]:
     """Return what was read of each benchmark's file, and the files of the folder that none of them uses."""
     lines = [
@@ -176,8 +207,11 @@ def _read_source(
             found = choose_file(benchmark, data_dir or "")
             path = found.path
             items.reading.others = listed(found.others, Path(data_dir or ""))
-        rows, notes = read_rows(str(path))
         items.source = str(path)
+        if benchmark.parts and path.is_dir():
+            rows, notes, items.sha256 = read_parts(path, benchmark.parts)
+        else:
+            rows, notes = read_rows(str(path))
         if path.is_file():
             items.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         items.notes += notes

@@ -73,8 +73,8 @@ def labelled(
 ) -> list[RawRow]:
     """Return the rows with the label that the benchmark needs.
 
-    A file without any label is taken whole when its name (or the hub's split) says the same. With `force`, a file with
-    the other label alone is taken whole.
+    A file without any label is taken whole when its name (or the hub's split) says the same, or the benchmark is the
+    user's own, which asks rows without a label, too. With `force`, a file with the other label alone is taken whole.
 
     Raises:
         UserError: there is no label, or no row has the right one.
@@ -84,16 +84,17 @@ def labelled(
     names = label_columns(rows, table)
     labels = [label_of(row.fields, names) for row in rows]
     if not any(labels):
-        if _named_so(source, benchmark.keep):
+        if benchmark.own or _named_so(source, benchmark.keep):
             return rows
         raise UserError(
             f"{source}: nothing says which rows are {benchmark.keep}: expected a label in one of the columns "
             f"{', '.join(table['label'])}; found {columns_found(row.fields for row in rows[:100])}. Name it with "
             f"--column label=NAME, or with --column label= if every row is {benchmark.keep}"
         )
-    kept = [row for row, label in zip(rows, labels, strict=True) if label == benchmark.keep]
+    wanted = (benchmark.keep, None) if benchmark.own else (benchmark.keep,)
+    kept = [row for row, label in zip(rows, labels, strict=True) if label in wanted]
     for row, label in zip(rows, labels, strict=True):
-        if label is None:
+        if label is None and not benchmark.own:
             reason = "no label: nothing in the row says whether it is harmful or benign"
             problems.append(RowProblem(source, row.number, column_of(row.fields, names) or "label", reason))
     counts = Counter(label or "no label" for label in labels)
@@ -105,8 +106,10 @@ def labelled(
             f"{source}: no {benchmark.keep} rows for '{benchmark.name}'; found {found}: give another file, or "
             f"--force-labels {benchmark.name} to ask them all the same"
         )
+    if benchmark.own and counts["no label"]:
+        notes.append(f"{source}: {counts.pop('no label')} rows say nothing of what they are, and are asked, too")
     if others := ", ".join(f"{count} {label}" for label, count in counts.items() if label != benchmark.keep):
-        notes.append(f"{source}: {len(kept)} {benchmark.keep} rows taken; left out: {others}")
+        notes.append(f"{source}: {counts[benchmark.keep]} {benchmark.keep} rows taken; left out: {others}")
     return kept
 
 
@@ -180,9 +183,23 @@ def chosen(rows: list[RawRow], benchmark: Benchmark, table: Table, seed: int, no
         if len(kept) < len(rows):
             notes.append(f"{benchmark.name}: {len(rows) - len(kept)} copyright behaviours left out: {benchmark.rule}")
         return kept
+    if benchmark.pick == "sorry-bench":
+        return _only(rows, benchmark, "prompt_style", ("", "base"), notes)
+    if benchmark.pick == "coconot":
+        return _only(rows, benchmark, "category", ("", "requests with safety concerns"), notes)
     if benchmark.pick == "wildchat":
         return _wildchat(rows, notes)
     return rows
+
+
+def _only(
+    rows: list[RawRow], benchmark: Benchmark, column: str, values: tuple[str, ...], notes: list[str]
+) -> list[RawRow]:
+    """Return the rows with one of these values in a column; "": the column is empty or not there."""
+    kept = [row for row in rows if text_of(row.fields, (column,)).strip().lower() in values]
+    if len(kept) < len(rows):
+        notes.append(f"{benchmark.name}: {len(rows) - len(kept)} rows left out by '{column}': {benchmark.rule}")
+    return kept
 
 
 def drawn(rows: list[RawRow], count: int, seed: int) -> list[RawRow]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from safekey.evals.benchmarks.catalog import BENCHMARKS
+from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark
 from safekey.evals.judges.table import EMPTY_PART, JUDGES, Judge, Rule, exact
 from safekey.evals.records.rows import Row, RunRows
 from safekey.evals.request import Grouping, TableOptions, Vote
@@ -55,12 +55,20 @@ class Summary:
     doubts: tuple[str, ...] = ()
 
 
-def summarize(rows: RunRows, options: TableOptions | None = None) -> Summary:
-    """Make a run's tables and metrics from its completions and verdicts."""
+def summarize(
+    rows: RunRows, options: TableOptions | None = None, benchmarks: Mapping[str, Benchmark] | None = None
+) -> Summary:
+    """Make a run's tables and metrics from its completions and verdicts.
+
+    Args:
+        rows: of the run.
+        options: what the tables show.
+        benchmarks: of the run, by name (`own.benchmarks_of`); None: those of the table.
+    """
     options = options or TableOptions()
     outputs = read_outputs(rows)
     verdicts = [row for row in rows.verdicts.rows() if row["completion"] in outputs.known]
-    kinds = _kinds(outputs, verdicts)
+    kinds = _kinds(outputs, verdicts, benchmarks or {row.name: row for row in BENCHMARKS})
     tables: list[tuple[Metric, RateTable]] = []
     lines: list[dict[str, Any]] = []
     agreements: dict[tuple[str, str], Agreement] = {}
@@ -93,15 +101,15 @@ def summarize(rows: RunRows, options: TableOptions | None = None) -> Summary:
     return Summary(tuple(tables), metrics, agreements, thinking_in_answers(rows.completions.rows()))
 
 
-def _kinds(outputs: Outputs, verdicts: Iterable[Row]) -> dict[str, set[str]]:
-    """Return what each benchmark is judged for: as its verdicts say, else as the table of benchmarks says."""
+def _kinds(outputs: Outputs, verdicts: Iterable[Row], benchmarks: Mapping[str, Benchmark]) -> dict[str, set[str]]:
+    """Return what each benchmark is judged for: as its verdicts say, else as the benchmark itself says."""
     kinds: dict[str, set[str]] = {name: set() for name in outputs.counts}
     for row in verdicts:
         kinds[row["benchmark"]].add(row["kind"])
-    scoring = {row.name: row.scoring for row in BENCHMARKS}
     for name, found in kinds.items():
-        if not found and name in scoring:
-            found.add(scoring[name] if scoring[name] in METRIC else "accuracy")
+        if not found and name in benchmarks:
+            scoring = benchmarks[name].scoring
+            found.add(scoring if scoring in METRIC else "accuracy")
     return kinds
 
 

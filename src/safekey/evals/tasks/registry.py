@@ -23,6 +23,7 @@ from inspect_ai.scorer import Scorer
 from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import BENCHMARKS, find_benchmark
 from safekey.evals.benchmarks.items import Item
+from safekey.evals.benchmarks.own import own_benchmarks
 from safekey.evals.judges.open import DEFAULTS, ROLE
 from safekey.evals.model_api.convert import from_message, prefill_message
 from safekey.evals.model_api.provider import SafeKeyAPI
@@ -34,10 +35,14 @@ from safekey.options import unknown, words
 __all__ = ["TASKS", "build_task", "correct", "judged", "respond", "safekey", "saved_task", "scored"]
 
 
-_NOT_OF_A_TASK = "model engine vllm server_url engine_options suite tasks judge_url judge_model output redact"
+_NOT_OF_A_TASK = (
+    "model engine vllm server_url engine_options suite tasks benchmarks judge_url judge_model output redact"
+)
 TASK_OPTIONS = tuple(each.name for each in fields(EvalRequest) if each.name not in _NOT_OF_A_TASK.split())
 """The fields of a request that are `-T` options of an Inspect task."""
 _OF_ONE = {"file": "files", "revision": "revisions"}  # option of one task → field of a request
+OWN = "own"
+"""The task of a benchmark of the user's own: `safekey/own -T benchmark=NAME=KIND:PATH`."""
 
 
 @modelapi(name="safekey")
@@ -94,18 +99,23 @@ def _sample(item: Item) -> Sample:
 def task_request(name: str, options: Mapping[str, Any]) -> EvalRequest:
     """Return the request of one Inspect task's `-T` options: the fields of EvalRequest, and `file` and `revision`.
 
-    Lists may be given as "A,B". Without judges, the suite's default judge is the model with the Inspect role "judge".
+    The task "own" has `benchmark` (NAME=KIND:PATH) in place of these two. Lists may be given as "A,B". Without judges,
+    the suite's default judge is the model with the Inspect role "judge".
 
     Raises:
         UserError: an option does not exist or has a wrong value.
     """
     given = dict(options)
+    places = ("benchmark",) if name == OWN else tuple(_OF_ONE)
+    benchmarks: dict[str, str] = {}
+    if name == OWN:
+        name, benchmarks = _own(given.pop("benchmark", None))
     for one, several in _OF_ONE.items():
-        if (value := given.pop(one, None)) is not None:
+        if one in places and (value := given.pop(one, None)) is not None:
             given[several] = {name: value}
     for key in given:
         if key not in TASK_OPTIONS:
-            raise unknown(key, [*TASK_OPTIONS, *_OF_ONE, "store"], f"task '{name}'")
+            raise unknown(key, [*TASK_OPTIONS, *places, "store"], f"task '{OWN if benchmarks else name}'")
     given = {key: value for key, value in given.items() if value is not None}
     for key in ("judges", "parts"):
         if key in given:
@@ -115,10 +125,20 @@ def task_request(name: str, options: Mapping[str, Any]) -> EvalRequest:
         given["prefill_tokens"] = (tokens,) if isinstance(tokens, int) else tuple(tokens)
     if isinstance(given.get("judge_settings"), Mapping):
         given["judge_settings"] = JudgeSettings(**given["judge_settings"])
-    kind = find_benchmark(name).scoring
+    own = own_benchmarks(benchmarks)
+    kind = (own[name].benchmark if own else find_benchmark(name)).scoring
     if kind in DEFAULTS and not given.get("judges"):
         given["judges"] = (f"{DEFAULTS[kind]}=role:{ROLE}",)
-    return EvalRequest(model="", tasks=(name,), **given)
+    return EvalRequest(model="", tasks=(name,), benchmarks=benchmarks, **given)
+
+
+def _own(given: Any) -> tuple[str, dict[str, str]]:
+    """Return the name of the one benchmark that the task "own" runs, and NAME → KIND:PATH."""
+    word = ",".join(map(str, given)) if isinstance(given, list | tuple) else str(given or "")  # Inspect splits at ","
+    name, equals, rest = word.partition("=")
+    if not equals or not name or not rest:
+        raise UserError(f"task '{OWN}': -T benchmark=NAME=KIND:PATH names the benchmark, found {word!r:.80}")
+    return name, {name: rest}
 
 
 def _task(name: str) -> Callable[..., Task]:
@@ -127,7 +147,7 @@ def _task(name: str) -> Callable[..., Task]:
     def made(store: str | None = None, **options: Any) -> Task:
         try:
             request = task_request(name, options)
-            return build_task(plan_task(name, request, judges_of(request)), store)
+            return build_task(plan_task(request.tasks[0], request, judges_of(request)), store)
         except UserError as error:
             raise PrerequisiteError(str(error)) from error  # Inspect prints these as one line
 
@@ -135,8 +155,8 @@ def _task(name: str) -> Callable[..., Task]:
     return registered
 
 
-TASKS: Mapping[str, Callable[..., Task]] = {benchmark.name: _task(benchmark.name) for benchmark in BENCHMARKS}
-"""Benchmark → the function that builds its task from `-T` options."""
+TASKS: Mapping[str, Callable[..., Task]] = {name: _task(name) for name in (*(row.name for row in BENCHMARKS), OWN)}
+"""Benchmark, and "own" → the function that builds its task from `-T` options."""
 
 
 def saved_task(planned: PlannedTask, request: EvalRequest, store: str) -> Task:
@@ -154,9 +174,12 @@ def saved_task(planned: PlannedTask, request: EvalRequest, store: str) -> Task:
         given = options.pop(several, {})
         if name in given:
             options = {key: value for key, value in options.items() if key != "data_dir"} | {one: given[name]}
+    if planned.benchmark.own:
+        options = {key: value for key, value in options.items() if key != "data_dir"}
+        options["benchmark"] = f"{name}={planned.benchmark.own}:{planned.items.source}"
     options["templates"] = {spec.name: spec.template for spec in planned.judges if spec.template}
     plain: dict[str, Any] = json.loads(json.dumps(options, default=asdict))
-    made, registered = build_task(planned, store), TASKS[name]
+    made, registered = build_task(planned, store), TASKS[OWN if planned.benchmark.own else name]
     options = {key: value for key, value in plain.items() if value not in ([], {})}
     registry_tag(registered, made, registry_info(registered), **options)
     return made

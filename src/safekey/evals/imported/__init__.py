@@ -1,0 +1,1 @@
+"""Completions that somebody else generated, as an evaluation's run folder."""
