@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from safekey.comparison.arm_rates import ArmRate, arm_rates, withheld_rates
 from safekey.comparison.saved_runs import SavedPrompt, scored, verdicts_due
@@ -21,7 +22,9 @@ def attack_table(content: Content) -> Table | None:
     for part in content.slices:
         if part.metric == "asr" and part.benchmark != PREFILL:
             attacks.setdefault(part.attack, set()).add(part.benchmark)
-    names = [name for name in attacks if name != PLAIN]
+    listed = [str(name) for runs in content.found.saved.values() for name in _named(runs[0].resolved)]
+    places = {name: place for place, name in enumerate(dict.fromkeys(listed))}
+    names = sorted((name for name in attacks if name != PLAIN), key=lambda name: places.get(name, len(places)))
     if not names:
         return None
     lines = []
@@ -40,6 +43,13 @@ def attack_table(content: Content) -> Table | None:
     return Table("attacks", "Attack success by attack and arm", ("attack", *content.arms), tuple(lines), note=note)
 
 
+def _named(resolved: Mapping[str, Any]) -> Sequence[Any]:
+    """Return the attacks of a run in the order in which they were named."""
+    found = resolved.get("attacks")
+    names = found.get("names") if isinstance(found, Mapping) else None
+    return names if isinstance(names, list) else []
+
+
 def _is_plain(row: Outcome, content: Content) -> bool:
     return slice_of(row, content.found).attack == PLAIN
 
@@ -53,9 +63,9 @@ def _cells(rows: list[Outcome], plain: Mapping[tuple[str, str], ArmRate], conten
     for arm in content.arms:
         cell = percent(rates.get((arm, "")), missing.get((arm, "")))
         count = sum(row.arm == arm and row.value is not None for row in rows)
-        beside = plain.get((arm, ""))
-        said = [f"plain {percent(beside).text} ({percent(beside).more[0]})"] if beside else []
-        yield Cell(cell.text, (*cell.more, f"n {count:,}", *said))
+        said = [f"{', '.join(cell.more)}, n {count:,}"] if (arm, "") in rates else list(cell.more)
+        said += [f"plain {percent(plain[arm, '']).text}"] if (arm, "") in plain else []
+        yield Cell(cell.text, tuple(said))
 
 
 def best_of_n_tables(content: Content) -> list[Table]:

@@ -45,7 +45,9 @@ def test_every_attack_beside_the_plain_request(tmp_path: Path) -> None:
     assert {item.behaviour for item in items} == {"v"}, "one behaviour is one cluster"
     assert {item.request for item in items} == {GOAL}, "the judge is told the plain request"
     assert len({(item.text, item.prompt.raw) for item in items}) == len(items)
-    wordings = [item.text for item in items if item.attack in ("past_tense", "role_play", "prefix_injection", "fiction")]
+    wordings = [
+        item.text for item in items if item.attack in ("past_tense", "role_play", "prefix_injection", "fiction")
+    ]
     assert all(GOAL in text and "{request}" not in text for text in wordings)
     assert [item.attack for item in items if item.prompt.raw] == ["no_template"]
     assert {item.attack: item.metadata["cipher"] for item in items if "cipher" in item.metadata} == {
@@ -111,7 +113,9 @@ def test_the_last_turn_of_a_conversation_is_attacked(tmp_path: Path) -> None:
     assert items[1].text.endswith("Naq gur eblny bar?")
     assert (items[1].id, items[1].attack) == ("m@multi-turn+rot13", "multi-turn+rot13")
     with pytest.raises(UserError, match="row 1: no_template asks a bare text, and this prompt has 3 turns"):
-        attacked(plain(tmp_path, {"id": "m", "conversation": turns, "objective": GOAL}, name="multi-turn"), "no_template")
+        attacked(
+            plain(tmp_path, {"id": "m", "conversation": turns, "objective": GOAL}, name="multi-turn"), "no_template"
+        )
 
 
 def test_a_prefill_stays_and_has_no_form_without_a_template(tmp_path: Path) -> None:

@@ -55,11 +55,23 @@ def test_csv_and_text_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "name", "said"),
     [
-        ('{"template": "A tea: {request}"}\n{"template": "A tea."}', "own.jsonl", "own.jsonl, row 2: the template has no"),
+        (
+            '{"template": "A tea: {request}"}\n{"template": "A tea."}',
+            "own.jsonl",
+            "own.jsonl, row 2: the template has no",
+        ),
         ("A: {request}\nA tea.\nB: {request}", "own.txt", "own.txt, row 2: the template has no placeholder"),
-        ('{"template": "{request} or [PROMPT]"}', "own.jsonl", r"row 1: several placeholders \(\[PROMPT\], \{request\}\)"),
+        (
+            '{"template": "{request} or [PROMPT]"}',
+            "own.jsonl",
+            r"row 1: several placeholders \(\[PROMPT\], \{request\}\)",
+        ),
         ('{"name": "base64", "template": "{request}"}', "own.jsonl", "row 1: an attack is called 'base64' already"),
-        ('{"name": "a", "template": "{request}"}\n{"name": "a", "template": "x {request}"}', "own.jsonl", "row 2: an att"),
+        (
+            '{"name": "a", "template": "{request}"}\n{"name": "a", "template": "x {request}"}',
+            "own.jsonl",
+            "row 2: an att",
+        ),
         ('{"words": "{request}"}', "own.jsonl", "row 1: no template: expected text in a column 'template'"),
         ("", "own.txt", "holds no template"),
         ('{"template": ', "own.jsonl", "own.jsonl"),

@@ -135,9 +135,7 @@ async def _generated(state: TaskState, generate: Generate) -> TaskState:
     if isinstance(last, ChatMessageAssistant) and not isinstance(get_model().api, SafeKeyAPI):
         raise UserError(f"{state.model}: only safekey/… models continue a prefill token for token: this task needs one")
     if (last.metadata or {}).get(RAW) and not isinstance(get_model().api, SafeKeyAPI):
-        raise UserError(
-            f"{state.model}: only safekey/… models ask without a chat template: leave no_template out"
-        )
+        raise UserError(f"{state.model}: only safekey/… models ask without a chat template: leave no_template out")
     try:
         return await generate(state)
     except (NoAnswerError, UserError) as error:
