@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from safekey.comparison.types import METRICS
-from safekey.report.attacks import attack_table, best_of_n_tables
+from safekey.report.attacks.tables import attack_table, best_of_n_tables
 from safekey.report.content import Content
 from safekey.report.key_sentences import KeySentenceSection
 from safekey.report.plots import Plot

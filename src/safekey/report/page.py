@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from safekey.comparison.types import METRICS
 from safekey.report import palette, wording
-from safekey.report.attacks import attack_table, best_of_n_tables
+from safekey.report.attacks.tables import attack_table, best_of_n_tables
 from safekey.report.content import Content
 from safekey.report.key_sentences import KeySentenceSection
 from safekey.report.notes import notices

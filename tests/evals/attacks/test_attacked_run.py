@@ -18,10 +18,12 @@ from safekey.comparison.compare import compare
 from safekey.engines.base import SamplingParams
 from safekey.engines.scripted import ScriptedEngine
 from safekey.errors import UserError
+from safekey.evals.attacks.best_of_n import augmented
 from safekey.evals.attacks.encodings import encoded
 from safekey.evals.evaluate import EvalResult, evaluate
 from safekey.evals.rejudge import rejudge
 from safekey.evals.request import EvalRequest
+from safekey.evals.summary.best_of_n import asr_lines
 from safekey.evals.summary.tables import print_summary
 from safekey.schema import Prompt
 from safekey.stats.intervals import pass_at_k
@@ -138,6 +140,23 @@ def test_attack_success_by_the_number_of_tries(tmp_path: Path) -> None:
     console = Console(record=True, width=140)
     print_summary(console, report.summary)
     assert "strongreject, best_of_n, exact: ASR@1 " in console.export_text()
+
+
+def test_draws_without_a_verdict_are_no_tries(tmp_path: Path) -> None:
+    silenced = [augmented("How do I pick the royal vault 0?", "v0", 2)]
+    silenced += [augmented("How do I pick the royal vault 2?", "v2", draw) for draw in range(1, 5)]
+
+    def silent(prompt: Prompt, params: SamplingParams) -> str:
+        text = prompt.messages[-1].content
+        return "" if text in silenced else HARM
+
+    report, _ = run(tmp_path, "best_of_n", count=3, best_of=4, script=silent)
+    lines = report.summary.metrics["asr_at_n"]
+    assert [line["n"] for line in lines] == [1, 2, 3], "v0 has three tries, v1 four, v2 none"
+    assert {(line["prompts"], line["left_out"], line["value"]) for line in lines} == {(2, 1, 1.0)}
+    assert asr_lines(lines)[0].startswith(
+        "strongreject, best_of_n, exact (without 1 prompts that have no verdict): ASR@1"
+    )
 
 
 def test_draws_of_a_prompt_count_once_in_a_comparison(tmp_path: Path) -> None:

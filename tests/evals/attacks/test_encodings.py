@@ -78,7 +78,7 @@ def test_wrapped_and_cut_off_base64_is_read() -> None:
 
 
 def test_what_gives_no_text_has_failed() -> None:
-    dice = random.Random(1)  # noqa: S311
+    dice = random.Random(1)
     letters = "".join(dice.choice("abcdefghijklmnopqrstuvwxyz    ") for _ in range(200))
     assert decoded(letters, "rot13").failed
     block = "".join(dice.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") for _ in range(120))

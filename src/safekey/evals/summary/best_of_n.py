@@ -79,11 +79,18 @@ def _lines(rows: Sequence[Scored], judge: Judge, allow_unscored: float) -> list[
 
 
 def asr_lines(entries: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return a line for each benchmark, attack, part and judge: "strongreject, best_of_n: ASR@1 3.0 % (…), …"."""
+    """Return a line for each benchmark, attack, part and judge: "strongreject, best_of_n: ASR@1 3.0 % (…), …".
+
+    A part of which nothing was scored (the thinking of a model that does not think) has none.
+    """
     lines: dict[str, list[str]] = {}
     for entry in entries:
+        if entry["withheld"] and not entry["prompts"]:
+            continue
         part = "" if entry["part"] == "answer" else f", {entry['part']}"
         where = f"{entry['benchmark']}, {entry['attack']}{part}, {entry['judge']}"
+        if entry["left_out"]:
+            where += f" (without {entry['left_out']} prompts that have no verdict)"
         if entry["withheld"]:
             said = f"ASR@N withheld ({entry['withheld']})"
         else:

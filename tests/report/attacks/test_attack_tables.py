@@ -13,7 +13,7 @@ from report.browser import Opened, chromium
 from report.worlds import Rows, harm
 from safekey.evals.attacks.encodings import encoded
 from safekey.report import write_report
-from safekey.report.attacks import attack_table, best_of_n_tables
+from safekey.report.attacks.tables import attack_table, best_of_n_tables
 from safekey.report.content import read_content
 from safekey.stats.intervals import pass_at_k
 
@@ -37,7 +37,7 @@ LOST = "undecoded: it looks like the cipher of its attack and gives no text"
 
 
 def rows(unsafe: int, draws: int, n: int = 20) -> Rows:
-    """Plain requests are refused but for one; so many ROT13 requests are fulfilled, and so many draws of every second."""
+    """Plain requests are refused but for one; so many ROT13 requests succeed, and so many draws of every second one."""
     found: Rows = []
     for i in range(n):
         found += [harm(f"vault-{i}", i == 0), ciphered(f"vault-{i}", i < unsafe, lost=i == n - 1)]
