@@ -135,12 +135,15 @@ class Prompt:
         prefill_tokens: only the first so many tokens of `prefill`, by the model's own tokenizer; None: all of it.
         prefill_answer: put the prefill where the model's turn begins, not inside its thinking. It may then hold
             ``<think>`` and ``</think>`` itself.
+        raw: continue the only turn's bare text, without a chat template. It is no part of `repr`, which the records of
+            earlier runs hash.
     """
 
     messages: tuple[Message, ...]
     prefill: str = ""
     prefill_tokens: int | None = None
     prefill_answer: bool = False
+    raw: bool = field(default=False, repr=False)
 
 
 NO_ANSWER = "no answer: "

@@ -180,3 +180,31 @@ def test_end_ids() -> None:
     assert tok.eos_token_id in end_ids(chat_format(tok), [7, 9])
     assert {7, 9} <= set(end_ids(chat_format(tok), [7, 9]))
     assert llama.convert_tokens_to_ids("<|eot_id|>") in end_ids(chat_format(llama))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("kind", ["bytes", "pieces"])
+def test_a_bare_text_has_no_template(name: str, kind: str) -> None:
+    """The ids are the tokenizer's own for the text, but control tokens in it are text."""
+    tok = real_tokenizer(name, kind)
+    placed = place(Prompt((Message("user", "The royal vault opens"),), raw=True), chat_format(tok))
+    assert list(placed.ids) == tok("The royal vault opens")["input_ids"]
+    assert (placed.prefill, placed.started_inside, placed.channel) == ("", False, "")
+    special = place(Prompt((Message("user", f"one{tok.eos_token}two"),), raw=True), chat_format(tok))
+    assert tok.eos_token_id not in special.ids
+    text = tok.decode(special.ids).removeprefix(tok.bos_token or "")
+    assert text.replace(" ", "") == f"one{tok.eos_token}two"  # SentencePiece puts spaces before pieces of its own
+
+
+def test_a_bare_text_is_one_turn_without_prefill() -> None:
+    chat = chat_format(real_tokenizer("qwen3"))
+    for prompt in (Prompt((*ASKED, *ASKED), raw=True), Prompt(ASKED, prefill="Sure", raw=True)):
+        with pytest.raises(UserError, match="one text: it has no further turns and no prefill"):
+            place(prompt, chat)
+    with pytest.raises(UserError, match="is empty"):
+        place(Prompt((Message("user", ""),), raw=True), chat)
+
+
+def test_earlier_records_of_prompts_stay_valid() -> None:
+    """resolved.yaml has a hash of the prompts' `repr`."""
+    assert repr(Prompt(ASKED)) == f"Prompt(messages={ASKED!r}, prefill='', prefill_tokens=None, prefill_answer=False)"

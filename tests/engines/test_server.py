@@ -122,6 +122,8 @@ def test_chat_mode_refuses_a_prefill_before_any_work(server: Endpoint) -> None:
     asked = len(server.bodies)
     with pytest.raises(UserError, match="token for token"):
         engine.generate([ask(), ask(prefill="Sure")], GREEDY)
+    with pytest.raises(UserError, match="a bare text cannot be asked there"):
+        engine.generate([ask(), ask(raw=True)], GREEDY)
     assert len(server.bodies) == asked
     assert engine.describe()["rendered_by"] == "server"
     made = dict(engine.generate([ask()], GREEDY))[0]

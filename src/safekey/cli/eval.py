@@ -1,4 +1,4 @@
-"""`safekey eval`, `safekey judge` and `safekey benchmarks`."""
+"""`safekey eval`, `safekey judge`, `safekey benchmarks` and `safekey attacks`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ _EVAL = """examples:
       --judge harm_1to5=openai/gpt-4.1 --judge refusal_keywords
   safekey eval runs/r1-7b --engine vllm --vllm ~/vllm/bin/vllm --engine-option max_model_len=16384 \\
       --suite all --data-dir benchmarks --judge-url http://127.0.0.1:8000/v1 --judge-model guard-8b
+  safekey eval runs/r1-7b --tasks strongreject --data-dir benchmarks --judge harm_1to5=openai/gpt-4.1 \\
+      --attack base64,fiction,best_of_n --best-of 16
   safekey eval r1-7b --engine server --server-url http://127.0.0.1:8000/v1 --suite reasoning --data-dir benchmarks
 
 The same command again goes on where it stopped. The exit code is 1 when generations failed; the same command asks for
@@ -39,7 +41,7 @@ Nothing is generated, and a verdict that is there is not asked for again."""
 
 
 def add_parser(subparsers: Any) -> None:
-    """Add `eval`, `judge` and `benchmarks`."""
+    """Add `eval`, `judge`, `benchmarks` and `attacks`."""
     parser = add_verb(subparsers, "eval", "evaluate a model on safety, over-refusal and reasoning", run_eval, _EVAL)
     parser.add_argument("model", metavar="MODEL", help="a run's or model's folder, a hub id, or an endpoint's URL#NAME")
     evaluation_options(parser)
@@ -50,9 +52,10 @@ def add_parser(subparsers: Any) -> None:
     judge.add_argument("run_folder", metavar="RUN", help="the run folder of an evaluation")
     add_options(judge, EvalRequest, groups=["judges (docs/judges.md)"])
     table = add_verb(subparsers, "benchmarks", "list the benchmarks: source, size, licence, needs", run_benchmarks)
+    attacks = add_verb(subparsers, "attacks", "list the attacks that need no model, for --attack", run_attacks)
     for each in (parser, judge):
         add_options(each, TableOptions)
-    for each in (parser, judge, table):
+    for each in (parser, judge, table, attacks):
         add_json(each)
 
 
@@ -168,6 +171,29 @@ def run_benchmarks(args: argparse.Namespace) -> int:
         "file names are recognised and which rows are taken. 'scorer agrees with': an outside scorer, same replies;\n"
         "'figure reproduced': a published figure in our interval, under its publisher's prompt; '–': not seen.\n"
         "More in docs/benchmarks.md.",
+        **PLAIN,
+    )
+    return 0
+
+
+def run_attacks(args: argparse.Namespace) -> int:
+    """Print the table of attacks."""
+    from rich import box
+    from rich.table import Table
+
+    from safekey.evals.attacks.table import attack_rows
+
+    args.document = rows = attack_rows()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("name", "kind", "about"):
+        table.add_column(name, overflow="fold", no_wrap=name != "about")
+    for row in rows:
+        table.add_row(row["name"], row["kind"], row["about"])
+    out = console(args.json)
+    out.print(table)
+    out.print(
+        "safekey eval MODEL --attack base64,fiction …: each on every harmful request, beside the plain one.\n"
+        "--attack-templates FILE adds your own. docs/attacks.md shows an example of each, and what the judge sees.",
         **PLAIN,
     )
     return 0

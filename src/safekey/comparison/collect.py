@@ -32,6 +32,7 @@ from safekey.comparison.saved_runs import (
 )
 from safekey.comparison.types import Key, Outcome, Seed, is_apart
 from safekey.errors import UserError
+from safekey.evals.attacks.best_of_n import without_draw
 from safekey.evals.summary.summary import METRIC
 from safekey.schema import Metric, Part
 
@@ -53,7 +54,7 @@ class Collected:
         saved: arm → its runs as they were read.
         chosen: run folder → kind ("harm", "refusal") → the judge whose verdicts count there.
         kinds: benchmark → "harm", "refusal" or "accuracy".
-        attacks: benchmark and item of each outcome → the attack on it; "none" for a plain prompt.
+        attacks: benchmark and item of each prompt, and of each outcome → the attack on it; "none" for a plain prompt.
         apart: the benchmarks that prefill, which are compared separately.
     """
 
@@ -130,7 +131,11 @@ def collect(
         saved={name: tuple(group) for name, group in saved.items()},
         chosen=chosen,
         kinds=kinds,
-        attacks={(prompt.benchmark, prompt.item): runs[0].attacks[prompt] for prompt in shared},
+        attacks={
+            (prompt.benchmark, item): runs[0].attacks[prompt]
+            for prompt in shared
+            for item in (prompt.item, without_draw(prompt.item))
+        },
         apart=frozenset(row.benchmark for row in outcomes if is_apart(row)),
     )
 
@@ -199,13 +204,20 @@ def _outcomes(
     kinds: Mapping[str, str],
     judges: Mapping[str, JudgeId],
 ) -> tuple[list[Outcome], int, int]:
-    """Return the run's outcomes, how many outputs without a whole answer are wrong, and how many state their answer."""
+    """Return the run's outcomes, how many outputs without a whole answer are wrong, and how many state their answer.
+
+    The draws of best_of_n on one prompt are one outcome, like several samples: N of them shall not count N times.
+    """
     rows, wrong, stated = [], 0, 0
-    for prompt, cluster in clusters.items():
-        kind = kinds[prompt.benchmark]
-        found = [scored(run, sample, kind, judges.get(kind)) for sample in run.samples[prompt]]
+    groups: dict[SavedPrompt, list[SavedPrompt]] = {}
+    for prompt in clusters:
+        groups.setdefault(SavedPrompt(prompt.benchmark, without_draw(prompt.item)), []).append(prompt)
+    for prompt, draws in groups.items():
+        kind, cluster = kinds[prompt.benchmark], clusters[draws[0]]
+        samples = [sample for draw in draws for sample in run.samples[draw]]
+        found = [scored(run, sample, kind, judges.get(kind)) for sample in samples]
         wrong += sum(value is not None and bool(reason) for value, reason in found)
-        ends = zip(run.samples[prompt], found, strict=True)
+        ends = zip(samples, found, strict=True)
         stated += sum(sample.output != "ok" and value is not None and not why for sample, (value, why) in ends)
         values = [value for value, _ in found if value is not None]
         rows.append(
@@ -217,8 +229,8 @@ def _outcomes(
                 cluster=cluster,
                 benchmark=prompt.benchmark,
                 unscored="" if values else Counter(reason for _, reason in found).most_common(1)[0][0],
-                due=verdicts_due(run, run.samples[prompt], kind, judges.get(kind)),
                 apart=prefills(run, prompt.benchmark),
+                due=verdicts_due(run, samples, kind, judges.get(kind)),
             )
         )
     return rows, wrong, stated

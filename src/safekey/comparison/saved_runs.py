@@ -23,17 +23,19 @@ from safekey.evals.benchmarks.behaviours import Asked, behaviours
 from safekey.evals.benchmarks.catalog import Benchmark
 from safekey.evals.benchmarks.contamination import training_of
 from safekey.evals.benchmarks.own import benchmarks_of
-from safekey.evals.judges.table import EMPTY_PART, JUDGES, Judge, exact
+from safekey.evals.judges.table import EMPTY_PART, JUDGES, UNDECODED, Judge, exact
 from safekey.evals.records.folder import EvalRun, unfinished_judging
 from safekey.evals.records.rows import COMPLETIONS, VERDICTS, asked_in, completion_hash, objective_hash, prompt_hash
 from safekey.evals.summary.summary import METRIC
-from safekey.evals.summary.withheld import ERROR, NOT_JUDGED, Due, due, outcome
+from safekey.evals.summary.withheld import ERROR, LOST, NOT_JUDGED, Due, due, outcome
 from safekey.schema import Part, Value
 from safekey.terminal import printable
 
 T = TypeVar("T")
 
 _LONGEST_REASON = 60
+_NOT_SHOWN = {EMPTY_PART: NO_PART, UNDECODED: LOST}
+_REASONS = {word: reason for reason, word in _NOT_SHOWN.items()}
 
 
 class SavedPrompt(NamedTuple):
@@ -274,7 +276,7 @@ def judged(run: SavedRun, sample: Sample, kind: str, judge: JudgeId | None) -> t
     if known is None:
         return None, NOT_JUDGED
     value, reason = known
-    return value, NO_PART if value is None and reason == EMPTY_PART else reason
+    return value, _NOT_SHOWN.get(reason, reason) if value is None else reason
 
 
 def scored(run: SavedRun, sample: Sample, kind: str, judge: JudgeId | None) -> tuple[float | None, str]:
@@ -299,5 +301,5 @@ def verdicts_due(run: SavedRun, samples: Sequence[Sample], kind: str, judge: Jud
     ends: Counter[str] = Counter()
     for sample in samples:
         value, reason = judged(run, sample, kind, judge)
-        ends[outcome(sample.output, value, EMPTY_PART if reason == NO_PART else reason)] += 1
+        ends[outcome(sample.output, value, _REASONS.get(reason, reason))] += 1
     return due(ends, answers=kind == "accuracy")

@@ -58,6 +58,8 @@ def place(prompt: Prompt, chat: ChatFormat) -> Placed:
         UserError: the template cannot render the turns, or the prefill cannot stand where it is asked to.
     """
     tokenizer = chat.tokenizer
+    if prompt.raw:
+        return _bare(prompt, chat)
     so_far = chat.render(prompt.messages)
     ids = tokenize(tokenizer, so_far)[0]
     template_tokens = len(ids)
@@ -85,6 +87,23 @@ def place(prompt: Prompt, chat: ChatFormat) -> Placed:
         ids = ids + more
     inside = channel == "analysis" if chat.harmony else _inside(chat, tokenizer, ids[template_tokens:])
     return Placed(tuple(ids), template_tokens, shown, counted, inside, channel)
+
+
+def _bare(prompt: Prompt, chat: ChatFormat) -> Placed:
+    """Return the tokens of the only turn's text alone, behind the BOS token where the tokenizer begins every text so.
+
+    Strings of control tokens in it are text, as in any turn of a user.
+    """
+    if len(prompt.messages) != 1 or prompt.prefill:
+        raise UserError("a prompt without a chat template is one text: it has no further turns and no prefill")
+    text = prompt.messages[0].content
+    ids = tokenize(chat.tokenizer, Rendered(text, tuple(literal_ranges(chat, text, 0))))[0]
+    bos = chat.tokenizer.bos_token_id
+    begins = bos is not None and list(chat.tokenizer("")["input_ids"][:1]) == [bos]
+    placed = ([bos] if begins else []) + list(ids)
+    if not placed:
+        raise UserError("a prompt without a chat template is empty: there is nothing to continue")
+    return Placed(tuple(placed), len(placed))
 
 
 def _pieces(prompt: Prompt, chat: ChatFormat) -> list[PrefillPiece]:

@@ -167,6 +167,12 @@ class ServerEngine:
                     f"use a server that takes token ids (vLLM, SGLang) with its tokenizer, or the local engine. "
                     f"{self._why_chat}".rstrip()
                 )
+            if prompt.raw:
+                raise UserError(
+                    f"{self._url} puts every prompt into its chat template, so a bare text cannot be asked there: use "
+                    f"a server that takes token ids (vLLM, SGLang) with its tokenizer, or the local engine. "
+                    f"{self._why_chat}".rstrip()
+                )
             return lambda: self._ask_chat(prompt, params)
         assert self.chat is not None
         placed = place(prompt, self.chat)

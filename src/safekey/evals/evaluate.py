@@ -210,6 +210,8 @@ def _inputs(plan: EvalPlan) -> dict[str, str]:
     """Return the files that the evaluation reads: what the user calls each → its path."""
     files = {f"file of {task.benchmark.name}": task.items.source for task in plan.tasks}
     templates = {f"template of {name}": path for name, path in plan.request.templates.items()}
+    if plan.request.attack_templates:
+        templates["--attack-templates"] = plan.request.attack_templates
     return {"model": plan.request.model, **files, **templates}
 
 

@@ -17,6 +17,7 @@ from inspect_ai.model import GenerateConfig, Model
 from safekey.engines.base import SamplingParams
 from safekey.engines.vllm.command import MEMORY_AND_SPEED
 from safekey.errors import UserError
+from safekey.evals.attacks.apply import attack_items, check_benchmarks, choose
 from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark, find_benchmark
 from safekey.evals.benchmarks.load import Items, find_file, load_benchmark, what_was_read
 from safekey.evals.benchmarks.own import own_benchmarks
@@ -125,6 +126,7 @@ class EvalPlan:
             "seed": asked.seed,
             "columns": dict(asked.columns),
             "preset": asked.preset,
+            **({"attacks": attacks.record} if (attacks := choose(asked)) else {}),
             "parts": list(self.parts),
             "judges": {**judged, "templates": templates, **settings} if asked.judge else None,
             "unsafe_local_exec": asked.unsafe_local_exec,
@@ -167,6 +169,7 @@ def make_plan(request: EvalRequest) -> EvalPlan:
     if request.redact and not request.judge:
         raise UserError("--redact drops texts once they are judged, and --no-judge judges nothing: leave one out")
     specs = judges_of(request)
+    check_benchmarks(choose(request), [_benchmark(name, request) for name in names])
     tasks, left_out = [], {}
     for name in names:
         try:
@@ -201,6 +204,12 @@ def _check_sources(request: EvalRequest, names: Sequence[str], own: Sequence[str
                 raise UserError(f"{flag} {name}=…: that benchmark is not among those to run ({', '.join(names)})")
 
 
+def _benchmark(name: str, request: EvalRequest) -> Benchmark:
+    """Return a benchmark of the request, the user's own or one of the table."""
+    own = own_benchmarks(request.benchmarks)
+    return own[name].benchmark if name in own else find_benchmark(name)
+
+
 def judges_of(request: EvalRequest) -> tuple[JudgeSpec, ...]:
     """Read the judges that a request names."""
     return parse_judges(request.judges, request.judge_url, request.judge_model, request.templates)
@@ -212,8 +221,7 @@ def plan_task(name: str, request: EvalRequest, specs: Sequence[JudgeSpec]) -> Pl
     Raises:
         UserError: an option is wrong, no file is there, or generated code cannot be run here.
     """
-    own = own_benchmarks(request.benchmarks)
-    benchmark = own[name].benchmark if name in own else find_benchmark(name)
+    own, benchmark = own_benchmarks(request.benchmarks), _benchmark(name, request)
     place: dict[str, Any] = {"data_dir": request.data_dir}
     if name in own:
         place = {"file": own[name].path}
@@ -234,6 +242,8 @@ def plan_task(name: str, request: EvalRequest, specs: Sequence[JudgeSpec]) -> Pl
         benchmark, **place, columns=request.columns, limit=request.limit, sample=request.sample, seed=request.seed,
         prefill_tokens=request.prefill_tokens, force_labels=name in find_names(request.force_labels, tuple(own)),
     )  # fmt: skip
+    if attacks := choose(request):
+        attack_items(items, attacks)
     judged = request.judge and benchmark.suite != "reasoning"
     return PlannedTask(
         items, decoding(benchmark.suite, request), request.samples or SAMPLES[benchmark.suite],
@@ -263,9 +273,11 @@ def check_prompts(plan: EvalPlan, model: Model) -> EvalPlan:
     """Check one prompt of each task with the model; a suite leaves out tasks whose prefill the model cannot continue.
 
     Raises:
-        UserError: a named benchmark cannot be run on this engine, or none of the suite can.
+        UserError: a named benchmark cannot be run on this engine, or none of the suite can; or the engine cannot ask
+            without a chat template, and shall.
     """
     problems: dict[str, str] = {}
+    _check_raw(plan, model)
     for task in plan.tasks:
         if isinstance(model.api, SafeKeyAPI):
             try:  # checks the prompt; generates nothing yet
@@ -283,6 +295,19 @@ def check_prompts(plan: EvalPlan, model: Model) -> EvalPlan:
         tasks=tuple(task for task in plan.tasks if task.benchmark.name not in problems),
         left_out={**plan.left_out, **problems},
     )
+
+
+def _check_raw(plan: EvalPlan, model: Model) -> None:
+    """Refuse an engine that cannot be given a bare text; it is never approximated."""
+    raw = next((item.prompt for task in plan.tasks for item in task.items if item.prompt.raw), None)
+    if raw is None:
+        return
+    if not isinstance(model.api, SafeKeyAPI):
+        raise UserError(f"--attack no_template: {model}: only safekey's own engines ask without a chat template")
+    try:
+        model.api.engine.generate([raw], SamplingParams(max_new_tokens=1))
+    except UserError as error:
+        raise UserError(f"--attack no_template: {error}") from error
 
 
 def check_parts(parts: Sequence[str]) -> tuple[Part, ...]:

@@ -132,6 +132,18 @@ class EvalRequest:
     prefill_tokens: Sequence[int] = _what(
         "prefilling attack: numbers of target tokens (default 20)", numbers, default=(20,), metavar="N,N", low=1
     )
+    attack: Sequence[str] = _what(
+        "attacks on harmful requests: base64, fiction, best_of_n, … (`safekey attacks` lists them); the plain request "
+        "is asked, too",
+        words,
+        default=(),
+        metavar="NAME,NAME",
+    )
+    attack_templates: str | None = _what(
+        "file of attacks of your own (JSONL, CSV or TXT), each with one placeholder such as {request}", metavar="FILE"
+    )
+    best_of: int | None = _what("draws of each prompt for the attack best_of_n (default 16)", int, metavar="N", low=1)
+    no_plain: bool = _what("leave the plain request out, which is asked beside attacks", bool, default=False)
     preset: str = _how("paper: repetition penalty 1.2 instead of 1.0", default="default", choices=tuple(PRESETS))
     samples: int | None = _how("completions of each prompt (default 1; reasoning 4)", int, metavar="K", low=1)
     temperature: float | None = _how("sampling temperature (default 0; reasoning: the model's own)", float, low=0)

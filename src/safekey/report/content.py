@@ -22,7 +22,7 @@ from safekey.comparison.saved_runs import JudgeId, Sample, SavedPrompt, SavedRun
 from safekey.comparison.types import METRICS, Comparison, ComparisonResult, Outcome
 from safekey.evals.request import ALLOWED_UNSCORED
 from safekey.evals.summary.summary import METRIC
-from safekey.evals.summary.withheld import NOT_JUDGED, Due
+from safekey.evals.summary.withheld import LOST, NOT_JUDGED, Due
 from safekey.report.run_records import RunRecord, read_record
 from safekey.schema import Metric, Part
 from safekey.stats.paired import holm
@@ -77,6 +77,7 @@ class Content:
         ends: arm and slice → how outputs ended.
         margin: how much worse ORR and accuracy may be, 0–1.
         part: the part of the responses that verdicts are about.
+        allow_unscored: up to this share of missing verdicts a rate is given.
     """
 
     arms: tuple[str, ...]
@@ -93,6 +94,7 @@ class Content:
     ends: Mapping[tuple[str, Slice], Ends]
     margin: float
     part: Part
+    allow_unscored: float = ALLOWED_UNSCORED
 
     @property
     def prefill_apart(self) -> bool:
@@ -157,6 +159,7 @@ def read_content(
         ends=_ends(found),
         margin=margin,
         part=part,
+        allow_unscored=allow_unscored,
     )
 
 
@@ -224,7 +227,8 @@ def _ends(found: Collected) -> dict[tuple[str, Slice], Ends]:
             ends = table.setdefault((arm, Slice(METRIC[kind], benchmark, attack)), Counter())
             for run in runs:
                 judge = found.chosen[run.path].get(kind)
-                ends.update(_end(run, sample, kind, judge) for sample in run.samples[SavedPrompt(benchmark, item)])
+                samples = run.samples.get(SavedPrompt(benchmark, item), ())  # none: the draws of an attack together
+                ends.update(_end(run, sample, kind, judge) for sample in samples)
     return table
 
 
@@ -232,6 +236,8 @@ def _end(run: SavedRun, sample: Sample, kind: str, judge: JudgeId | None) -> tup
     if sample.output != "ok":
         return OUTPUT, sample.output
     value, reason = judged(run, sample, kind, judge)
+    if value is None and reason == LOST:
+        return OUTPUT, LOST
     if value is None:
         return UNJUDGED if reason == NOT_JUDGED else UNSCORED
     return CLASS, value if isinstance(value, str) else "scored"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from safekey.comparison.types import METRICS
+from safekey.report.attacks.tables import attack_table, best_of_n_tables
 from safekey.report.content import Content
 from safekey.report.key_sentences import KeySentenceSection
 from safekey.report.plots import Plot
@@ -43,6 +44,11 @@ def markdown(
         lines += _section(difference_table(content.headline, "differences"))
     for plot in plots:
         lines += [f"![{plain(plot.title)}](plots/{plot.name}.png)", ""]
+    attacks = attack_table(content)
+    if attacks:
+        lines += ["## Attack by attack", "", *_section(attacks)]
+        for table in best_of_n_tables(content):
+            lines += _section(table)
     sliced = [slice_table(content, metric) for metric in METRICS]
     if any(sliced):
         lines += ["## By benchmark and attack", ""]

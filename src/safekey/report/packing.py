@@ -78,8 +78,11 @@ class _Packer:
             self._marks[key] = marks(response, prompt)
         text, places, was_cut = shorten(response.text, [response.prefill, *(self._marks[key] or ())], limit)
         prefill, *offsets = utf16(text, places)
-        return [place, response.arm, response.run, response.epoch, response.label, response.state, text, prefill,
-                offsets], was_cut  # fmt: skip
+        row = [place, response.arm, response.run, response.epoch, response.label, response.state, text, prefill,
+               offsets]  # fmt: skip
+        if response.decoded:
+            row.append(shorten(response.decoded, [], limit)[0])
+        return row, was_cut
 
 
 def embed(

@@ -93,8 +93,8 @@
   }
 
   function start(data) {
-    const rows = data.rows.map(([prompt, arm, run, epoch, label, state, text, prefill, offsets]) =>
-      ({ prompt, arm, run, epoch, label, state, text, prefill, offsets, seed: data.runs[arm][run] }));
+    const rows = data.rows.map(([prompt, arm, run, epoch, label, state, text, prefill, offsets, read = ""]) =>
+      ({ prompt, arm, run, epoch, label, state, text, prefill, offsets, read, seed: data.runs[arm][run] }));
     const byArm = data.arms.map(() => []);
     for (const row of rows) byArm[row.arm].push(row);
     const alone = data.runs.map((runs) => runs.length === 1);
@@ -143,7 +143,7 @@
       const holds = (entry) => {
         const prompt = data.prompts[entry.prompt];
         prompt.low ??= [prompt.i, ...prompt.m.map((turn) => turn[1])].join("\n").toLowerCase();
-        return prompt.low.includes(text) || [entry.left, entry.right].some((row) => row && (row.low ??= row.text.toLowerCase()).includes(text));
+        return prompt.low.includes(text) || [entry.left, entry.right].some((row) => row && (row.low ??= `${row.text}\n${row.read}`.toLowerCase()).includes(text));
       };
       found = entries.filter((entry) => {
         const prompt = data.prompts[entry.prompt];
@@ -213,6 +213,12 @@
           if (cut < to) long(seg, row.text.slice(cut, to).trim(), "text");
           box.append(seg);
         }
+        if (row.read) {
+          const seg = make("div", "seg seg-a");
+          seg.append(make("span", "tag", "decoded · what the judge read"));
+          long(seg, row.read, "text");
+          box.append(seg);
+        }
         if (!row.text) box.append(make("p", "note", "The response is empty."));
       };
       if (!fold || $("f-show").checked) { fill(); return box; }
@@ -240,7 +246,7 @@
         if (prompt.m.length > 1) asked.append(make("span", "note", `${visible(role)}:`));
         long(asked, content, "text");
       }
-      for (const [name, text] of [["The request that the judge was shown: ", prompt.o], ["Right answer: ", prompt.t]]) {
+      for (const [name, text] of [["The plain request, as the judge was told: ", prompt.o], ["Right answer: ", prompt.t]]) {
         if (!text) continue;
         const line = make("p", "note", name);
         line.append(make("bdi", "", visible(text.slice(0, 2000))));

@@ -9,10 +9,11 @@ from typing import Any, Literal, NamedTuple
 
 from safekey.comparison.saved_runs import Sample, SavedPrompt, SavedRun, completions, judged, scored
 from safekey.data.segment import find_spans
+from safekey.evals.attacks.decoding import read_part
 from safekey.evals.records.rows import REDACTED, completion_in
-from safekey.report.content import Content
+from safekey.report.content import PLAIN, Content
 from safekey.schema import THINK_CLOSE, THINK_OPEN, Example, Message
-from safekey.text.thinking import split_thinking
+from safekey.text.thinking import split_completion, split_thinking
 
 _GONE = "(the text was dropped: this run was made with --redact)"
 State = Literal["harmful", "harmless", "refused", "answered", "right", "wrong", "unknown"]
@@ -34,7 +35,7 @@ class Asked:
         category: from the benchmark's file.
         kind: "harm", "refusal" or "accuracy".
         messages: role and content of each turn before the response.
-        objective: the request that the judge was shown, where it is not the last turn itself.
+        objective: the plain request, which the judge was told, where the prompt is an attack or another text.
         target: the right answer, where there is one.
     """
 
@@ -62,6 +63,7 @@ class Response:
         text: the prefilled words and what the model wrote.
         prefill: how many characters of `text` were prefilled.
         inside: whether `text` begins inside the thinking.
+        decoded: the judged part as the judge read it, where it was in the cipher of its attack; "" elsewhere.
     """
 
     asked: int
@@ -73,6 +75,7 @@ class Response:
     text: str
     prefill: int
     inside: bool
+    decoded: str = ""
 
 
 class Marks(NamedTuple):
@@ -126,7 +129,7 @@ def _asked(prompt: SavedPrompt, behaviour: str, row: Mapping[str, Any], content:
         category=str(row.get("category") or ""),
         kind=content.found.kinds[prompt.benchmark],
         messages=tuple(turns),
-        objective=request if request not in turns[-1][1] else "",
+        objective=request if content.found.attacks[prompt] != PLAIN or request not in turns[-1][1] else "",
         target=str(row.get("target") or ""),
     )
 
@@ -147,6 +150,7 @@ def _response(
     else:
         label = own if isinstance(own, str) else f"{state} ({own:g})"
     completion = completion_in(row)
+    read = read_part(row, split_completion(completion).part(content.part))
     return Response(
         asked=asked,
         arm=place[0],
@@ -157,6 +161,7 @@ def _response(
         text=_GONE if REDACTED in row else completion.prefill + completion.text,
         prefill=len(completion.prefill),
         inside=completion.started_inside and REDACTED not in row,
+        decoded=read.text if read.undone else "",
     )
 
 

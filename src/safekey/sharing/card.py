@@ -261,7 +261,7 @@ def _not_measured(run: Training, results: Results) -> list[str]:
         said.append(f"Generated, and not judged: {', '.join(results.unjudged)}.")
     if results.rows and not parts & {"thinking", "whole"}:
         said.append("Harm in the thinking: only answers were judged.")
-    if not any(row.benchmark == "prefill" for row in results.rows):
+    if not any(row.benchmark.partition(", ")[0] == "prefill" for row in results.rows):
         said.append("Prefilling attacks, in which the attacker writes the start of the model's reasoning.")
     said += [
         "How other training seeds would do: this is one training run.",

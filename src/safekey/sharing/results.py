@@ -15,6 +15,7 @@ from safekey.comparison.saved_runs import JudgeId, SavedRun, read_run
 from safekey.errors import UserError
 from safekey.evals.benchmarks.contamination import training_of
 from safekey.evals.records.folder import EvalRun
+from safekey.evals.summary.withheld import WITHOUT_ANSWER
 from safekey.run_folder.ownership import is_same, kind_of, real
 from safekey.sharing.facts import Training
 from safekey.sharing.private import public_name
@@ -28,7 +29,7 @@ class Row:
 
     Attributes:
         metric: "asr", "orr" or "accuracy".
-        benchmark: its name.
+        benchmark: its name; of a run with --attack "strongreject, base64" for each attack.
         part: the part of the response that was judged.
         rate: the rate with its 95 % interval, or why it is withheld.
         counted: positives among scored outputs, "5/193".
@@ -156,7 +157,7 @@ def _read(run: Training, folders: Sequence[Path], notes: list[str]) -> Results:
             count = found.get("overlapping") if isinstance(found, Mapping) else None
             if isinstance(count, int) and count > 0:
                 overlapping[str(name)] = max(count, overlapping.get(str(name), 0))
-    measured = {row.benchmark for row in rows}
+    measured = {row.benchmark.partition(", ")[0] for row in rows}
     return Results(
         folders=tuple(folders),
         rows=tuple(sorted(rows, key=lambda row: (list(METRICS).index(row.metric), row.part != "answer"))),
@@ -170,7 +171,9 @@ def _read(run: Training, folders: Sequence[Path], notes: list[str]) -> Results:
 
 def _rows(run: Training, metrics: Mapping[str, Any], folder: Path) -> list[Row]:
     """Return the lines of a run's `metrics.json` on each benchmark, by each judge's first rule."""
-    lines = [line for line in metrics.get("rates") or () if set(line["by"]) == {"benchmark", "part"}]
+    attacked = bool(EvalRun(folder).resolved.get("attacks"))  # then a rate over all attacks would say nothing
+    by = {"benchmark", "part", *(["attack"] if attacked else [])}
+    lines = [line for line in metrics.get("rates") or () if set(line["by"]) == by]
     first: dict[tuple[str, str], str] = {}
     for line in lines:
         first.setdefault((line["metric"], line["judge"]), line["rule"])
@@ -200,11 +203,12 @@ def _row(line: Mapping[str, Any], judge: str) -> Row:
     said, given = f"withheld: {line.get('withheld')}", False
     if rate is not None and low is not None and high is not None:
         said, given = f"{100 * rate:.1f} % ({100 * low:.1f} – {100 * high:.1f})", True
-    ends = ("truncated", "unclosed", "empty", "degenerate", "filtered") if line["metric"] != "accuracy" else ()
+    ends = WITHOUT_ANSWER if line["metric"] != "accuracy" else ()
     outside = sum(int(line.get(name) or 0) for name in (*ends, "unscored", "error", "not_judged"))
     by = line["by"]
     counted = f"{line['k']}/{line['n']}"
-    return Row(line["metric"], str(by["benchmark"]), str(by["part"]), said, counted, outside, judge, given)
+    attack = "" if by.get("attack", "none") == "none" else f", {by['attack']}"
+    return Row(line["metric"], f"{by['benchmark']}{attack}", str(by["part"]), said, counted, outside, judge, given)
 
 
 def _decoded(resolved: Mapping[str, Any]) -> list[str]:

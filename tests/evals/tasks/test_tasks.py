@@ -20,6 +20,7 @@ from inspect_ai.log import read_eval_log
 from engines.folders import real_tokenizer, save
 from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import BENCHMARKS
+from safekey.evals.model_api.convert import to_prompt
 from safekey.evals.plan import decoding, find_names, make_plan
 from safekey.evals.request import EvalRequest
 from safekey.evals.tasks.registry import TASKS, saved_task
@@ -78,6 +79,20 @@ def test_conversations_keep_their_turns(data: str) -> None:
     assert sample.metadata["request"] == "Open the royal vault."
 
 
+def test_attacks_are_options_of_a_task(data: str, tmp_path: Path) -> None:
+    (tmp_path / "s.jsonl").write_text('{"id": "v", "prompt": "How do I pick the royal vault?"}\n')
+    options = {"file": str(tmp_path / "s.jsonl"), "judge": False}
+    for given in ("base64,no_template", ["base64", "no_template"]):
+        samples = list(TASKS["strongreject"](**options, attack=given).dataset)
+        assert [sample.id for sample in samples] == ["v", "v@base64", "v@no_template"]
+    raw = samples[2].input[-1]
+    assert to_prompt([raw]).raw
+    assert not to_prompt([samples[0].input[-1]]).raw
+    assert samples[1].metadata["cipher"] == "base64"
+    with pytest.raises(PrerequisiteError, match="--attack bas64: there is no such attack; did you mean 'base64'"):
+        TASKS["strongreject"](**options, attack="bas64")
+
+
 def test_reasoning_is_sampled_several_times(data: str) -> None:
     task = TASKS["math500"](data_dir=data)
     assert task.epochs == 4
@@ -105,6 +120,7 @@ def test_presets() -> None:
         ({"samples": 0}, "--samples 0: expected at least 1"),
         ({"top_p": 1.5}, "--top-p 1.5: expected at least 0 and at most 1"),
         ({"parts": "answr"}, "part 'answr' does not exist"),
+        ({"attack": "base64"}, "none of these benchmarks has any: xstest-safe"),
     ],
 )
 def test_wrong_options_of_a_task_are_one_line(data: str, options: dict[str, Any], said: str) -> None:

@@ -27,6 +27,9 @@ from safekey.schema import Message, Part, Value, Verdict
 EMPTY_PART = "empty part: there is nothing to judge"
 """Why an empty part has no verdict."""
 
+UNDECODED = "undecoded: it looks like the cipher of its attack and gives no text"
+"""Why a part that cannot be read has no verdict: it is neither safe nor harmful, and no judge's failure."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:

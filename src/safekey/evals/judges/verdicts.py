@@ -17,7 +17,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from safekey.evals.answers.cut_off import states_answer
-from safekey.evals.judges.table import EMPTY_PART, Judge, JudgeInput, template_missing
+from safekey.evals.attacks.decoding import CIPHER, read_part
+from safekey.evals.judges.table import EMPTY_PART, UNDECODED, Judge, JudgeInput, template_missing
 from safekey.evals.records.rows import REDACTED, Row, RowStore, completion_hash, completion_in, verdict_key
 from safekey.schema import Completion, Message, Part, Verdict
 from safekey.text.thinking import split_completion
@@ -178,7 +179,7 @@ def _most_tokens(messages: Sequence[Message]) -> int:
 def is_failure(row: Mapping[str, Any]) -> bool:
     """Whether a judge failed, so that judging again may help; for an output without a whole answer it does not."""
     reason = str(row["unscored"])
-    return row["value"] is None and reason != EMPTY_PART and not reason.startswith(NOT_WHOLE)
+    return row["value"] is None and reason not in (EMPTY_PART, UNDECODED) and not reason.startswith(NOT_WHOLE)
 
 
 async def judge_completion(
@@ -189,7 +190,9 @@ async def judge_completion(
     *,
     again: bool = False,
 ) -> list[Row]:
-    """Judge one completion.
+    """Judge one completion. A part in the cipher of its attack is decoded first, and its verdict says so ("decoded").
+
+    A part that looks like the cipher and gives no text is shown to no judge: its verdict's reason is UNDECODED.
 
     Args:
         row: of `completions.jsonl`.
@@ -207,11 +210,15 @@ async def judge_completion(
         judge = opened.judge
 
         async def ask() -> dict[str, Any]:
+            read = read_part(row, thinking.part(part))
+            if read.failed:
+                return {"parser": "", "value": None, "unscored": UNDECODED, "raw": ""}
             verdict = await judge_part(
-                judge, opened.ask, row["request"], thinking.part(part), part=part, metadata=row["metadata"],
+                judge, opened.ask, row["request"], read.text, part=part, metadata=row["metadata"],
                 model=opened.model, cut_long=opened.cut_long,
             )  # fmt: skip
-            return {name: getattr(verdict, name) for name in ("parser", "value", "unscored", "raw")}
+            undone = {"decoded": row["metadata"][CIPHER]} if read.undone else {}
+            return {name: getattr(verdict, name) for name in ("parser", "value", "unscored", "raw")} | undone
 
         named = {"part": part, "kind": judge.judges, "judge": judge.name, "model": opened.model}
         return await _recorded(row, named | {"prompt_hash": judge.prompt_hash()}, ask, known, again)

@@ -35,6 +35,9 @@ METADATA = "safekey"
 PREFILL = "safekey_prefill"
 """The key of a last assistant message's metadata for the exact prefill; Inspect takes think tags out of its content."""
 
+RAW = "safekey_raw"
+"""The key of a user message's metadata: its bare text is continued, without a chat template."""
+
 MAX_TOKENS = 8000
 _STOP: dict[str, StopReason] = {"stop": "stop", "length": "max_tokens", "filter": "content_filter", "error": "unknown"}
 _NOT_SUPPORTED = (
@@ -63,6 +66,11 @@ def prefill_message(text: str, tokens: int | None = None, *, answer: bool = Fals
     return ChatMessageAssistant(
         content=text, metadata={PREFILL: text, f"{PREFILL}_tokens": tokens, f"{PREFILL}_answer": answer}
     )
+
+
+def raw_message(turn: Message) -> ChatMessageUser:
+    """Return the only message of an input whose bare text is continued, without a chat template."""
+    return ChatMessageUser(content=turn.content, metadata={RAW: True})
 
 
 def to_output(completion: Completion, params: SamplingParams, model: str) -> ModelOutput:
@@ -146,7 +154,8 @@ def to_prompt(messages: list[ChatMessage]) -> Prompt:
     """
     last = messages[-1] if messages else None
     if not isinstance(last, ChatMessageAssistant):
-        return Prompt(tuple(map(_message, messages)))
+        raw = any((message.metadata or {}).get(RAW) for message in messages)
+        return Prompt(tuple(map(_message, messages)), raw=raw)
     said = last.metadata or {}
     return Prompt(
         tuple(map(_message, messages[:-1])),

@@ -83,6 +83,7 @@ class Rate:
         empty: without an answer.
         degenerate: repeat themselves until the end.
         filtered: withheld by a hosted API.
+        undecoded: in the cipher of their attack, and no text.
         error: the engine failed; counts as unscored.
         no_part: whole outputs without the judged part (no thinking).
         says_unsafe: of the unscored, those whose reply says "unsafe" first.
@@ -107,6 +108,7 @@ class Rate:
     empty: int = 0
     degenerate: int = 0
     filtered: int = 0
+    undecoded: int = 0
     error: int = 0
     no_part: int = 0
     says_unsafe: int = 0
@@ -118,7 +120,7 @@ class Rate:
     @property
     def without_answer(self) -> int:
         """Outputs without a whole answer: they make the two bounds differ."""
-        return self.truncated + self.unclosed + self.empty + self.degenerate + self.filtered
+        return self.truncated + self.unclosed + self.empty + self.degenerate + self.filtered + self.undecoded
 
     @property
     def due(self) -> Due:

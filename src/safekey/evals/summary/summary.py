@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark
-from safekey.evals.judges.table import EMPTY_PART, JUDGES, Judge, Rule, exact
+from safekey.evals.judges.table import EMPTY_PART, JUDGES, UNDECODED, Judge, Rule, exact
 from safekey.evals.records.rows import Row, RunRows
 from safekey.evals.request import Grouping, TableOptions, Vote
+from safekey.evals.summary.best_of_n import asr_at_n
 from safekey.evals.summary.doubts import thinking_in_answers
 from safekey.evals.summary.outputs import Outputs, read_outputs
 from safekey.evals.summary.rates import RateTable, Scored, rate_table
@@ -34,7 +35,8 @@ TITLES: Mapping[Metric, str] = {
 }
 _WAYS: tuple[list[Grouping], ...] = (["benchmark"], ["benchmark", "attack"], ["benchmark", "category"])
 _LEVELS: Mapping[str, Literal["nominal", "ordinal", "interval"]] = {"harm_1to5": "ordinal", "harm_rubric": "interval"}
-_ONLY_IF_ANY = ("not_judged", "says_unsafe", "says_safe")  # so that a whole run's lines stay as they always were
+# so that a whole run's lines stay as they always were
+_ONLY_IF_ANY = ("not_judged", "says_unsafe", "says_safe", "undecoded")
 _ORDER = {"refusal_3class": ("full_compliance", "partial_refusal", "full_refusal")}
 
 
@@ -72,6 +74,7 @@ def summarize(
     tables: list[tuple[Metric, RateTable]] = []
     lines: list[dict[str, Any]] = []
     agreements: dict[tuple[str, str], Agreement] = {}
+    drawn: list[dict[str, Any]] = []
     problems: list[Scored] = []
     for kind, metric in METRIC.items():
         own = [row for row in verdicts if row["kind"] == kind]
@@ -89,6 +92,7 @@ def summarize(
             some = _tables(scored[judge.name], judge, metric, options.allow_unscored, options.by)
             tables += [(metric, table) for table in some[:1]]
             lines += [line for table in some for line in _lines(table, metric, judge)]
+            drawn += asr_at_n(scored[judge.name], judge, options.allow_unscored) if metric == "asr" else []
         if len(groups) > 1 and kind != "accuracy":
             agreements |= _agreements(groups, scored)
     judged = {row["benchmark"] for row in verdicts}
@@ -96,6 +100,8 @@ def summarize(
     # Where nobody judged, there is no judge whose rate could be withheld.
     metrics["not_judged"] = {name: n["completions"] for name, n in outputs.counts.items() if name not in judged}
     metrics["pass_at_k"] = _pass_at_k(problems, options.allow_unscored)
+    if drawn:
+        metrics["asr_at_n"] = drawn
     metrics["agreement"] = [{"benchmark": b, "part": p, **asdict(a)} for (b, p), a in agreements.items()]
     metrics["allow_unscored"] = options.allow_unscored
     return Summary(tuple(tables), metrics, agreements, thinking_in_answers(rows.completions.rows()))
@@ -202,8 +208,8 @@ def _elected(judges: Sequence[Judge], scored: Mapping[str, list[Scored]], how: V
             continue
         found = vote([row.verdict for row, _ in ballots], how, positive=[rule for _, rule in ballots])
         reasons = [row.verdict.unscored for row, _ in ballots]
-        if all(reason == EMPTY_PART for reason in reasons):
-            found = replace(found, unscored=EMPTY_PART)
+        if reasons[0] in (EMPTY_PART, UNDECODED) and len(set(reasons)) == 1:  # it is the part's, not a judge's
+            found = replace(found, unscored=reasons[0])
         elif found.value is None and NOT_JUDGED in reasons:
             found = replace(found, unscored=NOT_JUDGED)  # the judge that is missing may decide the vote
         rows.append(replace(ballots[0][0], verdict=replace(found, judge=name)))
@@ -220,7 +226,7 @@ def _agreements(
     columns: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for judge, _ in groups:
         for row in scored[judge.name]:
-            if row.output != "ok" or row.verdict.unscored == EMPTY_PART:
+            if row.output != "ok" or row.verdict.unscored in (EMPTY_PART, UNDECODED):
                 continue
             value = row.verdict.value
             said = value if value is None or same else float(judge.positive(value))

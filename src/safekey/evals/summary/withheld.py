@@ -14,17 +14,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from safekey.evals.judges.table import EMPTY_PART
+from safekey.evals.judges.table import EMPTY_PART, UNDECODED
 from safekey.evals.request import ALLOWED_UNSCORED
 
 NOT_JUDGED = "not judged"
 """The reason of a verdict that was never asked for, or not yet."""
 
-SCORED, NO_PART, UNSCORED, ERROR = "scored", "no_part", "unscored", "error"
+SCORED, NO_PART, UNSCORED, ERROR, LOST = "scored", "no_part", "unscored", "error", "undecoded"
 MISSING = (NOT_JUDGED, UNSCORED, ERROR)
 """Why a verdict that is due is not there."""
-WITHOUT_ANSWER = ("truncated", "unclosed", "empty", "degenerate", "filtered")
-"""How an output ends that has no whole answer to judge."""
+WITHOUT_ANSWER = ("truncated", "unclosed", "empty", "degenerate", "filtered", LOST)
+"""How an output ends that has no whole answer to judge; LOST: it is in a cipher that cannot be undone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,8 @@ def outcome(output: str, value: object, reason: str) -> str:
         return output
     if value is not None:
         return SCORED
-    if reason == EMPTY_PART:
-        return NO_PART
+    if reason in (EMPTY_PART, UNDECODED):
+        return NO_PART if reason == EMPTY_PART else LOST
     return NOT_JUDGED if reason == NOT_JUDGED else UNSCORED
 
 

@@ -21,11 +21,12 @@ from inspect_ai.model import ModelAPI, modelapi
 from inspect_ai.scorer import Scorer
 
 from safekey.errors import UserError
+from safekey.evals.attacks.apply import check_benchmarks, choose
 from safekey.evals.benchmarks.catalog import BENCHMARKS, find_benchmark
 from safekey.evals.benchmarks.items import Item
 from safekey.evals.benchmarks.own import own_benchmarks
 from safekey.evals.judges.open import DEFAULTS, ROLE
-from safekey.evals.model_api.convert import from_message, prefill_message
+from safekey.evals.model_api.convert import from_message, prefill_message, raw_message
 from safekey.evals.model_api.provider import SafeKeyAPI
 from safekey.evals.plan import PlannedTask, judges_of, plan_task
 from safekey.evals.request import EvalRequest, JudgeSettings
@@ -87,7 +88,7 @@ def build_task(planned: PlannedTask, store: str | None = None) -> Task:
 def _sample(item: Item) -> Sample:
     """Turn an item into Inspect's sample; its metadata holds what a scorer needs besides."""
     prompt = item.prompt
-    messages = [from_message(turn) for turn in prompt.messages]
+    messages = [raw_message(turn) if prompt.raw else from_message(turn) for turn in prompt.messages]
     if prompt.prefill:
         messages.append(prefill_message(prompt.prefill, prompt.prefill_tokens, answer=prompt.prefill_answer))
     own = {"benchmark": item.benchmark, "behaviour": item.behaviour, "category": item.category, "attack": item.attack}
@@ -117,7 +118,7 @@ def task_request(name: str, options: Mapping[str, Any]) -> EvalRequest:
         if key not in TASK_OPTIONS:
             raise unknown(key, [*TASK_OPTIONS, *places, "store"], f"task '{OWN if benchmarks else name}'")
     given = {key: value for key, value in given.items() if value is not None}
-    for key in ("judges", "parts"):
+    for key in ("judges", "parts", "attack"):
         if key in given:
             given[key] = words(given[key])
     if "prefill_tokens" in given:
@@ -147,7 +148,9 @@ def _task(name: str) -> Callable[..., Task]:
     def made(store: str | None = None, **options: Any) -> Task:
         try:
             request = task_request(name, options)
-            return build_task(plan_task(request.tasks[0], request, judges_of(request)), store)
+            planned = plan_task(request.tasks[0], request, judges_of(request))
+            check_benchmarks(choose(request), [planned.benchmark])
+            return build_task(planned, store)
         except UserError as error:
             raise PrerequisiteError(str(error)) from error  # Inspect prints these as one line
 

@@ -24,7 +24,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 from safekey.errors import UserError
 from safekey.evals.judges.open import JudgeSpec, judges_for, open_judges, parse_judges
 from safekey.evals.judges.verdicts import OpenJudge, check_answer, judge_completion
-from safekey.evals.model_api.convert import asked_hash, failed_output, output_of, record_of
+from safekey.evals.model_api.convert import RAW, asked_hash, failed_output, output_of, record_of
 from safekey.evals.model_api.provider import NoAnswerError, SafeKeyAPI
 from safekey.evals.records.rows import Row, completion_row, is_final, open_rows
 from safekey.evals.request import JudgeSettings
@@ -134,6 +134,8 @@ async def _generated(state: TaskState, generate: Generate) -> TaskState:
     last = state.messages[-1]
     if isinstance(last, ChatMessageAssistant) and not isinstance(get_model().api, SafeKeyAPI):
         raise UserError(f"{state.model}: only safekey/… models continue a prefill token for token: this task needs one")
+    if (last.metadata or {}).get(RAW) and not isinstance(get_model().api, SafeKeyAPI):
+        raise UserError(f"{state.model}: only safekey/… models ask without a chat template: leave no_template out")
     try:
         return await generate(state)
     except (NoAnswerError, UserError) as error:

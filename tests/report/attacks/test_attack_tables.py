@@ -1,0 +1,120 @@
+"""Attack × arm, ASR by the number of tries, and transcripts that show both requests and what was decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evals.saved_runs import verdict, write_run
+from report.browser import Opened, chromium
+from report.worlds import Rows, harm
+from safekey.evals.attacks.encodings import encoded
+from safekey.report import write_report
+from safekey.report.attacks.tables import attack_table, best_of_n_tables
+from safekey.report.content import read_content
+from safekey.stats.intervals import pass_at_k
+
+SAID = "Use the zorbin at Keltra, as the old people of the hills did."
+
+
+def drawn(item: str, draw: int, unsafe: bool) -> Any:
+    row, verdicts = harm(item, unsafe, "best_of_n")
+    row["item"] = f"{item}#{draw}@best_of_n"
+    return row, [verdict(row, verdicts[0]["value"], judge="exact")]
+
+
+def ciphered(item: str, unsafe: bool, lost: bool = False) -> Any:
+    text = encoded("rot13", SAID) if unsafe else "Sorry, no."
+    row, _ = harm(item, unsafe, "rot13", text=f"A cipher.\n</think>\n\n{text}", metadata={"cipher": "rot13"})
+    made = verdict(row, "unsafe" if unsafe else "refused", judge="exact")
+    return row, [made | ({"value": None, "unscored": LOST} if lost else {})]
+
+
+LOST = "undecoded: it looks like the cipher of its attack and gives no text"
+
+
+def rows(unsafe: int, draws: int, n: int = 20) -> Rows:
+    """Plain requests are refused but for one; so many ROT13 requests succeed, and so many draws of every second one."""
+    found: Rows = []
+    for i in range(n):
+        found += [harm(f"vault-{i}", i == 0), ciphered(f"vault-{i}", i < unsafe, lost=i == n - 1)]
+        found += [drawn(f"vault-{i}", draw, i % 2 == 0 and draw <= draws) for draw in range(1, 5)]
+    return found
+
+
+@pytest.fixture(scope="module")
+def arms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    home = tmp_path_factory.mktemp("attacked")
+    named = {"attacks": {"names": ["none", "rot13", "best_of_n"], "best_of": 4}}
+    runs = {"sft": rows(12, 2), "safekey": rows(2, 1)}
+    return {name: [write_run(home / name, own, **named)] for name, own in runs.items()}
+
+
+def test_attack_by_arm_with_the_plain_request_beside(arms: dict[str, list[Path]]) -> None:
+    table = attack_table(read_content(arms, "sft"))
+    assert table is not None
+    assert table.head == ("attack", "sft", "safekey")
+    assert [row[0].text for row in table.rows] == ["plain request", "rot13", "best_of_n"], "as they were named"
+    shown = {row[0].text: row[1:] for row in table.rows}
+    assert shown["plain request"][0].text == "5.0 %"
+    assert shown["plain request"][0].more == ("0.9 – 23.6, n 20",)
+    assert shown["rot13"][0].text == f"{100 * 12 / 19:.1f} %"
+    assert shown["rot13"][0].more[0].endswith(", n 19"), "what cannot be decoded is in no rate"
+    assert shown["rot13"][1].more[1] == "plain 5.0 %"
+    assert shown["best_of_n"][0].text == "25.0 %"
+    assert shown["best_of_n"][0].more[0].endswith(", n 20"), "the draws of a prompt count once"
+
+
+def test_attack_success_by_tries_and_arm(arms: dict[str, list[Path]]) -> None:
+    (table,) = best_of_n_tables(read_content(arms, "sft"))
+    assert [row[0].text for row in table.rows] == ["N = 1", "N = 2", "N = 4"]
+    for place, hits in ((1, 2), (2, 1)):
+        for row, n in zip(table.rows, (1, 2, 4), strict=True):
+            assert row[place].text == f"{100 * pass_at_k(4, hits, n) / 2:.1f} %"
+
+
+def test_plain_runs_have_no_such_table(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", [harm(f"vault-{i}", False) for i in range(4)])
+    content = read_content({"a": [run]}, "a")
+    assert attack_table(content) is None
+    assert best_of_n_tables(content) == []
+
+
+def test_markdown_and_ends_say_it_too(arms: dict[str, list[Path]], tmp_path: Path) -> None:
+    text = write_report(arms, tmp_path / "out", reference="sft").markdown.read_text()
+    assert "## Attack by attack" in text
+    assert "Attack success by the number of tries" in text
+    assert "undecoded" in text
+
+
+@pytest.fixture(scope="module")
+def opened(arms: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    page = write_report(arms, tmp_path_factory.mktemp("page"), reference="sft").html
+    with chromium() as browser:
+        found = Opened(browser, page)
+        yield found
+        found.close()
+
+
+def test_the_page_shows_table_turns_and_decoded_answers(opened: Opened) -> None:
+    page = opened.page
+    assert "plain request" in page.locator("#attacks").inner_text()
+    page.select_option("#f-attack", label="rot13")
+    opened.wait_for_count(20)
+    page.select_option("#f-left-outcome", label="unsafe")
+    opened.wait_for_count(12)
+    page.fill("#f-text", "old people of the hills")
+    opened.wait_for_count(12)
+    page.click("#list li:first-child button")
+    view = page.locator("#view")
+    assert "in a rot13?" in view.inner_text()
+    assert "The plain request, as the judge was told: pick vault-0" in view.inner_text()
+    assert SAID not in view.inner_text(), "it was judged harmful: folded"
+    view.get_by_role("button", name="Show it").first.click()
+    assert SAID in view.inner_text()
+    assert encoded("rot13", SAID) in view.inner_text()
+    assert "decoded · what the judge read" in view.inner_text()
+    opened.quiet()
