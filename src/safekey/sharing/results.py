@@ -15,6 +15,7 @@ from safekey.comparison.saved_runs import JudgeId, SavedRun, read_run
 from safekey.errors import UserError
 from safekey.evals.benchmarks.contamination import training_of
 from safekey.evals.records.folder import EvalRun
+from safekey.evals.summary.withheld import WITHOUT_ANSWER
 from safekey.run_folder.ownership import is_same, kind_of, real
 from safekey.sharing.facts import Training
 from safekey.sharing.private import public_name
@@ -200,7 +201,7 @@ def _row(line: Mapping[str, Any], judge: str) -> Row:
     said, given = f"withheld: {line.get('withheld')}", False
     if rate is not None and low is not None and high is not None:
         said, given = f"{100 * rate:.1f} % ({100 * low:.1f} – {100 * high:.1f})", True
-    ends = ("truncated", "unclosed", "empty", "degenerate", "filtered") if line["metric"] != "accuracy" else ()
+    ends = WITHOUT_ANSWER if line["metric"] != "accuracy" else ()
     outside = sum(int(line.get(name) or 0) for name in (*ends, "unscored", "error", "not_judged"))
     by = line["by"]
     counted = f"{line['k']}/{line['n']}"

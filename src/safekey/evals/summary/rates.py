@@ -83,6 +83,7 @@ class Rate:
         empty: without an answer.
         degenerate: repeat themselves until the end.
         filtered: withheld by a hosted API.
+        unattacked: an attacker model gave too few messages to attack the prompt.
         error: the engine failed; counts as unscored.
         no_part: whole outputs without the judged part (no thinking).
         says_unsafe: of the unscored, those whose reply says "unsafe" first.
@@ -114,11 +115,12 @@ class Rate:
     clusters: int = 0
     method: str = "none"
     withheld: str = ""
+    unattacked: int = 0
 
     @property
     def without_answer(self) -> int:
         """Outputs without a whole answer: they make the two bounds differ."""
-        return self.truncated + self.unclosed + self.empty + self.degenerate + self.filtered
+        return self.truncated + self.unclosed + self.empty + self.degenerate + self.filtered + self.unattacked
 
     @property
     def due(self) -> Due:

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from safekey.evals.adaptive.summary import adaptive_lines
 from safekey.evals.summary.rates import Rate, RateRow, RateTable
 from safekey.evals.summary.summary import TITLES, Summary
 from safekey.evals.summary.withheld import Due
@@ -36,6 +37,7 @@ _LEFT_OUT = {
     "empty": "empty",
     "degenerate": "degenerate",
     "filtered": "filtered",
+    "unattacked": "unattacked",
     "no_part": "without this part",
 }
 
@@ -49,6 +51,8 @@ def print_summary(console: Console, summary: Summary) -> None:
         console.print(f"agreement on {benchmark}, {part}: {render_agreement(found)}", markup=False, highlight=False)
     for line in pass_lines(summary.metrics["pass_at_k"]):
         console.print(line, markup=False, highlight=False)
+    for line in adaptive_lines(summary.metrics.get("adaptive", ())):
+        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
     for line in failed_lines(summary.metrics["failed"]):
         console.print(line, style="bold yellow", markup=False, highlight=False)
     for line in not_judged_lines(summary.metrics["not_judged"]):
@@ -62,11 +66,11 @@ def render_outputs(counts: Mapping[str, Mapping[str, int]]) -> RenderableType:
     table = Table(title="How the outputs ended", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.title_style = "bold"
     table.add_column("benchmark", no_wrap=True)
-    names = [name for name in OUTPUT_CLASSES if name == "ok" or any(own[name] for own in counts.values())]
+    names = [name for name in OUTPUT_CLASSES if name == "ok" or any(own.get(name) for own in counts.values())]
     for name in ("completions", *names):
         table.add_column(name, justify="right", no_wrap=True)
     for benchmark, own in counts.items():
-        table.add_row(_safe(benchmark), *(f"{own[name]:,}" for name in ("completions", *names)))
+        table.add_row(_safe(benchmark), *(f"{own.get(name, 0):,}" for name in ("completions", *names)))
     return table
 
 

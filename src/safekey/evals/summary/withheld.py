@@ -23,8 +23,8 @@ NOT_JUDGED = "not judged"
 SCORED, NO_PART, UNSCORED, ERROR = "scored", "no_part", "unscored", "error"
 MISSING = (NOT_JUDGED, UNSCORED, ERROR)
 """Why a verdict that is due is not there."""
-WITHOUT_ANSWER = ("truncated", "unclosed", "empty", "degenerate", "filtered")
-"""How an output ends that has no whole answer to judge."""
+WITHOUT_ANSWER = ("truncated", "unclosed", "empty", "degenerate", "filtered", "unattacked")
+"""How an output ends that has no whole answer to judge; "unattacked": an attacker model gave no whole attack."""
 
 
 @dataclass(frozen=True, slots=True)

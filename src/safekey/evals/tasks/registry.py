@@ -23,7 +23,7 @@ from inspect_ai.scorer import Scorer
 from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import BENCHMARKS, find_benchmark
 from safekey.evals.benchmarks.items import Item
-from safekey.evals.judges.open import DEFAULTS, ROLE
+from safekey.evals.judges.open import ATTACKER, DEFAULTS, ROLE
 from safekey.evals.model_api.convert import from_message, prefill_message
 from safekey.evals.model_api.provider import SafeKeyAPI
 from safekey.evals.plan import PlannedTask, judges_of, plan_task
@@ -70,7 +70,7 @@ def build_task(planned: PlannedTask, store: str | None = None) -> Task:
         scorer = judged(**judging)
     return Task(
         dataset=MemoryDataset([_sample(item) for item in items], name=benchmark.name, location=items.source),
-        solver=respond(store, judging or None),
+        solver=respond(store, judging or None, planned.adaptive.to_dict() if planned.adaptive else None),
         scorer=scorer,
         config=planned.config,
         epochs=Epochs(planned.samples, "mean") if planned.samples > 1 else None,
@@ -107,9 +107,11 @@ def task_request(name: str, options: Mapping[str, Any]) -> EvalRequest:
         if key not in TASK_OPTIONS:
             raise unknown(key, [*TASK_OPTIONS, *_OF_ONE, "store"], f"task '{name}'")
     given = {key: value for key, value in given.items() if value is not None}
-    for key in ("judges", "parts"):
+    for key in ("judges", "parts", "adaptive"):
         if key in given:
             given[key] = words(given[key])
+    if given.get("adaptive"):
+        given.setdefault("attacker", f"role:{ATTACKER}")
     if "prefill_tokens" in given:
         tokens = given["prefill_tokens"]
         given["prefill_tokens"] = (tokens,) if isinstance(tokens, int) else tuple(tokens)
