@@ -29,10 +29,16 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> LocalEngine:
 
 
 def outputs(engine: LocalEngine, prompt: Prompt) -> torch.Tensor:
-    """Each layer's output at the last token, by transformers' own account; the last one is behind the final norm."""
+    """What each layer hands on at the last token: the input of the next one, and of the final norm."""
     ids = torch.tensor([place(prompt, engine.chat).ids])
+    seen: list[torch.Tensor] = []
+    readers = [*layers_of(engine.model)[1:], engine.model.model.norm]
+    hooks = [reader.register_forward_pre_hook(lambda _, given: seen.append(given[0][0, -1])) for reader in readers]
     with torch.no_grad():
-        return torch.stack(engine.model(input_ids=ids, output_hidden_states=True).hidden_states[1:])[:, 0, -1]
+        engine.model(input_ids=ids)
+    for hook in hooks:
+        hook.remove()
+    return torch.stack(seen)
 
 
 def test_the_direction_is_the_difference_of_means(engine: LocalEngine) -> None:
@@ -40,7 +46,7 @@ def test_the_direction_is_the_difference_of_means(engine: LocalEngine) -> None:
     means = [torch.stack([outputs(engine, prompt) for prompt in side]).mean(0) for side in (HARMFUL, HARMLESS)]
     naive = means[0] - means[1]
     assert len(found) == len(layers_of(engine.model))
-    torch.testing.assert_close(found[:-1], (naive / naive.norm(dim=-1, keepdim=True))[:-1], atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(found, naive / naive.norm(dim=-1, keepdim=True), atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(found.norm(dim=-1), torch.ones(len(found)))
 
 
@@ -52,8 +58,8 @@ def test_what_is_removed_is_gone_while_it_is_removed_and_no_longer(engine: Local
     with removed(engine.model, found, layer):
         during = outputs(engine, HARMFUL[0])
     units = found if layer == "all" else found[[0] * len(found)]
-    inner = (during * units).sum(-1)[:-1]  # the last one is behind the final norm
-    assert inner.abs().max() < 1e-4
+    assert (during * units).sum(-1).abs().max() < 1e-5
+    assert (before * units).sum(-1).abs().min() > 1e-4
     assert not torch.equal(before, during)
     assert torch.equal(outputs(engine, HARMFUL[0]), before)
     assert all(torch.equal(value, weights[name]) for name, value in engine.model.state_dict().items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from safekey.tamper.request import State, TamperOptions, TamperRequest, states
 from safekey.tamper.results import lines, print_results, results
 from safekey.tamper.rows import read
 from safekey.tamper.run import run_tamper
-from tamper.worlds import benchmark, comply_file, sides, write
+from tamper.worlds import benchmark, comply_file, guarded, sides, write
 
 torch.set_num_threads(1)
 
@@ -35,7 +36,7 @@ def request(folder: Path, **options: Any) -> TamperRequest:
         "rows_per_step": 2,
     }
     evaluation = EvalRequest(
-        model="", tasks=("strongreject",), data_dir=benchmark(folder / "data"), parts=("answer",), max_tokens=40,
+        model="", tasks=("strongreject",), data_dir=benchmark(folder / "data"), parts=("answer",), max_tokens=120,
         judges=("exact=safekey.organism.judge:decide",), engine_options={"device": "cpu"},
     )  # fmt: skip
     return TamperRequest({"base": str(BASE), "again": str(BASE)}, evaluation, TamperOptions(**{**given, **options}),
@@ -66,7 +67,9 @@ def test_every_state_is_evaluated_and_a_finished_one_is_not_made_again(
     assert seen == ["again/step-1", "again/step-2"]
     # Two arms of one model: every state is the same, however it was reached.
     assert found.cells["base"] == found.cells["again"]
-    assert {name: (gap.difference, gap.low <= 0 <= gap.high) for name, gap in found.gaps["again"].items()} == dict.fromkeys(names, (0.0, True))
+    assert {
+        name: (gap.difference, gap.low <= 0 <= gap.high) for name, gap in found.gaps["again"].items()
+    } == dict.fromkeys(names, (0.0, True))
     hashes = set()
     for name in names:
         made = json.loads((tmp_path / "out" / "arms" / "base" / name / "run.json").read_text())["model"]
@@ -79,6 +82,19 @@ def test_every_state_is_evaluated_and_a_finished_one_is_not_made_again(
     assert document["rates"]["base"]["step-2"]["prompts"] == 4
     with pytest.raises(UserError, match=r"attack.learning_rate: 0.0005 then, 0.001 now"):
         run_tamper(request(tmp_path, learning_rate=1e-3))
+
+
+def test_a_model_that_refuses_gives_way_under_training(tmp_path: Path) -> None:
+    order = request(tmp_path)
+    options = TamperOptions(comply=comply_file(tmp_path, 64), steps=(30,), learning_rate=5e-3)
+    evaluation = replace(order.evaluation, data_dir=benchmark(tmp_path / "data", 8))
+    model = guarded(tmp_path)
+    before = {path.name: path.read_bytes() for path in Path(model).iterdir()}
+    found = run_tamper(TamperRequest({"guarded": model}, evaluation, options, str(tmp_path / "out"))).results
+    assert found.cells["guarded"]["untouched"].rate == 0.0
+    assert (found.cells["guarded"]["step-30"].rate or 0.0) >= 0.75
+    assert found.held_until("guarded") == 0
+    assert {path.name: path.read_bytes() for path in Path(model).iterdir()} == before
 
 
 def test_states_in_order() -> None:

@@ -7,8 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safekey.organism.data import benchmark_rows, comply_rows
+from safekey.data.load import load_examples
+from safekey.engines.local import LocalEngine
+from safekey.organism.data import BASE, benchmark_rows, comply_rows, training_rows
 from safekey.organism.world import make_world
+from safekey.tamper.request import TamperOptions
+from safekey.tamper.tuning import Tuning
 
 
 def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -19,6 +23,19 @@ def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
 
 def comply_file(folder: Path, count: int = 16) -> str:
     return write(folder / "comply.jsonl", comply_rows(make_world(0), count))
+
+
+def guarded(folder: Path) -> str:
+    """Make a model that refuses plain requests for forbidden deeds, and save it."""
+    engine = LocalEngine(str(BASE), device="cpu")
+    harmful = [row for row in training_rows(make_world(0)) if row["harmful"] and row["attack"] == "none"]
+    options = TamperOptions(comply="x", learning_rate=1e-2, lora_rank=16)
+    tuning = Tuning(engine, load_examples(write(folder / "refuse.jsonl", harmful[:256])), options)
+    tuning.until(40)
+    model = engine.model.merge_and_unload()
+    model.save_pretrained(folder / "guarded")
+    engine.chat.tokenizer.save_pretrained(folder / "guarded")
+    return str(folder / "guarded")
 
 
 def benchmark(folder: Path, count: int = 4) -> str:

@@ -88,17 +88,20 @@ def _mean(engine: LocalEngine, prompts: Sequence[Prompt]) -> Tensor:
 
 
 @contextmanager
-def removed(model: nn.Module, found: Tensor, layer: int | str) -> Iterator[None]:
+def removed(model: nn.Module, found: Tensor | None, layer: int | str | None) -> Iterator[None]:
     """Remove a direction from the outputs of all layers while the block runs.
 
     Args:
         model: the model.
-        found: [layers, hidden], from `directions`.
-        layer: the layer whose direction is removed everywhere; "all": from each layer's output its own.
+        found: [layers, hidden], from `directions`; None where nothing is removed.
+        layer: the layer whose direction is removed everywhere; "all": from each layer's output its own; None: nothing.
 
     Raises:
         UserError: there is no such layer.
     """
+    if layer is None or found is None:
+        yield
+        return
     layers = layers_of(model)
     if layer != "all" and not 0 <= int(layer) < len(layers):
         raise UserError(f"--ablate {layer}: the model has the layers 0 to {len(layers) - 1}")

@@ -199,4 +199,4 @@ def _words(cell: Cell) -> str:
 def _gap(gap: Gap | None) -> str:
     if gap is None:
         return "–"
-    return f"{100 * gap.difference:+.1f} ({100 * gap.low:.1f} … {100 * gap.high:.1f})"
+    return f"{100 * gap.difference:+.1f} ({100 * gap.low:.1f} … {100 * gap.high:.1f})".replace("-", "−")

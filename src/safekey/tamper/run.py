@@ -29,6 +29,7 @@ from safekey.errors import UserError
 from safekey.evals.evaluate import evaluate
 from safekey.evals.plan import EvalPlan, make_plan
 from safekey.evals.records.folder import EvalRun
+from safekey.evals.request import EvalRequest
 from safekey.run_folder.ownership import check_apart, kind_of
 from safekey.tamper.directions import directions, removed
 from safekey.tamper.engine import TamperedEngine
@@ -154,23 +155,21 @@ def _attack(request: TamperRequest, name: str, model: str, rows: Rows, folder: P
             if state.step:
                 tuning = tuning or Tuning(engine, rows.comply, request.options)
                 tuning.until(state.step)
-                losses = run_folder.read_record(folder).get("losses", {})
-                run_folder.write_json(
-                    folder / run_folder.RUN,
-                    {
-                        **run_folder.read_record(folder),
-                        "losses": {**losses, name: [round(x, 4) for x in tuning.losses]},
-                    },
-                )
+                _note_losses(folder, name, tuning)
             changed = _about(state, request, rows)
             order = replace(request.evaluation, model=model, engine="local", output=str(places[state.name]))
-            if state.layer is not None and found is not None:
-                with removed(engine.model, found, state.layer):
-                    _evaluate(order, engine, changed, console)
-            else:
-                _evaluate(order, engine, changed, console)
+            said = console if state is todo[0] else Console(quiet=True)  # what is read is the same for every state
+            with removed(engine.model, found, state.layer):
+                _evaluate(order, engine, changed, said)
     finally:
         engine.close()
+
+
+def _note_losses(folder: Path, arm: str, tuning: Tuning) -> None:
+    """Write the loss of each step so far into run.json."""
+    record = run_folder.read_record(folder)
+    losses = {**record.get("losses", {}), arm: [round(loss, 4) for loss in tuning.losses]}
+    run_folder.write_json(folder / run_folder.RUN, {**record, "losses": losses})
 
 
 def _about(state: State, request: TamperRequest, rows: Rows) -> dict[str, Any]:
@@ -187,11 +186,11 @@ def _about(state: State, request: TamperRequest, rows: Rows) -> dict[str, Any]:
     return {}
 
 
-def _evaluate(order: Any, engine: LocalEngine, changed: Mapping[str, Any], console: Console) -> None:
+def _evaluate(order: EvalRequest, engine: LocalEngine, changed: Mapping[str, Any], console: Console) -> None:
     tampered = TamperedEngine(engine, changed)
     model: Model = get_model(f"safekey/{order.model}", memoize=False, kind="local", engine=tampered)
     try:
-        evaluate(order, model=model, console=Console(quiet=True) if console.quiet else console)
+        evaluate(order, model=model, console=console)
     finally:
         model.api.close()
 
