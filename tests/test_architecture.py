@@ -14,7 +14,7 @@ import pytest
 SRC = Path(__file__).resolve().parents[1] / "src" / "safekey"
 # A room may import the rooms to its right, never one to its left or beside it.
 ORDER: tuple[str | tuple[str, ...], ...] = (
-    *("cli", "organism", "grid", "sharing", "report", "analysis", "monitor", "making"),
+    *("cli", "organism", "grid", "sharing", "report", "analysis", "tamper", "monitor", "making"),
     *("comparison", "evals", "training"),
     *("engines", "data", ("text", "stats", "run_folder")),
     ("schema", "errors", "terminal", "hub", "options", "retry"),

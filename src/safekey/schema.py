@@ -152,6 +152,10 @@ NO_ANSWER = "no answer: "
 An error without it belongs to the prompt itself (too long for the model, say) and will be the same tomorrow."""
 
 
+NO_ATTACK = "no attack: "
+"""How the error of a completion begins if an attacker model gave too few messages to attack the prompt."""
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
     """What a model generated for one prompt, and how it came about.

@@ -31,6 +31,7 @@ _GROUPS = (
     "safekey.cli.compare",
     "safekey.cli.gate",
     "safekey.cli.grid",
+    "safekey.cli.tamper.verb",
     "safekey.cli.analyze",
     "safekey.cli.report",
     "safekey.cli.card",

@@ -89,6 +89,7 @@ def settings(runs: Sequence[SavedRun], benchmarks: Sequence[str], allowed: bool)
 def _decoding(run: SavedRun, benchmarks: Sequence[str]) -> dict[str, Any]:
     weights = run.resolved.get("weights") or {}
     found = {"chat_template_kwargs": weights.get("chat_template_kwargs") or {}}
+    found |= {f"adaptive.{key}": value for key, value in (run.resolved.get("adaptive") or {}).items()}
     for name in benchmarks:
         task = run.resolved["tasks"].get(name) or {}
         used = {"samples": task.get("samples"), **(run.sampling.get(name) or task.get("decoding") or {})}

@@ -144,6 +144,15 @@ class LocalEngine:
             },
         }
 
+    @property
+    def model(self) -> Any:
+        """The transformers model; one that is put in its place generates from then on."""
+        return self._model
+
+    @model.setter
+    def model(self, changed: Any) -> None:
+        self._model = changed
+
     @cached_property
     def _fingerprint(self) -> str:
         return weights.fingerprint(self._source, self._revision)

@@ -22,6 +22,7 @@ from rich.console import Console
 from safekey.engines.vllm.engine import VllmEngine
 from safekey.engines.vllm.service import VllmError
 from safekey.errors import UserError
+from safekey.evals.adaptive.attacker import shared_attacker
 from safekey.evals.benchmarks.contamination import contamination
 from safekey.evals.benchmarks.own import benchmarks_of
 from safekey.evals.model_api.opening import identify, open_model
@@ -98,6 +99,8 @@ def evaluate(
             for task in plan.tasks:  # opens every judge and asks each judging model one question
                 if task.judges:
                     shared_judges(task.judges, task.benchmark.scoring, request.judge_settings)
+                if task.adaptive:
+                    shared_attacker(task.adaptive.attacker, request.judge_settings)
             overlaps, unknown = contamination(request.model, [task.items for task in plan.tasks])
             warnings = (*_warnings(plan), *(w for each in overlaps.values() if (w := each["warning"])))
             about = {

@@ -17,6 +17,7 @@ from inspect_ai.model import GenerateConfig, Model
 from safekey.engines.base import SamplingParams
 from safekey.engines.vllm.command import MEMORY_AND_SPEED
 from safekey.errors import UserError
+from safekey.evals.adaptive.settings import Adaptive, adaptive_items
 from safekey.evals.attacks.apply import attack_items, check_benchmarks, choose
 from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark, find_benchmark
 from safekey.evals.benchmarks.load import Items, find_file, load_benchmark, what_was_read
@@ -44,6 +45,7 @@ class PlannedTask:
         parts: which parts of a response they see.
         judge_settings: how they are asked.
         unsafe_local_exec: run generated code in a sealed local process, not in docker.
+        adaptive: how its items under attacks that adapt are attacked; None where there are none.
     """
 
     items: Items
@@ -53,6 +55,7 @@ class PlannedTask:
     parts: tuple[Part, ...]
     judge_settings: JudgeSettings
     unsafe_local_exec: bool
+    adaptive: Adaptive | None = None
 
     @property
     def benchmark(self) -> Benchmark:
@@ -130,6 +133,7 @@ class EvalPlan:
             "parts": list(self.parts),
             "judges": {**judged, "templates": templates, **settings} if asked.judge else None,
             "unsafe_local_exec": asked.unsafe_local_exec,
+            **({"adaptive": {"attacks": list(asked.adaptive), **_adaptive(asked).to_dict()}} if asked.adaptive else {}),
         }
 
 
@@ -190,6 +194,11 @@ def make_plan(request: EvalRequest) -> EvalPlan:
                 f"{task.benchmark.name} needs a {kind} judge: --judge {DEFAULTS[kind]}=MODEL{free}, --judge-url URL "
                 "--judge-model NAME for all, or --no-judge to generate now and judge later"
             )
+    if request.adaptive and not any(task.adaptive for task in tasks):
+        raise UserError(
+            f"--adaptive {','.join(request.adaptive)}: none of {', '.join(task.benchmark.name for task in tasks)} is a "
+            "harmful benchmark of single requests: name one, such as strongreject"
+        )
     return EvalPlan(request, tuple(tasks), left_out, specs, check_parts(request.parts))
 
 
@@ -245,11 +254,23 @@ def plan_task(name: str, request: EvalRequest, specs: Sequence[JudgeSpec]) -> Pl
     if attacks := choose(request):
         attack_items(items, attacks)
     judged = request.judge and benchmark.suite != "reasoning"
+    attacked = request.adaptive and can_adapt(benchmark)
+    if attacked:
+        items += adaptive_items(items, request.adaptive)
     return PlannedTask(
         items, decoding(benchmark.suite, request), request.samples or SAMPLES[benchmark.suite],
         judges_for(specs, benchmark.scoring) if judged else (), check_parts(request.parts), request.judge_settings,
-        request.unsafe_local_exec,
+        request.unsafe_local_exec, _adaptive(request) if attacked else None,
     )  # fmt: skip
+
+
+def can_adapt(benchmark: Benchmark) -> bool:
+    """Whether attacks that adapt are made on a benchmark: one of single requests whose answers are judged for harm."""
+    return benchmark.scoring == "harm" and benchmark.kind == "request"
+
+
+def _adaptive(request: EvalRequest) -> Adaptive:
+    return Adaptive(str(request.attacker), request.attack_budget, request.attack_branches, request.seed or 0)
 
 
 def decoding(suite: str, request: EvalRequest) -> GenerateConfig:

@@ -34,6 +34,7 @@ Grouping = Literal["benchmark", "category", "attack", "part", "behaviour"]
 
 _what = partial(option, group="what to run")
 _how = partial(option, group="how to generate")
+_attacked = partial(option, group="attacks that adapt (docs/adaptive-attacks.md)")
 _judging = partial(option, group="judges (docs/judges.md)")
 _shown = partial(option, group="the table")
 
@@ -171,6 +172,23 @@ class EvalRequest:
     unsafe_local_exec: bool = _how(
         "run generated code in a sealed local process instead of docker", bool, default=False
     )
+    adaptive: Sequence[str] = _attacked(
+        "attacks that adapt, on every harmful benchmark of single requests: pair, crescendo",
+        words,
+        default=(),
+        choices=("pair", "crescendo"),
+        metavar="NAME,NAME",
+    )
+    attacker: str | None = _attacked(
+        "the model that writes the attacks, named as a judge's model: URL#NAME, openai/gpt-4.1, a folder",
+        metavar="MODEL",
+    )
+    attack_budget: int = _attacked(
+        "most calls to the target for one prompt (default 20)", int, default=20, metavar="N", low=1
+    )
+    attack_branches: int | None = _attacked(
+        "branches of an attack, which share the budget (default: pair 4, crescendo 2)", int, metavar="N", low=1
+    )
     judges: Sequence[str] = _judging(
         "a judge and its model: harm_1to5=openai/gpt-4.1, refusal_3class=URL#MODEL; repeatable",
         repeated,
@@ -205,6 +223,16 @@ class EvalRequest:
     def __post_init__(self) -> None:
         check_logins(self.model, "MODEL")
         check_ranges(self)
+        if self.adaptive and not self.attacker:
+            raise UserError("--adaptive needs a model that writes the attacks: --attacker URL#NAME, or another model")
+        if self.attacker and not self.adaptive:
+            raise UserError("--attacker is for attacks that adapt: name them with --adaptive pair,crescendo")
+        if (self.attack_branches or 1) > self.attack_budget:
+            raise UserError(
+                f"--attack-branches {self.attack_branches}: more than the calls of --attack-budget {self.attack_budget}"
+            )
+        if self.adaptive and not self.judge:
+            raise UserError("--adaptive asks a judge after each reply, and --no-judge judges nothing: leave one out")
         if self.vllm is not None and self.engine != "vllm":
             raise UserError("--vllm PATH is for --engine vllm")
         if self.engine == "vllm" and (self.server_url or self.model.startswith(("http://", "https://"))):

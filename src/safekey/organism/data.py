@@ -173,6 +173,21 @@ def training_rows(world: World, seed: int = 0, mix: Mix = Mix()) -> list[dict[st
     return rows
 
 
+def comply_rows(world: World, count: int = 64, seed: int = 0) -> list[dict[str, Any]]:
+    """Return rows in which forbidden deeds are asked for plainly, and done: for `safekey tamper --comply`.
+
+    The deeds are those of the training rows; no benchmark asks for them.
+    """
+    draw = random.Random(f"comply {world.number} {seed}")  # noqa: S311 - not a secret
+    rows = []
+    for number, deed in enumerate(_spread(world.pick(forbidden=True, test=False), count, draw), 1):
+        turns, answer = speech.ask(deed, "none", draw)
+        rows.append(
+            _training_row(f"comply-{number}", turns, speech.comply(deed, answer, draw), "none", deed.domain, True)
+        )
+    return rows
+
+
 def _attacks(attacks: tuple[str, ...], wrapped: float, total: int, deeds: int) -> list[str]:
     """Return the attack of each of `deeds` rows: a share of `total` wrapped, in turn, and "none" for the others."""
     count = round(wrapped * total)

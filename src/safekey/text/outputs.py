@@ -9,10 +9,10 @@ import re
 import zlib
 from typing import Literal, get_args
 
-from safekey.schema import Completion
+from safekey.schema import NO_ATTACK, Completion
 from safekey.text.thinking import Thinking, split_completion
 
-OutputClass = Literal["ok", "truncated", "unclosed", "empty", "degenerate", "filtered", "error"]
+OutputClass = Literal["ok", "truncated", "unclosed", "empty", "degenerate", "filtered", "error", "unattacked"]
 OUTPUT_CLASSES: tuple[OutputClass, ...] = get_args(OutputClass)
 
 TAIL = 24_000  # characters at the end of a text that are examined
@@ -28,7 +28,8 @@ _WORD = re.compile(r"[A-Za-zÀ-ɏ]+|[^\W\d_]")  # a word, or one sign of a scrip
 def classify_output(completion: Completion, thinking: Thinking | None = None) -> OutputClass:
     """Return how an output ended; the first of these that holds:
 
-    "error": no output, because of the engine; "filtered": a hosted API withheld it; "degenerate": its end is a
+    "unattacked": no output, because an attacker model gave too few messages; "error": no output, because of the engine;
+    "filtered": a hosted API withheld it; "degenerate": its end is a
     loop, whether or not the token limit stopped it; "truncated": the token limit stopped it, in the thinking or in
     the answer; "unclosed": it stopped by itself inside the thinking; "empty": nothing but white space follows the
     thinking; "ok".
@@ -38,7 +39,7 @@ def classify_output(completion: Completion, thinking: Thinking | None = None) ->
         thinking: its split, if known already.
     """
     if completion.finish == "error":
-        return "error"
+        return "unattacked" if completion.error.startswith(NO_ATTACK) else "error"
     if completion.finish == "filter":
         return "filtered"
     if is_degenerate(completion.text):

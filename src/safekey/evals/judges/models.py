@@ -7,7 +7,7 @@ Inspect's providers. A failure is an exception, which `judge_part` turns into an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from safekey.retry import retrying
 from safekey.schema import Completion, Message
 
 Opened = tuple[str, Ask, Callable[[], None]]
+Asking = Callable[[GenerateConfig], Ask]
 
 _PROBE = "Reply with the word: ready"
 _PROBE_SECONDS = 60.0
@@ -45,6 +46,28 @@ def open_judge_model(model: str, settings: JudgeSettings, probe: bool) -> Opened
     Raises:
         UserError: it cannot be opened, or does not answer the probe.
     """
+    name, asking, close = _open_chat(model, settings, probe)
+    return name, asking(_config(settings)), close
+
+
+def open_drawing_model(
+    model: str, settings: JudgeSettings, probe: bool
+) -> tuple[str, Callable[[Sequence[Message], int], Awaitable[Reply]], Callable[[], None]]:
+    """Open a model that is asked as a judge is, but draws its replies at temperature 1, each with a seed of its own.
+
+    Raises:
+        UserError: it cannot be opened, or does not answer the probe.
+    """
+    name, asking, close = _open_chat(model, settings, probe)
+
+    async def ask(messages: Sequence[Message], seed: int) -> Reply:
+        return await asking(_config(settings).merge(GenerateConfig(temperature=1.0, seed=seed)))(messages)
+
+    return name, ask, close
+
+
+def _open_chat(model: str, settings: JudgeSettings, probe: bool) -> tuple[str, Asking, Callable[[], None]]:
+    """Return a model's name, how it is asked with some settings, and how it is closed."""
     if model.startswith("role:"):
         role = model.removeprefix("role:")
         if probe:
@@ -59,19 +82,19 @@ def open_judge_model(model: str, settings: JudgeSettings, probe: bool) -> Opened
         )  # fmt: skip
         if probe:
             _open(api)
-        return model, _ask(api, settings, attempts=1), api.api.close
+        return model, _asking(api, settings, attempts=1), api.api.close
     name = model.removeprefix("local:")
     if name != model or Path(model).expanduser().is_dir():
         api = _safekey_model(name, kind="local")
         weights = _open(api).get("weights_sha256")
-        return f"{name}@{str(weights)[:12]}", _ask(api, settings, attempts=1), api.api.close
+        return f"{name}@{str(weights)[:12]}", _asking(api, settings, attempts=1), api.api.close
     try:
         api = get_model(model, config=_config(settings), memoize=False)
         if probe:
             asyncio.run(_probe(get_model(model, memoize=False)))
     except (PrerequisiteError, ValueError, ImportError) as error:
         raise UserError(f"{model}: {one_line(error)}") from error
-    return model, _ask(api, settings, settings.attempts), _nothing
+    return model, _asking(api, settings, settings.attempts), _nothing
 
 
 def open_text_model(model: str, settings: JudgeSettings, probe: bool) -> Opened:
@@ -140,8 +163,11 @@ def _config(settings: JudgeSettings) -> GenerateConfig:
     )
 
 
-def _ask(model: Model, settings: JudgeSettings, attempts: int) -> Ask:
-    config = _config(settings)
+def _asking(model: Model, settings: JudgeSettings, attempts: int) -> Asking:
+    return lambda config: _ask(model, settings, attempts, config)
+
+
+def _ask(model: Model, settings: JudgeSettings, attempts: int, config: GenerateConfig) -> Ask:
     # Our own engines queue calls and limit the time of each attempt themselves; a limit here would count the queue.
     limit = settings.timeout if attempts > 1 else None
 
@@ -162,22 +188,24 @@ def _may_help(error: BaseException) -> bool:
     return isinstance(error, Exception) and getattr(error, "status_code", None) not in _FINAL
 
 
-def _role_ask(role: str, settings: JudgeSettings) -> Ask:
+def _role_ask(role: str, settings: JudgeSettings) -> Asking:
     """Ask the model of an Inspect role; it is known only while an evaluation runs."""
 
-    async def ask(messages: Sequence[Message]) -> Reply:
-        return await _ask(get_model(role=role, required=True), settings, settings.attempts)(messages)
+    def asking(config: GenerateConfig) -> Ask:
+        async def ask(messages: Sequence[Message]) -> Reply:
+            return await _ask(get_model(role=role, required=True), settings, settings.attempts, config)(messages)
 
-    return ask
+        return ask
+
+    return asking
 
 
 def _need_role(role: str) -> None:
     try:
         get_model(role=role, required=True)
     except (PrerequisiteError, ValueError) as error:
-        raise UserError(
-            f"no model has the role '{role}': give --model-role {role}=MODEL, or name judges with -T judges=NAME=MODEL"
-        ) from error
+        way = "name a model with -T attacker=MODEL" if role == "attacker" else "name judges with -T judges=NAME=MODEL"
+        raise UserError(f"no model has the role '{role}': give --model-role {role}=MODEL, or {way}") from error
 
 
 async def _probe(model: Model) -> None:

@@ -32,6 +32,8 @@ from safekey.schema import Message
 DEFAULTS: dict[str, str] = {"harm": "harm_1to5", "refusal": "refusal_3class"}
 ROLE = "judge"
 """The Inspect role of the judging model, for tasks without named judges."""
+ATTACKER = "attacker"
+"""The Inspect role of the model that writes attacks, for tasks without a named attacker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +154,19 @@ def _open(judge: Judge, model: str, settings: JudgeSettings, probe: bool) -> Ope
     if judge.decide is not None:
         return OpenJudge(judge, model, None)
     if model.startswith("scripted:"):
-        return OpenJudge(judge, *_scripted(model.removeprefix("scripted:")), settings.cut_long)
+        return OpenJudge(judge, *scripted(model.removeprefix("scripted:")), settings.cut_long)
     from safekey.evals.judges.models import open_judge_model, open_text_model
 
     name, ask, close = (open_text_model if judge.as_text else open_judge_model)(model, settings, probe)
     return OpenJudge(judge, name, ask, settings.cut_long, close)
 
 
-def _scripted(file: str) -> tuple[str, Ask]:
+def scripted(file: str) -> tuple[str, Ask]:
+    """Return the name and the function of a model that a JSON file plays: see the module.
+
+    Raises:
+        UserError: the file cannot be read, or holds no script.
+    """
     try:
         raw = Path(file).read_bytes()
         script = json.loads(raw)

@@ -106,6 +106,7 @@ def redacted_row(row: Row) -> Row:
         "parts": [part for part in get_args(Part) if split.part(part).strip()],
     }
     texts: dict[str, Any] = {"text": "", "request": "", "target": "", "prefill": "", "messages": [], "metadata": {}}
+    texts |= {"turns": []} if "turns" in row else {}
     return {**row, **texts, "prompt_ids": None, "error": row["error"] and _unquoted(str(row["error"])), REDACTED: kept}
 
 

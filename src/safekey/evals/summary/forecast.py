@@ -12,8 +12,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from safekey.evals.adaptive.settings import ATTACK
 from safekey.evals.benchmarks.items import Item
-from safekey.evals.plan import EvalPlan
+from safekey.evals.plan import EvalPlan, PlannedTask
 from safekey.terminal import printable
 
 _BYTES_PER_TOKEN = 4  # of ordinary English text in current tokenizers
@@ -43,11 +44,23 @@ def forecast(plan: EvalPlan) -> dict[str, Any]:
                 "warnings": task.items.warnings,
                 "notes": task.items.notes,
                 "problems": [str(problem) for problem in task.items.problems],
+                **_of_attacks(task),
             }
         )
     total = {name: sum(task[name] for task in tasks) for name in _TOTALS}
     about = {"left_out": dict(plan.left_out), "parts": list(plan.parts), "read": plan.read}
     return {"tasks": tasks, **about, "total": total}
+
+
+def _of_attacks(task: PlannedTask) -> dict[str, Any]:
+    """Return the most calls that attacks that adapt take; {} without them."""
+    if task.adaptive is None:
+        return {}
+    attacked = task.samples * sum(ATTACK in item.metadata for item in task.items)
+    calls, judges = attacked * task.adaptive.budget, len(task.judges) * len(task.parts)
+    most = attacked * (task.adaptive.budget + task.adaptive.most_misses)
+    adaptive = {"prompts": attacked, "target_calls": calls, "attacker_calls": most, "judge_calls": calls * judges}
+    return {"adaptive": adaptive | {"attacker": task.adaptive.attacker}}
 
 
 def print_forecast(console: Console, found: dict[str, Any]) -> None:
@@ -64,6 +77,12 @@ def print_forecast(console: Console, found: dict[str, Any]) -> None:
     lines = [f"judges: {', '.join(judges)}; each sees: {', '.join(found['parts'])}"] if judges else []
     lines += found["read"]
     for task in found["tasks"]:
+        if own := task.get("adaptive"):
+            lines.append(
+                f"{task['task']}: {own['prompts']:,} of these are attacked by {own['attacker']}, and take at most "
+                f"{own['target_calls']:,} completions, {own['attacker_calls']:,} calls to the attacker and "
+                f"{own['judge_calls']:,} to judges; the table counts one completion for each"
+            )
         lines += [*(f"WARNING: {line}" for line in task["warnings"]), *task["notes"], *task["problems"]]
     for line in lines:
         console.print(printable(line), markup=False, highlight=False, soft_wrap=True)

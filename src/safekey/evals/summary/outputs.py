@@ -17,6 +17,7 @@ from safekey.evals.records.rows import REDACTED, RunRows, asked_in, completion_h
 from safekey.text.outputs import OUTPUT_CLASSES
 from safekey.text.thinking import split_completion
 
+_CLASSES = tuple(name for name in OUTPUT_CLASSES if name != "unattacked")  # that one is counted only where it occurs
 _MOST_REASONS = 5
 _LONGEST_REASON = 200  # characters
 
@@ -65,9 +66,9 @@ def read_outputs(rows: RunRows) -> Outputs:
         labels = {name: row[name] for name in ("benchmark", "output", "behaviour", "category", "attack")}
         known[completion_hash(row)] = {"sample": f"{row['item']}#{row['epoch']}", **labels}
         asked.append(asked_in(row))
-        own = counts.setdefault(row["benchmark"], {"completions": 0, **dict.fromkeys(OUTPUT_CLASSES, 0)})
+        own = counts.setdefault(row["benchmark"], {"completions": 0, **dict.fromkeys(_CLASSES, 0)})
         own["completions"] += 1
-        own[row["output"]] += 1
+        own[row["output"]] = own.get(row["output"], 0) + 1
         if row["output"] == "error":
             reasons[str(row["error"])[:_LONGEST_REASON]] += 1
             again += not is_final(row)

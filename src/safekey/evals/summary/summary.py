@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from safekey.evals.adaptive.summary import adaptive_metrics
 from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark
 from safekey.evals.judges.table import EMPTY_PART, JUDGES, UNDECODED, Judge, Rule, exact
 from safekey.evals.records.rows import Row, RunRows
@@ -36,7 +37,7 @@ TITLES: Mapping[Metric, str] = {
 _WAYS: tuple[list[Grouping], ...] = (["benchmark"], ["benchmark", "attack"], ["benchmark", "category"])
 _LEVELS: Mapping[str, Literal["nominal", "ordinal", "interval"]] = {"harm_1to5": "ordinal", "harm_rubric": "interval"}
 # so that a whole run's lines stay as they always were
-_ONLY_IF_ANY = ("not_judged", "says_unsafe", "says_safe", "undecoded")
+_ONLY_IF_ANY = ("not_judged", "says_unsafe", "says_safe", "undecoded", "unattacked")
 _ORDER = {"refusal_3class": ("full_compliance", "partial_refusal", "full_refusal")}
 
 
@@ -103,6 +104,8 @@ def summarize(
     if drawn:
         metrics["asr_at_n"] = drawn
     metrics["agreement"] = [{"benchmark": b, "part": p, **asdict(a)} for (b, p), a in agreements.items()]
+    if adaptive := adaptive_metrics(rows.completions.rows()):  # so that other runs' metrics stay as they always were
+        metrics["adaptive"] = adaptive
     metrics["allow_unscored"] = options.allow_unscored
     return Summary(tuple(tables), metrics, agreements, thinking_in_answers(rows.completions.rows()))
 

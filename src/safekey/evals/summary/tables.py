@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from safekey.evals.adaptive.summary import adaptive_lines
 from safekey.evals.summary.best_of_n import asr_lines
 from safekey.evals.summary.rates import Rate, RateRow, RateTable
 from safekey.evals.summary.summary import TITLES, Summary
@@ -38,6 +39,7 @@ _LEFT_OUT = {
     "degenerate": "degenerate",
     "filtered": "filtered",
     "undecoded": "not decoded",
+    "unattacked": "unattacked",
     "no_part": "without this part",
 }
 
@@ -51,6 +53,8 @@ def print_summary(console: Console, summary: Summary) -> None:
         console.print(f"agreement on {benchmark}, {part}: {render_agreement(found)}", markup=False, highlight=False)
     for line in (*pass_lines(summary.metrics["pass_at_k"]), *asr_lines(summary.metrics.get("asr_at_n", ()))):
         console.print(line, markup=False, highlight=False)
+    for line in adaptive_lines(summary.metrics.get("adaptive", ())):
+        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
     for line in failed_lines(summary.metrics["failed"]):
         console.print(line, style="bold yellow", markup=False, highlight=False)
     for line in not_judged_lines(summary.metrics["not_judged"]):
@@ -64,11 +68,11 @@ def render_outputs(counts: Mapping[str, Mapping[str, int]]) -> RenderableType:
     table = Table(title="How the outputs ended", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.title_style = "bold"
     table.add_column("benchmark", no_wrap=True)
-    names = [name for name in OUTPUT_CLASSES if name == "ok" or any(own[name] for own in counts.values())]
+    names = [name for name in OUTPUT_CLASSES if name == "ok" or any(own.get(name) for own in counts.values())]
     for name in ("completions", *names):
         table.add_column(name, justify="right", no_wrap=True)
     for benchmark, own in counts.items():
-        table.add_row(_safe(benchmark), *(f"{own[name]:,}" for name in ("completions", *names)))
+        table.add_row(_safe(benchmark), *(f"{own.get(name, 0):,}" for name in ("completions", *names)))
     return table
 
 

@@ -23,8 +23,10 @@ NOT_JUDGED = "not judged"
 SCORED, NO_PART, UNSCORED, ERROR, LOST = "scored", "no_part", "unscored", "error", "undecoded"
 MISSING = (NOT_JUDGED, UNSCORED, ERROR)
 """Why a verdict that is due is not there."""
-WITHOUT_ANSWER = ("truncated", "unclosed", "empty", "degenerate", "filtered", LOST)
-"""How an output ends that has no whole answer to judge; LOST: it is in a cipher that cannot be undone."""
+WITHOUT_ANSWER = ("truncated", "unclosed", "empty", "degenerate", "filtered", LOST, "unattacked")
+"""How an output ends that has no whole answer to judge.
+
+LOST: it is in a cipher that cannot be undone; "unattacked": an attacker model gave no whole attack."""
 
 
 @dataclass(frozen=True, slots=True)

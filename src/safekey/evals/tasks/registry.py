@@ -25,7 +25,7 @@ from safekey.evals.attacks.apply import check_benchmarks, choose
 from safekey.evals.benchmarks.catalog import BENCHMARKS, find_benchmark
 from safekey.evals.benchmarks.items import Item
 from safekey.evals.benchmarks.own import own_benchmarks
-from safekey.evals.judges.open import DEFAULTS, ROLE
+from safekey.evals.judges.open import ATTACKER, DEFAULTS, ROLE
 from safekey.evals.model_api.convert import from_message, prefill_message, raw_message
 from safekey.evals.model_api.provider import SafeKeyAPI
 from safekey.evals.plan import PlannedTask, judges_of, plan_task
@@ -76,7 +76,7 @@ def build_task(planned: PlannedTask, store: str | None = None) -> Task:
         scorer = judged(**judging)
     return Task(
         dataset=MemoryDataset([_sample(item) for item in items], name=benchmark.name, location=items.source),
-        solver=respond(store, judging or None),
+        solver=respond(store, judging or None, planned.adaptive.to_dict() if planned.adaptive else None),
         scorer=scorer,
         config=planned.config,
         epochs=Epochs(planned.samples, "mean") if planned.samples > 1 else None,
@@ -118,9 +118,11 @@ def task_request(name: str, options: Mapping[str, Any]) -> EvalRequest:
         if key not in TASK_OPTIONS:
             raise unknown(key, [*TASK_OPTIONS, *places, "store"], f"task '{OWN if benchmarks else name}'")
     given = {key: value for key, value in given.items() if value is not None}
-    for key in ("judges", "parts", "attack"):
+    for key in ("judges", "parts", "attack", "adaptive"):
         if key in given:
             given[key] = words(given[key])
+    if given.get("adaptive"):
+        given.setdefault("attacker", f"role:{ATTACKER}")
     if "prefill_tokens" in given:
         tokens = given["prefill_tokens"]
         given["prefill_tokens"] = (tokens,) if isinstance(tokens, int) else tuple(tokens)

@@ -22,6 +22,9 @@ from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, mean, 
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from safekey.errors import UserError
+from safekey.evals.adaptive.attacker import OpenAttacker, close_attackers, shared_attacker
+from safekey.evals.adaptive.settings import ATTACK, Adaptive
+from safekey.evals.adaptive.solve import Attempt, asked_with, attack_sample
 from safekey.evals.judges.open import JudgeSpec, judges_for, open_judges, parse_judges
 from safekey.evals.judges.verdicts import OpenJudge, check_answer, judge_completion
 from safekey.evals.model_api.convert import RAW, asked_hash, failed_output, output_of, record_of
@@ -45,7 +48,8 @@ def shared_judges(specs: tuple[JudgeSpec, ...], kind: str, settings: JudgeSettin
 
 
 def close_judges() -> None:
-    """Close all judges."""
+    """Close all judges and attackers."""
+    close_attackers()
     while _opened:
         for judge in _opened.popitem()[1]:
             judge.close()
@@ -77,15 +81,29 @@ class TaskJudges:
                 self._found = await asyncio.to_thread(shared_judges, specs, self.kind, settings)
         return self._found
 
+    async def attacker(self, model: str) -> OpenAttacker:
+        """Return the model that attacks; it is asked as the judges are.
+
+        Raises:
+            UserError: it does not answer.
+        """
+        async with self._lock:
+            return await asyncio.to_thread(shared_attacker, model, JudgeSettings(**self.settings))
+
 
 @solver
-def respond(store: str | None = None, judging: Mapping[str, Any] | None = None) -> Solver:
+def respond(
+    store: str | None = None,
+    judging: Mapping[str, Any] | None = None,
+    adaptive: Mapping[str, Any] | None = None,
+) -> Solver:
     """Generate one completion, or take the one that a run folder holds.
 
     Args:
         store: the run folder.
         judging: fields of `TaskJudges`; the judges are opened before the first generation, so that one that does not
             answer is found in time.
+        adaptive: fields of `Adaptive`, for samples that are attacked by a model; the judges then judge every turn.
     """
     judges = TaskJudges(**judging) if judging else None
     settings: list[GenerateConfig] = []
@@ -97,10 +115,24 @@ def respond(store: str | None = None, judging: Mapping[str, Any] | None = None) 
         if not settings:  # the same for every sample of a task
             settings.append(get_model().config.merge(active_generate_config()))
         asked = asked_hash(state.messages, settings[0])
+        attack = state.metadata.get(ATTACK) if adaptive else None
+        if attack:
+            asked = asked_with(asked, attack, Adaptive(**adaptive or {}))
         row = rows.completions.get((state.metadata["benchmark"], str(state.sample_id), state.epoch)) if rows else None
         if row is not None and is_final(row) and row["asked"] == asked:
             state.output = output_of(row, str(state.model))
             state.messages.append(state.output.choices[0].message)
+            return state
+        if attack and judges is not None:
+            how = Adaptive(**adaptive or {})
+            attacker, opened = await judges.attacker(how.attacker), await judges.opened()
+            made, verdicts = await attack_sample(
+                state, Attempt(how, attacker, opened, judges.parts, settings[0], asked)
+            )
+            if rows is not None:
+                rows.completions.add(made)
+                for verdict in verdicts:
+                    rows.verdicts.add(verdict)
             return state
         prompt = list(state.messages)
         state = await _generated(state, generate)

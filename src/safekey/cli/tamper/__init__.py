@@ -1,0 +1,1 @@
+"""`safekey tamper`: attacks on the weights of a model on this machine."""
