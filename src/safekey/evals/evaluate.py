@@ -23,6 +23,10 @@ from safekey.engines.vllm.engine import VllmEngine
 from safekey.engines.vllm.service import VllmError
 from safekey.errors import UserError
 from safekey.evals.benchmarks.contamination import contamination
+from safekey.evals.judge_error.correct import KnownErrors
+from safekey.evals.judge_error.fit import check_fit
+from safekey.evals.judge_error.kept import keep_errors, kept_errors
+from safekey.evals.judge_error.record import load_records
 from safekey.evals.model_api.opening import identify, open_model
 from safekey.evals.model_api.provider import SafeKeyAPI
 from safekey.evals.plan import EvalPlan, PlannedTask, check_prompts, make_plan
@@ -77,6 +81,8 @@ def evaluate(
     """
     console = console or Console(quiet=True)
     plan = make_plan(request)
+    records = load_records(request.judge_records)
+    check_fit(records, plan.specs, plan.parts)
     run = EvalRun(_folder(request))
     if model is None:
         console.print(f"opening {printable(request.model)}", **PLAIN)
@@ -110,6 +116,7 @@ def evaluate(
                 console.print(printable(line), **PLAIN)
             for line in (*_notes(plan), *unknown):
                 console.print(f"note: {printable(line)}", **PLAIN)
+        keep_errors(run.path, KnownErrors(records))
         for line in warnings:
             console.print(f"WARNING: {printable(line)}", style="yellow", **PLAIN)
         if not finished:
@@ -164,7 +171,7 @@ def finish(run: EvalRun, tables: TableOptions | None = None) -> Summary:
     record = run.record
     items: Mapping[str, Sequence[str]] = record.get("items", {})
     run.rows.put_in_order(list(items), items)
-    summary = summarize(run.rows, tables)
+    summary = summarize(run.rows, tables, kept_errors(run.path))
     about = {name: record.get(name) for name in ("warnings", "left_out", "notes", "contamination")}
     about["warnings"] = [*(about["warnings"] or ()), *summary.doubts]
     write_json(run.path / METRICS, {"version": 1, **about, **summary.metrics})
@@ -207,7 +214,8 @@ def _inputs(plan: EvalPlan) -> dict[str, str]:
     """Return the files that the evaluation reads: what the user calls each → its path."""
     files = {f"file of {task.benchmark.name}": task.items.source for task in plan.tasks}
     templates = {f"template of {name}": path for name, path in plan.request.templates.items()}
-    return {"model": plan.request.model, **files, **templates}
+    records = {f"record {path}": path for path in plan.request.judge_records}
+    return {"model": plan.request.model, **files, **templates, **records}
 
 
 def _warnings(plan: EvalPlan) -> tuple[str, ...]:

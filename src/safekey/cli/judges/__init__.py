@@ -1,0 +1,24 @@
+"""`safekey judges VERB`: what is done with judges beside asking them; each verb is a module with `add_parser`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from safekey.cli.common import add_verb
+from safekey.errors import UserError
+
+# Each has `add_parser(subparsers)`, which sets `run`: a function from the parsed arguments to the exit code.
+_VERBS = ("safekey.cli.judges.validate",)
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add `judges` with its verbs."""
+    parser = add_verb(subparsers, "judges", "measure judges against people", _no_verb)
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for module in _VERBS:
+        importlib.import_module(module).add_parser(verbs)
+
+
+def _no_verb(_: Any) -> int:
+    raise UserError("which verb? See `safekey judges --help`")
