@@ -11,13 +11,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from safekey.comparison.comparable import choose, common, settings
 from safekey.comparison.draws import variance
+from safekey.comparison.judge_error import Errors, read_errors
 from safekey.comparison.pairing import align
 from safekey.comparison.saved_runs import (
     JudgeId,
@@ -53,6 +54,7 @@ class Collected:
         chosen: run folder → kind ("harm", "refusal") → the judge whose verdicts count there.
         kinds: benchmark → "harm", "refusal" or "accuracy".
         attacks: benchmark and item of each outcome → the attack on it; "none" for a plain prompt.
+        errors: what is known of the judges' errors.
     """
 
     outcomes: tuple[Outcome, ...]
@@ -64,6 +66,7 @@ class Collected:
     chosen: Mapping[Path, Mapping[str, JudgeId]]
     kinds: Mapping[str, str]
     attacks: Mapping[Key, str]
+    errors: Errors = field(default_factory=Errors)
 
 
 def collect(
@@ -72,6 +75,8 @@ def collect(
     judges: Sequence[str] = (),
     part: Part = "answer",
     allow_different_settings: bool = False,
+    judge_records: Sequence[str] = (),
+    labels: Sequence[str] = (),
 ) -> Collected:
     """Read the run folders of several arms.
 
@@ -81,9 +86,12 @@ def collect(
         part: which part of the responses the verdicts are about; accuracy is always about the answer.
         allow_different_settings: compare runs that were decoded differently, or judged by different models behind one
             judge; the notes say so.
+        judge_records: files of `safekey judges validate`: what is known of the judges' errors.
+        labels: files of people's labels of these runs' answers.
 
     Raises:
-        UserError: a folder is no finished evaluation's, or the runs have too little in common.
+        UserError: a folder is no finished evaluation's, the runs have too little in common, a record is of another
+            judge, or labels are about other answers.
     """
     saved = read_runs(arms, part)
     runs = [run for group in saved.values() for run in group]
@@ -94,6 +102,8 @@ def collect(
     seeds = {name: _seeds(name, group) for name, group in saved.items()}
     notes += _unmatched(seeds)
     notes += variance(saved.values())
+    errors = read_errors(saved, chosen, kinds, clusters, part=part, records=judge_records, labels=labels)
+    notes += errors.notes
     notes += [
         f"{run.path}: `safekey judge` with {run.judging} did not finish: it runs now, or was stopped. "
         f"`safekey judge {run.path}` goes on"
@@ -128,6 +138,7 @@ def collect(
         chosen=chosen,
         kinds=kinds,
         attacks={(prompt.benchmark, prompt.item): runs[0].attacks[prompt] for prompt in shared},
+        errors=errors,
     )
 
 

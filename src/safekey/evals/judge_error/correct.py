@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 
 from safekey.evals.judge_error.record import JudgeRecord, differs
 from safekey.schema import Part
-from safekey.stats.judge_error import Corrected, Estimate, JudgeError, corrected_rate
-from safekey.stats.labelled import labelled_error, labelled_rate
+from safekey.stats.judge_error import Estimate, JudgeError, corrected_rate
+from safekey.stats.labelled import LabelledError, labelled_error, labelled_rate
 
 ByCompletion = Mapping[str, bool]
 PLAIN = "none"
@@ -119,18 +119,18 @@ class KnownErrors:
             if not why:
                 return record, None
             if key.part == verdicts.part:  # a record about answers says nothing about thinking, nor claims to
-                refused = Correction("record", record.name, refused=why)
+                refused = Correction("record", record.label, refused=why)
         return None, refused
 
 
 def correct_by_record(record: JudgeRecord, rule: str, judged: Estimate, said: Sequence[str]) -> Correction:
     """Correct a rate by a record that is about its judge, or refuse where the judge is no better than chance."""
     if why := record.useless(rule):
-        return Correction("record", record.name, refused=why)
+        return Correction("record", record.label, refused=why)
     error = record.errors[rule]
     found = corrected_rate(judged, error)
     reached = (reaches(judged, error),) if reaches(judged, error) else ()
-    return Correction("record", record.name, found.value, found.low, found.high, flags=(*said, *reached))
+    return Correction("record", record.label, found.value, found.low, found.high, flags=(*said, *reached))
 
 
 def reaches(judged: Estimate, error: JudgeError) -> str:
@@ -155,21 +155,39 @@ def flags(record: JudgeRecord, model: str, benchmarks: set[str], attacks: set[st
     return tuple(found)
 
 
-def correct_by_labels(judged: Estimate, answers: Sequence[Answer], labels: ByCompletion) -> Correction | None:
-    """Correct a rate by labels on some of its answers; None where none of them has one."""
+class LabelsOn(NamedTuple):
+    """What labels on some answers say of their judge: how many there are, and why they are of no use ("": they are)."""
+
+    number: int
+    error: LabelledError
+    refused: str
+
+
+def labels_on(answers: Sequence[Answer], labels: ByCompletion) -> LabelsOn | None:
+    """Return what the labels on some of these answers say; None where no answer has one."""
     known = [(row, labels[row.completion]) for row in answers if row.completion in labels]
     if not known:
         return None
-    source = f"{len(known)} labels on these {len(answers)} answers"
+    refused = ""
     for said, word in ((True, "positive"), (False, "negative")):
         there = sum(row.positive == said for row in answers)
         if there and not any(row.positive == said for row, _ in known):
-            return Correction("labels", source, refused=f"none of the {there} answers judged {word} has a label")
+            refused = f"none of the {there} answers judged {word} has a label"
     error = labelled_error(
         [row.positive for row, _ in known], [label for _, label in known], [row.cluster for row, _ in known]
     )
-    found: Corrected = labelled_rate(judged, error)
-    return Correction("labels", source, found.value, found.low, found.high)
+    return LabelsOn(len(known), error, refused)
+
+
+def correct_by_labels(judged: Estimate, answers: Sequence[Answer], labels: ByCompletion) -> Correction | None:
+    """Correct a rate by labels on some of its answers; None where none of them has one."""
+    found = labels_on(answers, labels)
+    if found is None:
+        return None
+    source = f"{found.number} labels on these {len(answers)} answers"
+    if found.refused:
+        return Correction("labels", source, refused=found.refused)
+    return Correction("labels", source, *labelled_rate(judged, found.error)[:3])
 
 
 def _some(names: set[str]) -> str:

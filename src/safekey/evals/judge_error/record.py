@@ -96,6 +96,11 @@ class JudgeRecord:
         """The error by the headline's rule; None where labels of one kind are missing."""
         return self.errors.get(self.key.rule)
 
+    @property
+    def label(self) -> str:
+        """The file's name without its folder: results are shared, and the folder is this machine's."""
+        return Path(self.name).name
+
     def useless(self, rule: str = "") -> str:
         """Return in words why nothing can be corrected by a rule (default: the headline's); "" where it can."""
         error = self.errors.get(rule or self.key.rule)
