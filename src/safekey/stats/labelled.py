@@ -10,8 +10,8 @@ the true one is q·confirmed + (1 − q)·missed. `judge_error.py` has the corre
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from safekey.stats.intervals import interval
 from safekey.stats.judge_error import Corrected, Estimate, clustered_correlation, within
@@ -25,11 +25,13 @@ class LabelledError:
         confirmed: the share of true positives among the answers that the judge calls positive.
         missed: the share of true positives among those that it calls negative.
         correlation: of the two estimates, 0–1, where answers to one request are in both groups.
+        pulls: behaviour → how far its answers move the two estimates; by it the labels of two arms are paired.
     """
 
     confirmed: Estimate
     missed: Estimate
     correlation: float = 0.0
+    pulls: Mapping[Hashable, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def gap(self) -> float:
@@ -49,14 +51,16 @@ def labelled_error(judged: Sequence[bool], labels: Sequence[bool], clusters: Seq
         clusters: the behaviour of each.
     """
     groups: dict[bool, Estimate] = {}
-    sums: dict[Hashable, list[float]] = {}
+    pulls: dict[Hashable, tuple[float, float]] = {}
     for said in (True, False):
         own = [(label, name) for verdict, label, name in zip(judged, labels, clusters, strict=True) if verdict == said]
         values, names = [float(label) for label, _ in own], [name for _, name in own]
         groups[said] = Estimate(*interval(values, names)[:3]) if own else Estimate(0.5, 0.0, 1.0)
         for value, name in zip(values, names, strict=True):
-            sums.setdefault(name, [0.0, 0.0])[said] += value - groups[said].value
-    return LabelledError(groups[True], groups[False], clustered_correlation([(a, b) for a, b in sums.values()]))
+            hit, miss = pulls.get(name, (0.0, 0.0))
+            pull = (value - groups[said].value) / len(own)
+            pulls[name] = (hit + pull, miss) if said else (hit, miss + pull)
+    return LabelledError(groups[True], groups[False], clustered_correlation(list(pulls.values())), pulls)
 
 
 def labelled_rate(judged: Estimate, error: LabelledError) -> Corrected:
@@ -83,7 +87,7 @@ def labelled_difference(
     """Return the true difference of two arms that both have labels.
 
     The judged rates are paired: their covariance follows from their own intervals and that of their difference. Labels
-    of the two arms count as independent, which is careful where both arms' answers to one request were labelled.
+    of the two arms are paired where both arms' answers to one behaviour were labelled.
 
     Args:
         arm: the arm's judged rate, and what people said of its answers.
@@ -91,17 +95,35 @@ def labelled_difference(
         judged: the judged difference with its paired interval.
     """
     value = labelled_rate(*arm).value - labelled_rate(*reference).value
+    alike = _alike(arm, reference)
     ends = []
     for sign in (-1, 1):
         ours, theirs = _side(arm[0], sign), _side(reference[0], -sign)
         both = _side(judged, sign)
         a, b = arm[1].gap, reference[1].gap
         squares = max(a * a * ours**2 + b * b * theirs**2 - a * b * (ours**2 + theirs**2 - both**2), 0.0)
-        for (rate, error), way in ((arm, sign), (reference, -sign)):
-            hit, miss = _side(error.confirmed, way), _side(error.missed, way)
-            squares += _joined(rate.value, 0.0, hit, miss, error.correlation) ** 2
+        first, second = _of_labels(*arm, sign), _of_labels(*reference, -sign)
+        squares += max(first**2 + second**2 - 2 * alike * first * second, 0.0)
         ends.append(value + sign * math.sqrt(squares))
     return Corrected(value, within(ends[0], -1.0, 1.0), within(ends[1], -1.0, 1.0), value)
+
+
+def _of_labels(rate: Estimate, error: LabelledError, sign: int) -> float:
+    """The margin that the labels alone give to a rate."""
+    return _joined(rate.value, 0.0, _side(error.confirmed, sign), _side(error.missed, sign), error.correlation)
+
+
+def _alike(arm: tuple[Estimate, LabelledError], reference: tuple[Estimate, LabelledError]) -> float:
+    """The correlation of two arms' label parts, 0–1."""
+    (ours, first), (theirs, second) = arm, reference
+    pairs = []
+    for name in {*first.pulls, *second.pulls}:
+        both = []
+        for rate, error in ((ours, first), (theirs, second)):
+            hit, miss = error.pulls.get(name, (0.0, 0.0))
+            both.append(rate.value * hit + (1 - rate.value) * miss)
+        pairs.append((both[0], both[1]))
+    return clustered_correlation(pairs)
 
 
 def _side(found: Estimate, sign: int) -> float:
