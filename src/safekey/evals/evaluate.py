@@ -24,13 +24,12 @@ from safekey.engines.vllm.service import VllmError
 from safekey.errors import UserError
 from safekey.evals.benchmarks.contamination import contamination
 from safekey.evals.judge_error.correct import KnownErrors
-from safekey.evals.judge_error.fit import check_fit
 from safekey.evals.judge_error.kept import keep_errors, kept_errors
 from safekey.evals.judge_error.record import load_records
 from safekey.evals.model_api.opening import identify, open_model
 from safekey.evals.model_api.provider import SafeKeyAPI
 from safekey.evals.plan import EvalPlan, PlannedTask, check_prompts, make_plan
-from safekey.evals.records.folder import METRICS, SERVER, EvalRun
+from safekey.evals.records.folder import JUDGE_ERROR, METRICS, SERVER, EvalRun
 from safekey.evals.records.progress import EvalProgress
 from safekey.evals.records.rows import is_final
 from safekey.evals.request import EvalRequest, TableOptions
@@ -81,8 +80,7 @@ def evaluate(
     """
     console = console or Console(quiet=True)
     plan = make_plan(request)
-    records = load_records(request.judge_records)
-    check_fit(records, plan.specs, plan.parts)
+    records = load_records(request.judge_records) if request.judge_records else ()
     run = EvalRun(_folder(request))
     if model is None:
         console.print(f"opening {printable(request.model)}", **PLAIN)
@@ -116,7 +114,8 @@ def evaluate(
                 console.print(printable(line), **PLAIN)
             for line in (*_notes(plan), *unknown):
                 console.print(f"note: {printable(line)}", **PLAIN)
-        keep_errors(run.path, KnownErrors(records))
+        if records:
+            keep_errors(run.path, KnownErrors(records))
         for line in warnings:
             console.print(f"WARNING: {printable(line)}", style="yellow", **PLAIN)
         if not finished:
@@ -171,7 +170,8 @@ def finish(run: EvalRun, tables: TableOptions | None = None) -> Summary:
     record = run.record
     items: Mapping[str, Sequence[str]] = record.get("items", {})
     run.rows.put_in_order(list(items), items)
-    summary = summarize(run.rows, tables, kept_errors(run.path))
+    known = kept_errors(run.path) if (run.path / JUDGE_ERROR).is_dir() else None
+    summary = summarize(run.rows, tables, known)
     about = {name: record.get(name) for name in ("warnings", "left_out", "notes", "contamination")}
     about["warnings"] = [*(about["warnings"] or ()), *summary.doubts]
     write_json(run.path / METRICS, {"version": 1, **about, **summary.metrics})

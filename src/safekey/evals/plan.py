@@ -19,6 +19,8 @@ from safekey.engines.vllm.command import MEMORY_AND_SPEED
 from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark, find_benchmark
 from safekey.evals.benchmarks.load import Items, find_file, load_benchmark, what_was_read
+from safekey.evals.judge_error.fit import check_fit
+from safekey.evals.judge_error.record import load_records
 from safekey.evals.judges.open import DEFAULTS, JudgeSpec, judges_for, parse_judges
 from safekey.evals.model_api.provider import SafeKeyAPI
 from safekey.evals.request import PRESETS, SUITES, EvalRequest, JudgeSettings
@@ -186,6 +188,8 @@ def make_plan(request: EvalRequest) -> EvalPlan:
                 f"{task.benchmark.name} needs a {kind} judge: --judge {DEFAULTS[kind]}=MODEL{free}, --judge-url URL "
                 "--judge-model NAME for all, or --no-judge to generate now and judge later"
             )
+    if request.judge_records:
+        check_fit(load_records(request.judge_records), specs, check_parts(request.parts))
     return EvalPlan(request, tuple(tasks), left_out, specs, check_parts(request.parts))
 
 
