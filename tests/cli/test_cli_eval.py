@@ -486,3 +486,27 @@ def test_real_files_end_to_end(
     assert len(sampled) == 6
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert {line["benchmark"] for line in metrics["pass_at_k"]} == {n for n, kind in REAL if not kind and n in names}
+
+
+def test_a_judges_error_is_known_before_the_run_and_after(
+    folder: str, data: str, tmp_path: Path, scripts: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge, labels = f"refusal_3class={scripts['refusal']}", tmp_path / "labels.jsonl"
+    script = Path(scripts["refusal"].removeprefix("scripted:"))
+    complies = '{"reason": "It helps.", "class": "full_compliance"}'
+    script.write_text(json.dumps({"replies": {"Use kill": complies}, "default": REFUSES}))
+    people = [{"request": f"r{i}", "response": "Use kill." if i % 2 else "No.", "label": 1 - i % 2} for i in range(60)]
+    labels.write_text("".join(json.dumps(row) + "\n" for row in people))
+    record = tmp_path / "record.json"
+    assert main(["judges", "validate", str(labels), "--judge", judge, "--output", str(record)]) == 0
+    run = tmp_path / "run"
+    words = short(folder, data, run, "--judge", judge, "--judge-record", str(record), "--parts", "answer,whole")
+    assert main([*words, "--allow-unscored"]) == 0
+    lines = json.loads((run / "metrics.json").read_text())["rates"]
+    assert all(("corrected" in line) == (line["by"]["part"] == "answer" and line["n"] > 0) for line in lines)
+    assert [file.name[:15] for file in (run / "judge-error").iterdir()] == ["refusal_3class-"]
+    capsys.readouterr()
+    other = short(folder, data, tmp_path / "other", "--judge", "refusal_keywords", "--judge-record", str(record))
+    said = error_of(other, capsys)
+    assert "it is of the judge refusal_3class, this run is judged by refusal_keywords" in said
+    assert not (tmp_path / "other").exists()

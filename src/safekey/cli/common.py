@@ -118,6 +118,26 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
                         help="the part of a response that the verdicts are about (default answer)")  # fmt: skip
 
 
+def add_labels(parser: argparse.ArgumentParser) -> None:
+    """Add `--labels`."""
+    parser.add_argument("--labels", metavar="FILE", action="append", default=[],
+                        help="people's labels of some of the runs' answers: rates are shown corrected by them as well; "
+                             "repeatable")  # fmt: skip
+
+
+def add_judge_error(parser: argparse.ArgumentParser) -> None:
+    """Add what is known of the judges' errors; what a run keeps of it is used without these options."""
+    parser.add_argument(
+        "--judge-record",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="what `safekey judges validate` found of a judge: rates and differences are shown corrected as well; "
+        "repeatable",
+    )
+    add_labels(parser)
+
+
 def add_comparison(parser: argparse.ArgumentParser) -> None:
     """Add how arms are compared."""
     parser.add_argument(

@@ -7,7 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from safekey.cli.common import PLAIN, add_comparison, add_json, add_runs, add_verb, arms_of, console, grid_of, whole
+from safekey.cli.common import (
+    PLAIN,
+    add_comparison,
+    add_json,
+    add_judge_error,
+    add_runs,
+    add_verb,
+    arms_of,
+    console,
+    grid_of,
+    whole,
+)
 from safekey.errors import UserError
 from safekey.terminal import printable
 
@@ -36,6 +47,7 @@ def add_parser(subparsers: Any) -> None:
     parser = add_verb(subparsers, "compare", text, run_compare, _EXAMPLES)
     add_runs(parser)
     add_comparison(parser)
+    add_judge_error(parser)
     parser.add_argument("--by-benchmark", action="store_true", help="also compare on each benchmark alone")
     parser.add_argument("--discordant", type=whole(0), default=5, metavar="N",
                         help="list N prompts on which two arms differ, for each direction (default 5)")  # fmt: skip
@@ -51,9 +63,12 @@ def run_compare(args: argparse.Namespace) -> int:
     from safekey.comparison.compare import compare, discordant, split_apart
     from safekey.comparison.types import METRICS
 
-    found = collect(arms, judges=judges, part=args.part, allow_different_settings=args.allow_different_settings)
+    found = collect(
+        arms, judges=judges, part=args.part, allow_different_settings=args.allow_different_settings,
+        judge_records=args.judge_record, labels=args.labels,
+    )  # fmt: skip
     outcomes, alone = split_apart(found.outcomes)
-    how: dict[str, Any] = {"margin": margin, "allow_unscored": allowed}
+    how: dict[str, Any] = {"margin": margin, "allow_unscored": allowed, "errors": found.errors}
     report = compare(outcomes, reference, by_benchmark=args.by_benchmark, **how)
     apart = compare(alone, reference, **how) if alone else None
     measured = {(row.arm, row.metric) for row in report.comparisons}

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from safekey.cli.common import PLAIN, add_json, add_verb, console
+from safekey.cli.common import PLAIN, add_json, add_labels, add_verb, console
 from safekey.errors import UserError
-from safekey.evals.request import EvalRequest, TableOptions
+from safekey.evals.request import JUDGES_GROUP, VERDICTS_GROUP, EvalRequest, TableOptions
 from safekey.options import add_options, given
 from safekey.terminal import printable
 
@@ -36,6 +36,8 @@ them again. docs/evaluation.md explains the options and the table."""
 _JUDGE = """examples:
   safekey judge runs/eval-r1-7b-safety                                    ask again where a judge failed
   safekey judge runs/eval-r1-7b-safety --judge harm_rubric=openai/gpt-4.1  one more judge, and how far they agree
+  safekey judge runs/eval-r1-7b-safety --judge-record runs/harm-judge.json  rates corrected for the judge's error
+  safekey judge runs/eval-r1-7b-safety --labels labels.jsonl                the same, by labels of the run's answers
 
 Nothing is generated, and a verdict that is there is not asked for again."""
 
@@ -50,7 +52,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--dry-run", action="store_true", help="check everything, say what it takes, and stop")
     judge = add_verb(subparsers, "judge", "judge the saved generations of an evaluation", run_judge, _JUDGE)
     judge.add_argument("run_folder", metavar="RUN", help="the run folder of an evaluation")
-    add_options(judge, EvalRequest, groups=["judges (docs/judges.md)"])
+    add_options(judge, EvalRequest, groups=[JUDGES_GROUP, VERDICTS_GROUP])
+    add_labels(judge)
     table = add_verb(subparsers, "benchmarks", "list the benchmarks: source, size, licence, needs", run_benchmarks)
     attacks = add_verb(subparsers, "attacks", "list the attacks that need no model, for --attack", run_attacks)
     for each in (parser, judge):
@@ -130,8 +133,9 @@ def run_judge(args: argparse.Namespace) -> int:
 
     parts = request.parts if args.parts else None
     run, summary = rejudge(
-        args.run_folder, judges_of(request), request.judge_settings, parts=parts, console=out, tables=tables
-    )
+        args.run_folder, judges_of(request), request.judge_settings, parts=parts, console=out, tables=tables,
+        records=request.judge_records, labels=args.labels,
+    )  # fmt: skip
     _show(args, out, run.path, summary)
     return 0
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safekey.cli.common import add_comparison, add_json, add_runs, add_verb, arms_of, grid_of
+from safekey.cli.common import add_comparison, add_json, add_judge_error, add_runs, add_verb, arms_of, grid_of
 from safekey.options import function_of
 from safekey.terminal import printable
 
@@ -28,6 +28,7 @@ def add_parser(subparsers: Any) -> None:
     parser = add_verb(subparsers, "report", text, run_report, _EXAMPLES)
     add_runs(parser)
     add_comparison(parser)
+    add_judge_error(parser)
     parser.add_argument("--names-harm", metavar="MODULE:FUNCTION",
                         help="a function that says whether U names the request, in place of shared words")  # fmt: skip
     parser.add_argument("--output", metavar="DIR", help="the report's folder (default: GRID/report, or runs/report)")
@@ -42,6 +43,7 @@ def _written(args: argparse.Namespace, names_harm: Any) -> Written:
 
     more: dict[str, Any] = {"judges": args.judge, "part": args.part}
     rest: dict[str, Any] = {"allow_different_settings": args.allow_different_settings}
+    rest |= {"judge_records": args.judge_record, "labels": args.labels}
     rest |= {"margin": args.margin} if args.margin is not None else {}
     rest |= {"title": args.title} if args.title else {}
     rest |= {"allow_unscored": args.allow_unscored} if args.allow_unscored is not None else {}

@@ -11,13 +11,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from safekey.comparison.comparable import choose, common, settings
 from safekey.comparison.draws import variance
+from safekey.comparison.judge_error import Errors, read_errors
 from safekey.comparison.pairing import align
 from safekey.comparison.saved_runs import (
     JudgeId,
@@ -56,6 +57,7 @@ class Collected:
         kinds: benchmark → "harm", "refusal" or "accuracy".
         attacks: benchmark and item of each prompt, and of each outcome → the attack on it; "none" for a plain prompt.
         apart: the benchmarks that prefill, which are compared separately.
+        errors: what is known of the judges' errors.
     """
 
     outcomes: tuple[Outcome, ...]
@@ -68,6 +70,7 @@ class Collected:
     kinds: Mapping[str, str]
     attacks: Mapping[Key, str]
     apart: frozenset[str] = frozenset()
+    errors: Errors = field(default_factory=Errors)
 
 
 def collect(
@@ -76,6 +79,8 @@ def collect(
     judges: Sequence[str] = (),
     part: Part = "answer",
     allow_different_settings: bool = False,
+    judge_records: Sequence[str] = (),
+    labels: Sequence[str] = (),
 ) -> Collected:
     """Read the run folders of several arms.
 
@@ -85,9 +90,12 @@ def collect(
         part: which part of the responses the verdicts are about; accuracy is always about the answer.
         allow_different_settings: compare runs that were decoded differently, or judged by different models behind one
             judge; the notes say so.
+        judge_records: files of `safekey judges validate`: what is known of the judges' errors.
+        labels: files of people's labels of these runs' answers.
 
     Raises:
-        UserError: a folder is no finished evaluation's, or the runs have too little in common.
+        UserError: a folder is no finished evaluation's, the runs have too little in common, a record is of another
+            judge, or labels are about other answers.
     """
     saved = read_runs(arms, part)
     runs = [run for group in saved.values() for run in group]
@@ -98,6 +106,8 @@ def collect(
     seeds = {name: _seeds(name, group) for name, group in saved.items()}
     notes += _unmatched(seeds)
     notes += variance(saved.values())
+    errors = read_errors(saved, chosen, kinds, clusters, part=part, records=judge_records, labels=labels)
+    notes += errors.notes
     notes += [
         f"{run.path}: `safekey judge` with {run.judging} did not finish: it runs now, or was stopped. "
         f"`safekey judge {run.path}` goes on"
@@ -137,6 +147,7 @@ def collect(
             for item in (prompt.item, without_draw(prompt.item))
         },
         apart=frozenset(row.benchmark for row in outcomes if is_apart(row)),
+        errors=errors,
     )
 
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from safekey.comparison.arm_rates import verdicts_of
+from safekey.comparison.arm_rates import rate, verdicts_of
 from safekey.comparison.conclusion import conclude
+from safekey.comparison.judge_error import Errors
 from safekey.comparison.pairing import Cells, Pairing, discordances, pair, sort_outcomes
 from safekey.comparison.types import (
     ALPHA,
@@ -25,9 +26,11 @@ from safekey.comparison.types import (
     is_apart,
 )
 from safekey.errors import UserError
+from safekey.evals.judge_error.correct import Correction
 from safekey.evals.request import ALLOWED_UNSCORED
 from safekey.schema import Metric
 from safekey.stats.difference import Difference, difference
+from safekey.stats.judge_error import Estimate
 from safekey.stats.paired import holm
 from safekey.stats.power import minimal_difference, needed
 
@@ -39,6 +42,7 @@ def compare(
     margin: float = 0.03,
     by_benchmark: bool = False,
     allow_unscored: float = ALLOWED_UNSCORED,
+    errors: Errors | None = None,
 ) -> ComparisonResult:
     """Compare arms with a reference on the prompts that both answered.
 
@@ -52,6 +56,8 @@ def compare(
         by_benchmark: also compare on each benchmark alone; p is then corrected for these as well. A metric with one
             benchmark is not compared twice.
         allow_unscored: compare on a metric up to this share of missing verdicts on either side; 1: always.
+        errors: what is known of the judges' errors: differences are given corrected for them as well. The tests and the
+            verdicts are about the judged ones: a record moves no interval over 0.
 
     Raises:
         UserError: the reference has no outcomes, there is no other arm, or an outcome is not valid (see
@@ -75,7 +81,7 @@ def compare(
                 pairings[key] = pair(ours, theirs, (name, reference))
                 withheld[key] = _withheld({name: ours, reference: theirs}, allow_unscored)
     untrained = {row.arm for row in rows if row.untrained}
-    comparisons = _compared(pairings, withheld, reference, untrained)
+    comparisons = _compared(pairings, withheld, reference, untrained, errors or Errors())
     family = sum(row.p_adjusted is not None for row in comparisons)
     verdicts = {
         name: conclude(
@@ -143,9 +149,10 @@ def _compared(
     withheld: Mapping[tuple[str, Metric, str], str],
     reference: str,
     untrained: set[str],
+    errors: Errors,
 ) -> tuple[Comparison, ...]:
     """Estimate every difference; correct p and intervals for the number of comparisons of trained arms."""
-    rows = {key: _described(key, reference, pairing, withheld[key]) for key, pairing in pairings.items()}
+    rows = {key: _described(key, reference, pairing, withheld[key], errors) for key, pairing in pairings.items()}
     tested = {key: row.p for key, row in rows.items() if row.p is not None and key[0] not in untrained}
     arms = len({arm for arm, _, _ in pairings if arm not in untrained})
     for key, p_adjusted in zip(tested, holm(list(tested.values())), strict=True):
@@ -153,7 +160,9 @@ def _compared(
     return tuple(rows.values())
 
 
-def _described(key: tuple[str, Metric, str], reference: str, pairing: Pairing, withheld: str) -> Comparison:
+def _described(
+    key: tuple[str, Metric, str], reference: str, pairing: Pairing, withheld: str, errors: Errors
+) -> Comparison:
     estimate = None if withheld else _estimate(pairing)
     return Comparison(
         arm=key[0],
@@ -169,6 +178,25 @@ def _described(key: tuple[str, Metric, str], reference: str, pairing: Pairing, w
         bounds=pairing.bounds,
         left_out=pairing.left_out,
         withheld=withheld,
+        corrected=None if estimate is None else _true_difference(key, reference, pairing, estimate, errors),
+    )
+
+
+def _true_difference(
+    key: tuple[str, Metric, str], reference: str, pairing: Pairing, estimate: Difference, errors: Errors
+) -> Correction | None:
+    """Return the difference corrected for the judge's error."""
+    if key[1] == "accuracy":
+        return None
+    ours, theirs = (rate(table, pairing.clusters) for table in (pairing.arm, pairing.reference))
+    return errors.difference(
+        key[0],
+        reference,
+        key[1],
+        pairing.keys,
+        Estimate(ours.value, ours.low, ours.high),
+        Estimate(theirs.value, theirs.low, theirs.high),
+        Estimate(estimate.estimate, *estimate.interval(ALPHA)),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from safekey.comparison.types import ArmVerdict, Comparison, VerdictClass
+from safekey.evals.judge_error.correct import Correction
 from safekey.schema import Metric
 
 NAMES: Mapping[Metric, str] = {"asr": "ASR", "orr": "over-refusal", "accuracy": "reasoning accuracy"}
@@ -246,4 +247,15 @@ def _caveats(rows: Mapping[Metric, Comparison]) -> list[str]:
         if row.difference is not None and row.difference.behaviours < FEW_BEHAVIOURS:
             few = f"{row.difference.behaviours} behaviours" if row.difference.behaviours > 1 else "one behaviour"
             said.append(f"{name}: {few}, too few to generalise to other behaviours.")
+        if row.corrected is not None:
+            said += _corrected(name, row.corrected)
     return said
+
+
+def _corrected(name: str, found: Correction) -> list[str]:
+    """What the judge's error makes of a difference, and what is doubtful about that."""
+    if found.refused or found.value is None or found.low is None or found.high is None:
+        return [f"{name} is not corrected for the judge's error, by {found.source}: {found.refused}."]
+    numbers = f"{points(found.value)} points (95 % interval {points(found.low)} to {points(found.high)})"
+    said = f"{name} corrected for the judge's error: a difference of {numbers}, by {found.source}."
+    return [said, *(f"{name}, corrected: {flag}." for flag in found.flags)]

@@ -87,6 +87,7 @@ class SavedRun:
         parts: the parts of responses that were judged.
         judges: who judged each kind, on the part in question, in the order of the rows.
         verdicts: (completion, kind) → judge → value and reason.
+        parsers: judge → the versions of what read its replies; only of verdicts with a value.
         judging: the judges of a `safekey judge` that runs, or was stopped; "" for none.
         benchmarks: its benchmarks by name, the user's own among them.
     """
@@ -104,6 +105,7 @@ class SavedRun:
     parts: set[str] = field(default_factory=set)
     judges: dict[str, dict[JudgeId, None]] = field(default_factory=dict)
     verdicts: dict[tuple[str, str], dict[JudgeId, tuple[Value | None, str]]] = field(default_factory=dict)
+    parsers: dict[JudgeId, set[str]] = field(default_factory=dict)
     judging: str = ""
     benchmarks: Mapping[str, Benchmark] = field(default_factory=dict)
 
@@ -221,6 +223,8 @@ def _keep(saved: SavedRun, row: Mapping[str, Any], part: Part, current: Containe
     if kind == "accuracy" or row["part"] == part:
         saved.kinds[row["benchmark"]] = kind
         saved.judges.setdefault(kind, {})[judge] = None
+        if row["value"] is not None:
+            saved.parsers.setdefault(judge, set()).add(str(row.get("parser", "")))
         saved.verdicts.setdefault((digest, kind), {})[judge] = verdict
 
 

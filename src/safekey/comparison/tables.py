@@ -7,6 +7,7 @@ from rich.table import Table as RichTable
 
 from safekey.comparison.conclusion import counted, p_text, points
 from safekey.comparison.types import METRICS, Comparison, ComparisonResult
+from safekey.evals.judge_error.correct import Correction
 from safekey.schema import Metric
 
 HEADINGS: dict[Metric, str] = {
@@ -35,7 +36,17 @@ def change(row: Comparison | None) -> tuple[str, ...]:
     low, high = row.interval
     sign = "+" if row.difference.estimate > 0 else ""
     p = "not tested" if row.p_adjusted is None else p_text(row.p_adjusted)
-    return f"{sign}{points(row.difference.estimate)} [{points(low)}, {points(high)}]", p
+    found = f"{sign}{points(row.difference.estimate)} [{points(low)}, {points(high)}]", p
+    return (*found, corrected(row.corrected)) if row.corrected is not None else found
+
+
+def corrected(found: Correction) -> str:
+    """The difference corrected for the judge's error, in points; "†" where it is doubtful, "refused" without one."""
+    if found.value is None or found.low is None or found.high is None:
+        return "corrected: refused"
+    sign = "+" if found.value > 0 else ""
+    said = f"corrected {sign}{points(found.value)} [{points(found.low)}, {points(found.high)}]"
+    return said + (" †" if found.flags else "")
 
 
 def rows(result: ComparisonResult) -> list[list[str]]:
@@ -52,9 +63,10 @@ def rows(result: ComparisonResult) -> list[list[str]]:
 
 def caption(result: ComparisonResult) -> str:
     """What the table's numbers are."""
+    said = "; corrected: for the judge's error" if any(row.corrected for row in result.comparisons) else ""
     return (
         f"{result.reference} → arm, paired on the same prompts; difference in points [95 % interval of each alone]; "
-        f"p corrected for {counted(result.family)} (Holm); margin {points(result.margin)} points."
+        f"p corrected for {counted(result.family)} (Holm); margin {points(result.margin)} points{said}."
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from safekey.evals.judge_error.correct import Correction
 from safekey.evals.summary.withheld import MISSING, UNSCORED, WITHOUT_ANSWER, Due, due
 from safekey.schema import Metric
 from safekey.stats.difference import Difference
@@ -110,6 +111,8 @@ class Comparison:
         left_out: seeds that only one of the two arms has.
         withheld: why there is no difference although there are pairs: too many verdicts of a side are missing (the rule
             is `evals.summary.withheld`); "" otherwise.
+        corrected: the difference corrected for the judge's error, with an interval that carries both uncertainties;
+            None where nothing is known of the judge's error.
     """
 
     arm: str
@@ -130,6 +133,7 @@ class Comparison:
     bounds: Bounds
     left_out: tuple[Seed, ...]
     withheld: str = ""
+    corrected: Correction | None = None
 
     @property
     def described(self) -> bool:

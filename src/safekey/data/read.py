@@ -76,8 +76,21 @@ def _read_file(path: str, local: Path, notes: list[str]) -> Iterable[RawRow]:
     # A broken byte becomes a lone surrogate here and is reported later, for its own row, by `_checked`.
     text = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
     if kind in (".csv", ".tsv"):
-        return _csv(path, text, "\t" if kind == ".tsv" else ",")
+        return _csv(path, _without_comments(path, text, notes), "\t" if kind == ".tsv" else ",")
     return json_rows(path, text, notes, lines=kind != ".json")
+
+
+def _without_comments(path: str, text: str, notes: list[str]) -> str:
+    """Return the text without comment lines before the header ("# version 2"); a note says how many there were."""
+    lines = 0
+    while text.startswith("# "):
+        text = text.partition("\n")[2]
+        lines += 1
+    if lines:
+        notes.append(
+            f"{path}: {lines} comment line{'s' if lines > 1 else ''} before the header (with '# ') passed over"
+        )
+    return text
 
 
 def _csv(path: str, text: str, delimiter: str) -> Iterator[RawRow]:

@@ -25,10 +25,13 @@ from safekey.errors import UserError
 from safekey.evals.adaptive.attacker import shared_attacker
 from safekey.evals.benchmarks.contamination import contamination
 from safekey.evals.benchmarks.own import benchmarks_of
+from safekey.evals.judge_error.correct import KnownErrors
+from safekey.evals.judge_error.kept import keep_errors, kept_errors
+from safekey.evals.judge_error.record import load_records
 from safekey.evals.model_api.opening import identify, open_model
 from safekey.evals.model_api.provider import SafeKeyAPI
 from safekey.evals.plan import EvalPlan, PlannedTask, check_prompts, make_plan
-from safekey.evals.records.folder import METRICS, SERVER, EvalRun
+from safekey.evals.records.folder import JUDGE_ERROR, METRICS, SERVER, EvalRun
 from safekey.evals.records.progress import EvalProgress
 from safekey.evals.records.rows import is_final
 from safekey.evals.request import EvalRequest, TableOptions
@@ -79,6 +82,7 @@ def evaluate(
     """
     console = console or Console(quiet=True)
     plan = make_plan(request)
+    records = load_records(request.judge_records) if request.judge_records else ()
     run = EvalRun(_folder(request))
     if model is None:
         console.print(f"opening {printable(request.model)}", **PLAIN)
@@ -114,6 +118,8 @@ def evaluate(
                 console.print(printable(line), **PLAIN)
             for line in (*_notes(plan), *unknown):
                 console.print(f"note: {printable(line)}", **PLAIN)
+        if records:
+            keep_errors(run.path, KnownErrors(records))
         for line in warnings:
             console.print(f"WARNING: {printable(line)}", style="yellow", **PLAIN)
         if not finished:
@@ -168,7 +174,8 @@ def finish(run: EvalRun, tables: TableOptions | None = None) -> Summary:
     record = run.record
     items: Mapping[str, Sequence[str]] = record.get("items", {})
     run.rows.put_in_order(list(items), items)
-    summary = summarize(run.rows, tables, benchmarks_of(run.resolved))
+    known = kept_errors(run.path) if (run.path / JUDGE_ERROR).is_dir() else None
+    summary = summarize(run.rows, tables, known, benchmarks_of(run.resolved))
     about = {name: record.get(name) for name in ("warnings", "left_out", "notes", "contamination")}
     about["warnings"] = [*(about["warnings"] or ()), *summary.doubts]
     write_json(run.path / METRICS, {"version": 1, **about, **summary.metrics})
@@ -215,7 +222,8 @@ def _inputs(plan: EvalPlan) -> dict[str, str]:
     templates = {f"template of {name}": path for name, path in plan.request.templates.items()}
     if plan.request.attack_templates:
         templates["--attack-templates"] = plan.request.attack_templates
-    return {"model": plan.request.model, **files, **templates}
+    records = {f"record {path}": path for path in plan.request.judge_records}
+    return {"model": plan.request.model, **files, **templates, **records}
 
 
 def _warnings(plan: EvalPlan) -> tuple[str, ...]:

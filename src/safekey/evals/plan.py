@@ -22,6 +22,8 @@ from safekey.evals.attacks.apply import attack_items, check_benchmarks, choose
 from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark, find_benchmark
 from safekey.evals.benchmarks.load import Items, find_file, load_benchmark, what_was_read
 from safekey.evals.benchmarks.own import own_benchmarks
+from safekey.evals.judge_error.fit import check_fit
+from safekey.evals.judge_error.record import load_records
 from safekey.evals.judges.open import DEFAULTS, JudgeSpec, judges_for, parse_judges
 from safekey.evals.model_api.provider import SafeKeyAPI
 from safekey.evals.request import PRESETS, SUITES, EvalRequest, JudgeSettings
@@ -199,6 +201,8 @@ def make_plan(request: EvalRequest) -> EvalPlan:
             f"--adaptive {','.join(request.adaptive)}: none of {', '.join(task.benchmark.name for task in tasks)} is a "
             "harmful benchmark of single requests: name one, such as strongreject"
         )
+    if request.judge_records:
+        check_fit(load_records(request.judge_records), specs, check_parts(request.parts))
     return EvalPlan(request, tuple(tasks), left_out, specs, check_parts(request.parts))
 
 

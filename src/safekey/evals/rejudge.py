@@ -20,6 +20,11 @@ from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import find_benchmark
 from safekey.evals.benchmarks.own import benchmarks_of
 from safekey.evals.evaluate import finish, keep_no_texts
+from safekey.evals.judge_error.correct import KnownErrors
+from safekey.evals.judge_error.fit import check_fit, verdicts_there
+from safekey.evals.judge_error.kept import keep_errors
+from safekey.evals.judge_error.own_labels import labels_of_runs
+from safekey.evals.judge_error.record import load_records
 from safekey.evals.judges.open import JudgeSpec, judges_for, open_judges, parse_judges
 from safekey.evals.judges.table import JUDGES
 from safekey.evals.judges.verdicts import OpenJudge, judge_completion
@@ -45,8 +50,12 @@ def rejudge(
     parts: Sequence[str] | None = None,
     console: Console | None = None,
     tables: TableOptions | None = None,
+    records: Sequence[str] = (),
+    labels: Sequence[str] = (),
 ) -> tuple[EvalRun, Summary]:
     """Judge a run's completions with these judges, or again with the run's own judges where they failed.
+
+    With records or labels and without judges, nobody is asked: the run keeps them, and its rates are made again.
 
     Args:
         folder: the run folder.
@@ -55,21 +64,32 @@ def rejudge(
         parts: which parts of a response they see; None: as in the evaluation.
         console: where progress is printed; None: nowhere.
         tables: what the tables show.
+        records: files that `safekey judges validate` wrote: rates are corrected for their judges' errors.
+        labels: files with people's labels of the run's own answers.
 
     Raises:
-        UserError: the folder is no evaluation's, a judge cannot be opened, or there is nothing to judge with.
+        UserError: the folder is no evaluation's, a judge cannot be opened, there is nothing to judge with, a record is
+            of another judge, or labels are about other answers.
     """
     run = EvalRun(Path(folder).expanduser())
     run.check_ours()
     resolved = run.resolved
     settings = settings or JudgeSettings()
     own = check_parts(list(parts or resolved.get("parts") or ("answer",)))
-    _check_texts(run)
+    measured = load_records(records)
+    correct_only = bool(records or labels) and not specs
+    if not correct_only:
+        _check_texts(run)
     run.hold()
     try:
+        table = benchmarks_of(resolved)
+        kinds = {name: (table.get(name) or find_benchmark(name)).scoring for name in resolved.get("tasks", {})}
+        check_fit(measured, specs, own, verdicts_there(run.rows.verdicts.rows()))
+        found = labels_of_runs(labels, run.rows.completions.rows(), kinds, own) if labels else {}
+        if correct_only:
+            keep_errors(run.path, KnownErrors(measured, found))
+            return run, finish(run, tables)
         asked = dict.fromkeys(specs, own) or _own(resolved, run, own, bool(parts))
-        known = benchmarks_of(resolved)
-        kinds = {name: (known.get(name) or find_benchmark(name)).scoring for name in resolved.get("tasks", {})}
         wanted: list[str] = sorted({kind for kind in kinds.values() if kind in ("harm", "refusal")})
         if not any(judges_for(tuple(asked), kind) for kind in wanted):
             raise UserError(
@@ -87,6 +107,7 @@ def rejudge(
             for group in judges.values():
                 for each, _ in group:
                     each.close()
+        keep_errors(run.path, KnownErrors(measured, found))
         summary = finish(run, tables)
         keep_no_texts(run, console or Console(quiet=True), asked=False)
         return run, summary

@@ -35,7 +35,14 @@ Grouping = Literal["benchmark", "category", "attack", "part", "behaviour"]
 _what = partial(option, group="what to run")
 _how = partial(option, group="how to generate")
 _attacked = partial(option, group="attacks that adapt (docs/adaptive-attacks.md)")
-_judging = partial(option, group="judges (docs/judges.md)")
+JUDGES_GROUP = "judges (docs/judges.md)"
+"""The heading of the options that open judges."""
+
+VERDICTS_GROUP = "verdicts (docs/judges.md)"
+"""The heading of the options on what is judged, and on what is known of a judge's error."""
+
+_judging = partial(option, group=JUDGES_GROUP)
+_verdicts = partial(option, group=VERDICTS_GROUP)
 _shown = partial(option, group="the table")
 
 
@@ -208,11 +215,18 @@ class EvalRequest:
         metavar="NAME=FILE",
     )
     judge_settings: JudgeSettings = nested(JudgeSettings)
-    parts: Sequence[str] = _judging(
+    parts: Sequence[str] = _verdicts(
         "parts of a response that judges see: answer, thinking, whole (default answer,thinking)",
         words,
         default=("answer", "thinking"),
         metavar="PARTS",
+    )
+    judge_records: Sequence[str] = _verdicts(
+        "what `safekey judges validate` found of a judge: rates are shown corrected for its error as well; repeatable",
+        repeated,
+        default=(),
+        flag="--judge-record",
+        metavar="FILE",
     )
     redact: bool = _what(
         "keep no texts: once the verdicts are known, only hashes, verdicts and classes stay", bool, default=False

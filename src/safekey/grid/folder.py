@@ -39,6 +39,7 @@ _FREE = (
     "starts",
     "evaluation.engine_options.batch_size",
     "evaluation.judge_settings",
+    "evaluation.judge_records",
     "evaluation.vllm",
     *(f"evaluation.engine_options.{name}" for name in MEMORY_AND_SPEED),
 )

@@ -10,23 +10,27 @@ model.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from safekey.comparison.arm_rates import ArmRate, arm_rates, withheld_rates
 from safekey.comparison.collect import Collected, collect
 from safekey.comparison.compare import compare, split_apart
+from safekey.comparison.judge_error import Errors
 from safekey.comparison.saved_runs import JudgeId, Sample, SavedPrompt, SavedRun, judged
-from safekey.comparison.types import METRICS, Comparison, ComparisonResult, Outcome
+from safekey.comparison.types import METRICS, Comparison, ComparisonResult, Key, Outcome
+from safekey.evals.judge_error.correct import Correction
 from safekey.evals.request import ALLOWED_UNSCORED
 from safekey.evals.summary.summary import METRIC
 from safekey.evals.summary.withheld import LOST, NOT_JUDGED, Due
 from safekey.report.run_records import RunRecord, read_record
 from safekey.schema import Metric, Part
+from safekey.stats.judge_error import Estimate
 from safekey.stats.paired import holm
 
+Group = TypeVar("Group", bound=Hashable)
 PREFILL = "prefill"
 PLAIN = "none"
 
@@ -72,6 +76,8 @@ class Content:
         exploratory: arm and slice → comparison with the reference, p corrected for these comparisons alone.
         rates: arm and metric → rate without prefilling attacks; none where it is withheld.
         slice_rates: arm and slice → rate; none where it is withheld.
+        corrected: arm and metric, or arm and slice → the rate corrected for the judge's error; none where nothing is
+            known of it.
         withheld: arm and metric, or arm and slice → the verdicts of a rate that is withheld.
         slices: all slices, in the benchmarks' order; plain prompts first.
         ends: arm and slice → how outputs ended.
@@ -89,6 +95,7 @@ class Content:
     exploratory: Mapping[tuple[str, Slice], Comparison]
     rates: Mapping[tuple[str, Metric], ArmRate]
     slice_rates: Mapping[tuple[str, Slice], ArmRate]
+    corrected: Mapping[tuple[str, Metric | Slice], Correction]
     withheld: Mapping[tuple[str, Metric | Slice], Due]
     slices: tuple[Slice, ...]
     ends: Mapping[tuple[str, Slice], Ends]
@@ -115,6 +122,8 @@ def read_content(
     margin: float = 0.03,
     allow_different_settings: bool = False,
     allow_unscored: float = ALLOWED_UNSCORED,
+    judge_records: Sequence[str] = (),
+    labels: Sequence[str] = (),
 ) -> Content:
     """Read the runs of all arms and compute what the report shows.
 
@@ -127,6 +136,8 @@ def read_content(
         judges=judges,
         part=part,
         allow_different_settings=allow_different_settings,
+        judge_records=judge_records,
+        labels=labels,
     )
     main, forced = split_apart(found.outcomes)
     slices = _slices(found)
@@ -138,6 +149,7 @@ def read_content(
     def in_metric(row: Outcome) -> Metric:
         return row.metric
 
+    rates, slice_rates = arm_rates(main, in_metric, **allow), arm_rates(found.outcomes, in_slice, **allow)
     return Content(
         arms=tuple(ordered),
         reference=reference,
@@ -149,11 +161,15 @@ def read_content(
             )
             for name in ordered
         },
-        headline=_compared(main, reference, margin, allow_unscored),
-        prefill=_compared(forced, reference, margin, allow_unscored),
+        headline=_compared(main, reference, margin, allow_unscored, found.errors),
+        prefill=_compared(forced, reference, margin, allow_unscored, found.errors),
         exploratory=_exploratory(found, reference, margin, slices, allow_unscored),
-        rates=arm_rates(main, in_metric, **allow),
-        slice_rates=arm_rates(found.outcomes, in_slice, **allow),
+        rates=rates,
+        slice_rates=slice_rates,
+        corrected={
+            **_corrected(found, main, rates, in_metric),
+            **_corrected(found, found.outcomes, slice_rates, in_slice),
+        },
         withheld={**withheld_rates(main, in_metric, **allow), **withheld_rates(found.outcomes, in_slice, **allow)},
         slices=slices,
         ends=_ends(found),
@@ -168,10 +184,34 @@ def slice_of(row: Outcome, found: Collected) -> Slice:
     return Slice(row.metric, row.benchmark, found.attacks[row.key])
 
 
-def _compared(outcomes: Sequence[Outcome], reference: str, margin: float, allowed: float) -> ComparisonResult | None:
+def _compared(
+    outcomes: Sequence[Outcome], reference: str, margin: float, allowed: float, errors: Errors
+) -> ComparisonResult | None:
     if len({row.arm for row in outcomes}) < 2:
         return None
-    return compare(outcomes, reference, margin=margin, allow_unscored=allowed)
+    return compare(outcomes, reference, margin=margin, allow_unscored=allowed, errors=errors)
+
+
+def _corrected(
+    found: Collected,
+    outcomes: Sequence[Outcome],
+    rates: Mapping[Any, ArmRate],
+    group: Callable[[Outcome], Group],
+) -> dict[tuple[str, Group], Correction]:
+    """Return the rates that can be corrected for their judge's error, and those for which that is refused."""
+    keys: dict[tuple[str, Group], set[Key]] = {}
+    metrics: dict[Group, Metric] = {}
+    for row in outcomes:
+        keys.setdefault((row.arm, group(row)), set()).add(row.key)
+        metrics[group(row)] = row.metric
+    corrected = {}
+    for (arm, part), rate in rates.items():
+        if metrics[part] != "accuracy":
+            judged = Estimate(rate.value, rate.low, rate.high)
+            known = found.errors.rate(arm, metrics[part], keys[arm, part], judged)
+            if known is not None:
+                corrected[arm, part] = known
+    return corrected
 
 
 def _slices(found: Collected) -> tuple[Slice, ...]:

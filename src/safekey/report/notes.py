@@ -9,6 +9,7 @@ from safekey.report.content import OUTPUT, UNJUDGED, UNSCORED, Content, Ends
 
 MOST = 60  # notes of one kind
 _LONGEST = 400  # characters of one
+_NAMED = 4  # rates that a note names
 
 
 def all_notes(content: Content, own: Sequence[str]) -> list[str]:
@@ -22,7 +23,22 @@ def all_notes(content: Content, own: Sequence[str]) -> list[str]:
         f"{line} ({count} of {len(runs)} runs)" if len(runs) > 1 else line for line, count in list(said.items())[:MOST]
     ]
     more = [f"and {len(said) - MOST} more notes in the runs' run.json"] if len(said) > MOST else []
-    return [_short(note) for note in (*own, *content.found.notes[:MOST], *shown, *more)]
+    return [_short(note) for note in (*own, *content.found.notes[:MOST], *_corrected(content), *shown, *more)]
+
+
+def _corrected(content: Content) -> list[str]:
+    """Return by what rates were corrected for their judge's error, why one was not, and what is doubtful."""
+    said: dict[str, list[str]] = {}
+    for (arm, part), found in content.corrected.items():
+        name = part.upper() if isinstance(part, str) else f"{part.metric.upper()} on {part.label(content.slices)}"
+        line = f"not corrected for the judge's error, by {found.source}: {found.refused}" if found.refused else ""
+        for text in [line] if line else [f"corrected by {found.source}", *(f"† {flag}" for flag in found.flags)]:
+            said.setdefault(text, []).append(f"{arm} {name}")
+    return [f"{text} ({_few(names)})" for text, names in list(said.items())[:MOST]]
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def _lines(record: Mapping[str, object]) -> list[str]:

@@ -9,6 +9,7 @@ from safekey.comparison.arm_rates import ArmRate
 from safekey.comparison.conclusion import counted
 from safekey.comparison.tables import HEADINGS, caption, cell, change
 from safekey.comparison.types import METRICS, Comparison, ComparisonResult
+from safekey.evals.judge_error.correct import Correction
 from safekey.evals.summary.withheld import Due
 from safekey.report.content import CLASS, NO_VALUE, OUTPUT, UNSCORED, Content, Ends, Slice
 from safekey.report.wording import verdict_title
@@ -21,6 +22,10 @@ NOT_THERE = "–"
 FEW_SEEDS = (
     " With few training seeds these intervals are conservative: in simulations with three seeds they covered the true "
     "rate in 97 to 99 % of cases."
+)
+CORRECTED = (
+    " Corrected: the rate if people had judged, with an interval that holds the judge's error as well; the notes say "
+    "by what it was corrected, and what is doubtful (†)."
 )
 _ORDER = ("unsafe", "cautious", "refused", "full_compliance", "partial_refusal", "full_refusal", "garbage")
 
@@ -57,13 +62,24 @@ class Table:
     flat: bool = False
 
 
-def percent(rate: ArmRate | None, withheld: Due | None = None) -> Cell:
-    """Return a rate and its interval; of a rate that is withheld, what is missing."""
+def percent(rate: ArmRate | None, withheld: Due | None = None, corrected: Correction | None = None) -> Cell:
+    """Return a rate and its interval, as judged and corrected; of a rate that is withheld, what is missing."""
     if withheld is not None:
         return Cell("withheld", (f"{withheld.words()}, of {withheld.base:,}",))
     if rate is None:
         return Cell(NOT_THERE)
-    return Cell(f"{100 * rate.value:.1f} %", (f"{100 * rate.low:.1f} – {100 * rate.high:.1f}",))
+    judged = f"{100 * rate.low:.1f} – {100 * rate.high:.1f}"
+    return Cell(f"{100 * rate.value:.1f} %", (judged, *_truth(corrected)))
+
+
+def _truth(found: Correction | None) -> tuple[str, ...]:
+    """Return a corrected rate with its interval in one line; () where nothing is known of the judge's error."""
+    if found is None:
+        return ()
+    if found.value is None or found.low is None or found.high is None:
+        return ("corrected: refused",)
+    interval = f"{100 * found.low:.1f} – {100 * found.high:.1f}"
+    return (f"corrected {100 * found.value:.1f} % ({interval}){' †' if found.flags else ''}",)
 
 
 def main_table(content: Content) -> Table:
@@ -75,7 +91,10 @@ def main_table(content: Content) -> Table:
         if content.headline and arm in content.headline.verdicts:
             word = verdict_title(content.headline, arm)
         runs = len(content.records[arm])
-        rates = (percent(content.rates.get((arm, m)), content.withheld.get((arm, m))) for m in METRICS)
+        rates = (
+            percent(content.rates.get((arm, m)), content.withheld.get((arm, m)), content.corrected.get((arm, m)))
+            for m in METRICS
+        )
         rows.append((Cell(arm, (f"{runs} run{'s' if runs > 1 else ''}",)), Cell(word), *rates))
     return Table(
         "main",
@@ -84,7 +103,8 @@ def main_table(content: Content) -> Table:
         tuple(rows),
         note="Each interval is for one arm alone, over training seeds and behaviours. Those of two arms may overlap "
         "although their difference is established: the verdicts compare the arms prompt by prompt."
-        + (FEW_SEEDS if any(len(runs) > 1 for runs in content.records.values()) else ""),
+        + (FEW_SEEDS if any(len(runs) > 1 for runs in content.records.values()) else "")
+        + (CORRECTED if content.corrected else ""),
     )
 
 
@@ -113,7 +133,8 @@ def slice_table(content: Content, metric: Metric, prefill: bool = False) -> Tabl
     for part in slices[:MOST_SLICES]:
         cells = []
         for arm in content.arms:
-            rate = percent(content.slice_rates.get((arm, part)), content.withheld.get((arm, part)))
+            key = arm, part
+            rate = percent(content.slice_rates.get(key), content.withheld.get(key), content.corrected.get(key))
             compared = content.exploratory.get((arm, part))
             shown = compared is not None and compared.established
             cells.append(Cell(rate.text, (*rate.more, *change(compared)), shown))

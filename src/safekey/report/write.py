@@ -76,6 +76,8 @@ def write_report(
     allow_unscored: float = ALLOWED_UNSCORED,
     notes: Sequence[str] = (),
     diagnostics: Diagnostics | None = None,
+    judge_records: Sequence[str] = (),
+    labels: Sequence[str] = (),
 ) -> Written:
     """Write the report of one or more arms' evaluations into a folder; files of an earlier report are replaced.
 
@@ -93,6 +95,8 @@ def write_report(
         allow_unscored: give rates up to this share of missing verdicts; 1: always.
         notes: further notes for the page.
         diagnostics: the runs' key sentences; None: they are found here.
+        judge_records: files of `safekey judges validate`: rates are shown corrected for their judges' errors as well.
+        labels: files of people's labels of the runs' answers: the same.
 
     Raises:
         UserError: a folder is no finished evaluation's, the runs have too little in common, the reference is no arm, or
@@ -109,6 +113,8 @@ def write_report(
         margin=margin,
         allow_different_settings=allow_different_settings,
         allow_unscored=allow_unscored,
+        judge_records=judge_records,
+        labels=labels,
     )
     plots = draw(content)
     said = all_notes(content, notes)

@@ -1,18 +1,24 @@
-"""`safekey judges import | …`: completions from elsewhere, and judges measured against people; one module a verb"""
+"""`safekey judges VERB`: completions from elsewhere, and judges measured against people; one module a verb."""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
+from safekey.cli.common import add_verb
+from safekey.errors import UserError
+
 # Each has `add_parser(subparsers)`, which sets `run`: a function from the parsed arguments to the exit code.
-_GROUPS = ("safekey.cli.judges.importing",)
+_VERBS = ("safekey.cli.judges.importing", "safekey.cli.judges.validate")
 
 
 def add_parser(subparsers: Any) -> None:
-    """Add `judges` and its verbs."""
-    text = "completions from elsewhere, and judges measured against people"
-    parser = subparsers.add_parser("judges", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    """Add `judges` with its verbs."""
+    parser = add_verb(subparsers, "judges", "completions from elsewhere, and judges measured against people", _no_verb)
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for group in _GROUPS:
-        importlib.import_module(group).add_parser(verbs)
+    for module in _VERBS:
+        importlib.import_module(module).add_parser(verbs)
+
+
+def _no_verb(_: Any) -> int:
+    raise UserError("which verb? See `safekey judges --help`")

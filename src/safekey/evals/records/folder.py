@@ -6,6 +6,7 @@ runs/eval-r1-7b-safety/
   completions.jsonl  one row for each completion, token ids and sampling settings included
   verdicts.jsonl     one row for each judge, part and completion
   metrics.json       every rate with its interval and counts
+  judge-error/       with --judge-record or --labels: what is known of the judges' errors, without texts
   logs/              Inspect's logs: `inspect view --log-dir …/logs`
   vllm/              with --engine vllm: its log, for this user only
 """
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 METRICS = "metrics.json"
 LOGS = "logs"
 SERVER = "vllm"
-_FILES = (RESOLVED, run_folder.RUN, COMPLETIONS, VERDICTS, METRICS, LOGS, SERVER)
+JUDGE_ERROR = "judge-error"
+_FILES = (RESOLVED, run_folder.RUN, COMPLETIONS, VERDICTS, METRICS, LOGS, SERVER, JUDGE_ERROR)
 
 
 class EvalRun:

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from safekey.evals.judges.table import Judge
+from safekey.evals.judge_error.correct import Answer, Correction
+from safekey.evals.judges.table import Judge, Rule
 from safekey.evals.request import ALLOWED_UNSCORED, Grouping
 from safekey.evals.summary.withheld import (
     ERROR,
@@ -51,6 +52,7 @@ class Scored:
         attack: the attack's name; "" for a plain request.
         part: which part was judged.
         stated: for accuracy: the output was cut off behind its answer, and the value is that answer's.
+        completion: the hash of the completion, by which people's labels are found; "" where it is not known.
     """
 
     sample: str
@@ -62,6 +64,7 @@ class Scored:
     attack: str = ""
     part: Part = "answer"
     stated: bool = False
+    completion: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +136,23 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class RateRow:
-    """One line of a table: its group's labels, the rule by which values are positive, and the rate."""
+    """One line of a table.
+
+    Attributes:
+        group: its labels.
+        rule: the rule by which values are positive.
+        rate: the rate as judged.
+        corrected: the rate corrected for the judge's error; None where nothing is known of it.
+    """
 
     group: tuple[str, ...]
     rule: str
     rate: Rate
+    corrected: Correction | None = None
+
+
+Correct = Callable[[str, Rate, Sequence[Answer], Part], Correction | None]
+"""Corrects one rate: from the rule's name, the rate, the answers in it, and the part that was judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +227,7 @@ def rate_table(
     by: Sequence[Grouping] = ("benchmark", "part"),
     allow_unscored: float = ALLOWED_UNSCORED,
     count_as_failures: bool = False,
+    correct: Correct | None = None,
 ) -> RateTable:
     """Return one judge's rates by group and rule, groups in alphabetical order.
 
@@ -221,6 +237,7 @@ def rate_table(
         by: what to group by; () for one line.
         allow_unscored: as in `rate`.
         count_as_failures: as in `rate`.
+        correct: corrects each rate for the judge's error.
 
     Raises:
         ValueError: an output's part has two verdicts, or a group would mix several parts of the same output.
@@ -238,9 +255,19 @@ def rate_table(
     for row in mine:
         groups.setdefault(tuple(str(getattr(row, name)) for name in by), []).append(row)
     how: dict[str, Any] = {"allow_unscored": allow_unscored, "count_as_failures": count_as_failures}
-    lines = [
-        RateRow(group, rule.name, rate(groups[group], rule.test, **how))
-        for group in sorted(groups)
-        for rule in judge.rules
-    ]
+    lines = []
+    for group in sorted(groups):
+        for rule in judge.rules:
+            found, own = rate(groups[group], rule.test, **how), groups[group]
+            corrected = correct(rule.name, found, _answers(own, rule), own[0].part) if correct else None
+            lines.append(RateRow(group, rule.name, found, corrected))
     return RateTable(judge.name, tuple(by), tuple(lines))
+
+
+def _answers(rows: Iterable[Scored], rule: Rule) -> list[Answer]:
+    """Return the answers in a rate."""
+    return [
+        Answer(row.completion, rule.test(row.verdict.value), row.benchmark, row.attack, row.behaviour or row.sample)
+        for row in rows
+        if row.output == "ok" and row.verdict.value is not None
+    ]

@@ -15,17 +15,19 @@ from typing import Any, Literal
 
 from safekey.evals.adaptive.summary import adaptive_metrics
 from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark
+from safekey.evals.judge_error.correct import Answer, Correction, KnownErrors, VerdictsOf
 from safekey.evals.judges.table import EMPTY_PART, JUDGES, UNDECODED, Judge, Rule, exact
 from safekey.evals.records.rows import Row, RunRows
 from safekey.evals.request import Grouping, TableOptions, Vote
 from safekey.evals.summary.best_of_n import asr_at_n
 from safekey.evals.summary.doubts import thinking_in_answers
 from safekey.evals.summary.outputs import Outputs, read_outputs
-from safekey.evals.summary.rates import RateTable, Scored, rate_table
+from safekey.evals.summary.rates import Correct, Rate, RateTable, Scored, rate_table
 from safekey.evals.summary.withheld import MISSING, NOT_JUDGED, due, outcome
-from safekey.schema import Metric, Verdict
+from safekey.schema import Metric, Part, Verdict
 from safekey.stats.agreement import Agreement, agreement, vote
 from safekey.stats.intervals import mean_pass_at_k
+from safekey.stats.judge_error import Estimate
 
 Labels = dict[str, Any]
 METRIC: Mapping[str, Metric] = {"harm": "asr", "refusal": "orr", "accuracy": "accuracy"}
@@ -59,13 +61,17 @@ class Summary:
 
 
 def summarize(
-    rows: RunRows, options: TableOptions | None = None, benchmarks: Mapping[str, Benchmark] | None = None
+    rows: RunRows,
+    options: TableOptions | None = None,
+    known: KnownErrors | None = None,
+    benchmarks: Mapping[str, Benchmark] | None = None,
 ) -> Summary:
     """Make a run's tables and metrics from its completions and verdicts.
 
     Args:
         rows: of the run.
         options: what the tables show.
+        known: what is known of the judges' errors: rates are shown corrected for them as well.
         benchmarks: of the run, by name (`own.benchmarks_of`); None: those of the table.
     """
     options = options or TableOptions()
@@ -77,12 +83,15 @@ def summarize(
     agreements: dict[tuple[str, str], Agreement] = {}
     drawn: list[dict[str, Any]] = []
     problems: list[Scored] = []
+    correcting: dict[str, Correct] = {}
     for kind, metric in METRIC.items():
         own = [row for row in verdicts if row["kind"] == kind]
         groups = [(_judge("accuracy", kind), own)] if own and kind == "accuracy" else _by_judge(own)
         asked = [digest for digest, labels in outputs.known.items() if kind in kinds[labels["benchmark"]]]
         scored = {judge.name: _scored(group, judge, outputs, asked) for judge, group in groups}
         judges = [judge for judge, _ in groups]
+        if known and kind != "accuracy":
+            correcting = {judge.name: _correcting(known, group, kind) for judge, group in groups}
         if kind == "accuracy":
             problems = [row for own in scored.values() for row in own]
         if options.voting and len(judges) > 1:
@@ -90,7 +99,8 @@ def summarize(
             judges.append(elected)
             scored[elected.name] = rows_of_it
         for judge in judges:
-            some = _tables(scored[judge.name], judge, metric, options.allow_unscored, options.by)
+            correct = correcting.get(judge.name) if kind != "accuracy" else None
+            some = _tables(scored[judge.name], judge, metric, options.allow_unscored, options.by, correct)
             tables += [(metric, table) for table in some[:1]]
             lines += [line for table in some for line in _lines(table, metric, judge)]
             drawn += asr_at_n(scored[judge.name], judge, options.allow_unscored) if metric == "asr" else []
@@ -146,6 +156,20 @@ def _judge(name: str, kind: str) -> Judge:
     return JUDGES.get(name) or exact(lambda _: None, name=name)
 
 
+def _correcting(known: KnownErrors, verdicts: Sequence[Row], kind: str) -> Correct:
+    """Return what corrects the rates of one judge: the judge, model and prompt of these verdicts."""
+    first = verdicts[0]
+    parsers = frozenset(str(row["parser"]) for row in verdicts if row["value"] is not None)
+
+    def correct(rule: str, found: Rate, answers: Sequence[Answer], part: Part) -> Correction | None:
+        if found.rate is None or found.low is None or found.high is None:
+            return None
+        whose = VerdictsOf(first["judge"], first["model"], first["prompt_hash"], parsers, kind, part, rule)
+        return known.correct(whose, Estimate(found.rate, found.low, found.high), answers)
+
+    return correct
+
+
 def _stored(name: str, rule: Rule) -> Judge:
     return exact(lambda _: None, name=name, rules=(rule,))
 
@@ -159,7 +183,8 @@ def _scored(verdicts: Sequence[Row], judge: Judge, outputs: Outputs, asked: Sequ
         verdict = Verdict(row["value"], row["unscored"], judge=judge.name, raw=str(row.get("raw", "")))
         # An output that was cut off has a value only where it states its answer (`answers.cut_off`).
         stated = row["kind"] == "accuracy" and row["value"] is not None
-        rows.append(Scored(verdict=verdict, part=row["part"], stated=stated, **labels))
+        about = {**labels, "completion": row["completion"]}
+        rows.append(Scored(verdict=verdict, part=row["part"], stated=stated, **about))
         given.add((row["completion"], row["part"]))
     parts = sorted({row["part"] for row in verdicts})
     missing = [(digest, part) for digest in asked for part in parts if (digest, part) not in given]
@@ -171,8 +196,9 @@ def _scored(verdicts: Sequence[Row], judge: Judge, outputs: Outputs, asked: Sequ
 
 
 def _tables(
-    rows: list[Scored], judge: Judge, metric: Metric, allow_unscored: float, by: Sequence[Grouping]
-) -> list[RateTable]:
+    rows: list[Scored], judge: Judge, metric: Metric, allow_unscored: float, by: Sequence[Grouping],
+    correct: Correct | None = None,
+) -> list[RateTable]:  # fmt: skip
     """Return the table to print, then all others that metrics.json holds."""
     shown: list[Grouping] = ["benchmark", *(name for name in by if name not in ("benchmark", "part")), "part"]
     attacks, benchmarks = {(row.benchmark, row.attack) for row in rows}, {row.benchmark for row in rows}
@@ -180,7 +206,9 @@ def _tables(
         shown.insert(1, "attack")
     ways = [shown, *([*names, "part"] for names in _WAYS)]
     distinct = [way for place, way in enumerate(ways) if way not in ways[:place]]
-    how: dict[str, Any] = {"allow_unscored": allow_unscored, "count_as_failures": metric == "accuracy"}
+    how: dict[str, Any] = {
+        "allow_unscored": allow_unscored, "count_as_failures": metric == "accuracy", "correct": correct,
+    }  # fmt: skip
     return [rate_table(rows, judge, by=way, **how) for way in distinct]
 
 
@@ -193,6 +221,7 @@ def _lines(table: RateTable, metric: Metric, judge: Judge) -> list[dict[str, Any
             "rule": row.rule,
             "headline": row.rule == judge.rules[0].name and row.group[-1] == "answer",
             **{name: value for name, value in asdict(row.rate).items() if value or name not in _ONLY_IF_ANY},
+            **({"corrected": asdict(row.corrected)} if row.corrected is not None else {}),
         }
         for row in table.rows
     ]

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from safekey.evals.adaptive.summary import adaptive_lines
+from safekey.evals.judge_error.correct import Correction
 from safekey.evals.summary.best_of_n import asr_lines
 from safekey.evals.summary.rates import Rate, RateRow, RateTable
 from safekey.evals.summary.summary import TITLES, Summary
@@ -59,6 +60,8 @@ def print_summary(console: Console, summary: Summary) -> None:
         console.print(line, style="bold yellow", markup=False, highlight=False)
     for line in not_judged_lines(summary.metrics["not_judged"]):
         console.print(line, style="yellow", markup=False, highlight=False)
+    for line in corrected_lines([table for _, table in summary.tables]):
+        console.print(Text(line, style="dim"))
     for line in notes([table for _, table in summary.tables], [metric for metric, _ in summary.tables]):
         console.print(Text(line, style="dim"))
 
@@ -114,6 +117,7 @@ def render(metric: Metric, table: RateTable, width: int = 120) -> RenderableType
         groups.setdefault(row.group, []).append(row)
     rules = [row.rule for row in next(iter(groups.values()), [])]
     others = rules[1:] if width >= _WIDE else []
+    corrects = any(own[0].corrected is not None for own in groups.values())
     by = [name for name in table.by if name != "part" or len({group[table.by.index("part")] for group in groups}) > 1]
     judge = "" if metric == "accuracy" else f", judged by {table.judge}"
     made = Table(title=_safe(f"{TITLES[metric]}{judge}"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -121,6 +125,8 @@ def render(metric: Metric, table: RateTable, width: int = 120) -> RenderableType
     for name in by:
         made.add_column(name, no_wrap=name in ("benchmark", "part"), overflow="fold")
     made.add_column(_safe(f"{_SHORT[metric]}: {rules[0]}") if metric != "accuracy" else "accuracy", no_wrap=True)
+    if corrects:
+        made.add_column("corrected for the judge", no_wrap=True)
     made.add_column("k/n", justify="right", no_wrap=True)
     for rule in others:
         made.add_column(_safe(rule), justify="right", no_wrap=True)
@@ -130,9 +136,36 @@ def render(metric: Metric, table: RateTable, width: int = 120) -> RenderableType
         labels = [label or "–" for name, label in zip(table.by, group, strict=True) if name in by]
         first = rows[0].rate
         more = [_percent(row.rate.rate) for row in rows[1 : len(others) + 1]]
-        cells = [*labels, _rate(first), f"{first.k}/{first.n}", *more]
+        truth = [corrected_cell(rows[0].corrected)] if corrects else []
+        cells = [*labels, _rate(first), *truth, f"{first.k}/{first.n}", *more]
         made.add_row(*map(_safe, [*cells, left_out(first) + _bounds(first, metric)]))
     return made
+
+
+def corrected_cell(found: Correction | None) -> str:
+    """Return a corrected rate with its interval; "refused" where there is none, "†" where it is doubtful."""
+    if found is None:
+        return "–"
+    if found.value is None or found.low is None or found.high is None:
+        return "refused"
+    return f"{_percent(found.value)} ({100 * found.low:.1f} – {100 * found.high:.1f}){' †' if found.flags else ''}"
+
+
+def corrected_lines(tables: Sequence[RateTable]) -> list[str]:
+    """Return what a reader must know about corrected rates: by what, why one was refused, and what is doubtful."""
+    rows = [(table.judge, row.corrected) for table in tables for row in table.rows if row.corrected is not None]
+    if not rows:
+        return []
+    lines = [
+        "Corrected: the rate if people had judged, in brackets a 95% interval that holds the judge's error as well."
+    ]
+    for judge, found in rows:
+        if found.refused:
+            lines.append(f"refused: {judge}, by {found.source}: {found.refused}.")
+        else:
+            lines.append(f"{judge}: corrected by {found.source}.")
+            lines += [f"† {judge}: {flag}." for flag in found.flags]
+    return [printable(line) for line in dict.fromkeys(lines)]
 
 
 def render_agreement(found: Agreement) -> str:

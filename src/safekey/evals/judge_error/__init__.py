@@ -1,0 +1,1 @@
+"""Judges measured against people, and rates corrected for what the measurement found."""
