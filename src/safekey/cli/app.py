@@ -27,6 +27,7 @@ _GROUPS = (
     "safekey.cli.data",
     "safekey.cli.train",
     "safekey.cli.eval",
+    "safekey.cli.judges",
     "safekey.cli.compare",
     "safekey.cli.gate",
     "safekey.cli.grid",

@@ -1,0 +1,24 @@
+"use strict";
+(() => {
+  const TOO_SOON = 400; // milliseconds: nobody reads an answer so fast; a second tap was meant for the answer before
+  let busy = false;
+  const ready = () => !busy && performance.now() > TOO_SOON;
+  document.addEventListener("keydown", (event) => {
+    if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+    const key = event.key.toLowerCase();
+    if (!["1", "0", "s", "u"].includes(key)) return;
+    const found = document.querySelector(`[data-key="${key}"]`);
+    if (!found) return;
+    event.preventDefault();
+    if (ready()) found.click();
+  });
+  for (const form of document.forms) {
+    form.addEventListener("submit", (event) => {
+      if (!ready()) event.preventDefault();
+      else busy = true;
+    });
+  }
+  addEventListener("pageshow", (event) => {
+    if (event.persisted) location.reload();
+  });
+})();
