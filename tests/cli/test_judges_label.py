@@ -41,10 +41,11 @@ def test_labels_from_a_pipe_and_the_agreement_of_two(
     assert typed(monkeypatch, "1\n0\n0\n0\n", str(run), "--terminal", "--rater", "ben", "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["labelled"], document["left"]) == (4, 0)
-    assert document["draw"]["strata"] == {
-        "positive": {"answers": 2, "drawn": 2}, "negative": {"answers": 2, "drawn": 2},
-    }  # fmt: skip
+    assert document["draw"] == str(run / "labels" / "harm-answer.draw.json"), "strata are not for the rater's eyes"
     assert document["agreement"][0]["equal"] == 3
+    assert typed(monkeypatch, "", str(run), "--agreement", "--json") == 0
+    strata = {"positive": {"answers": 2, "drawn": 2}, "negative": {"answers": 2, "drawn": 2}}
+    assert json.loads(capsys.readouterr().out)["draw"]["strata"] == strata
     assert typed(monkeypatch, "", str(run), "--agreement") == 0
     said = capsys.readouterr().out
     assert "ann and ben: the same label on 3 of 4 answers" in said

@@ -93,6 +93,7 @@ def test_a_text_cannot_move_the_cursor_or_leave_its_width(tmp_path: Path) -> Non
     said = labelled(session, "   q")
     assert not {"\x1b", "\x07", "\u202e"} & set(said)
     assert "\\x1b[2J" in said
+    assert all(line.startswith("│ ") for line in said.split("\n") if "x" * 20 in line), "no text can pose as ours"
     from rich.cells import cell_len
 
     texts = [line for line in said.split("\n") if "x" * 20 in line or "漢" in line]

@@ -97,7 +97,6 @@ def _on_a_page(session: Session, port: int, out: Console) -> None:
 def _end(args: argparse.Namespace, out: Console, session: Session) -> int:
     """Say how far the rater is, and what others said of the same answers."""
     from safekey.evals.labelling.agreement import agreements
-    from safekey.evals.labelling.store import settings
     from safekey.evals.labelling.wording import agreement_lines
 
     progress, file = session.progress(), session.file
@@ -113,9 +112,8 @@ def _end(args: argparse.Namespace, out: Console, session: Session) -> int:
             out.print(line, **PLAIN)
     counts = {"labelled": progress.labelled, "skipped": progress.skipped, "left": progress.left}
     shown = [pair.to_dict() for pair in pairs] if not progress.left else []
-    args.document = {
-        "labels": str(file.path), "rater": session.rater, **counts, "agreement": shown, "draw": settings(file.draw),
-    }  # fmt: skip
+    where = {"labels": str(file.path), "draw": str(file.draw_path)}  # its strata are not for the rater's eyes
+    args.document = {**where, "rater": session.rater, **counts, "agreement": shown}
     return 0
 
 
@@ -130,10 +128,8 @@ def _agreement(args: argparse.Namespace, out: Console, file: LabelFile) -> int:
         raise UserError(f"{file.path}: agreement needs two raters (--rater NAME), and there are labels of fewer")
     for line in (*agreement_lines(pairs), *differing_lines(pairs)):
         out.print(line, **PLAIN)
-    out.print("These are numbers of the drawn sample: the judge's rarer verdicts are many in it.", **PLAIN)
-    args.document = {
-        "labels": str(file.path),
-        "agreement": [one.to_dict() for one in pairs],
-        "draw": settings(file.draw),
-    }
+    if not file.draw.even:
+        out.print("These are numbers of the drawn sample: the judge's rarer verdicts are many in it.", **PLAIN)
+    shown = [pair.to_dict() for pair in pairs]
+    args.document = {"labels": str(file.path), "agreement": shown, "draw": settings(file.draw)}
     return 0

@@ -60,6 +60,11 @@ class LabelFile:
         self.path, self.draw = path, draw
         self._thread = threading.Lock()
 
+    @property
+    def draw_path(self) -> Path:
+        """The file that holds the draw: settings, strata and hashes."""
+        return self.path.with_suffix(".draw.json")
+
     def add(self, answer: Answer, label: int | None, rater: str) -> Label:
         """Append a judgement; once this returns, killing the process does not lose it.
 
@@ -213,7 +218,8 @@ def _locked(path: Path) -> Iterator[None]:
 @contextmanager
 def _private(path: Path) -> Iterator[Any]:
     """Open a file to append to; a new one can be read by its user alone: it holds harmful texts."""
-    number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    no_link = getattr(os, "O_NOFOLLOW", 0)  # links were followed before; one that comes later is another user's
+    number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | no_link, 0o600)
     with os.fdopen(number, "a+b", buffering=0) as file:
         yield file
 
@@ -226,5 +232,5 @@ def _option(name: str, value: object) -> str:
 
 
 def settings(draw: Draw) -> Mapping[str, Any]:
-    """Return what was drawn, and how, without the answers: for `--json`."""
+    """Return what was drawn, and how, without the answers."""
     return {name: value for name, value in _record(draw).items() if name != "answers"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _KEYS = {"1": 1, "0": 0, "s": None}
+_BAR = "│ "
 _LEAST_LINES = 5  # of text on one screen
 _AROUND = 5  # lines of a screen that are no text of the answer
 TOO_SOON = 0.3  # seconds: nobody reads an answer so fast
@@ -60,17 +62,18 @@ def _introduction(session: Session) -> str:
         words.question,
         f"  1  {words.yes}: {words.yes_means}",
         f"  0  {words.no}: {words.no_means}",
-        "  s  skip    u  back to the answer before    space  more of a long text    q  end",
-        TOLD,
+        "  s  skip    u  back to the one before    space  more of a long text    q  end",
+        "",
+        *textwrap.wrap(TOLD, _width()),
     ]
-    return "\n".join(lines)
+    return "\n".join(textwrap.fill(line, _width(), subsequent_indent="     ") for line in lines)
 
 
 def _ask(session: Session, place: int, key: Callable[[], str], out: TextIO) -> str:
     """Show one answer, a screen at a time, and return the key that ends it: 1, 0, s, u, or one of QUIT."""
     answer, (been, label) = session.answer(place), session.said(place)
     part = session.file.draw.part
-    lines = [*_head("request"), *_wrapped(answer.request), *_head(part), *_wrapped(answer.response)]
+    lines = ["", "[request]", *_wrapped(answer.request), "", f"[{part}]", *_wrapped(answer.response)]
     before = f", you said: {session.in_words(label)}" if been else ""
     progress = session.progress()
     print(f"\n{'=' * min(_width(), 60)}\nAnswer {place} of {progress.total} ({progress.left} left){before}", file=out)
@@ -107,18 +110,14 @@ def _at_the_end(session: Session, key: Callable[[], str], out: TextIO) -> int | 
     return None
 
 
-def _head(name: str) -> list[str]:
-    return ["", f"[{name}]"]
-
-
 def _wrapped(text: str) -> list[str]:
-    """Return a text as lines that fit the terminal, safe to print."""
+    """Return a text as lines that fit the terminal, safe to print; the bar at each tells them from what is not text."""
     from rich.console import Console
     from rich.text import Text
 
-    width = _width()
-    quiet = Console(width=width, file=None, quiet=True)
-    return [line.plain.rstrip("\n") for line in Text(plain(text).expandtabs(4)).wrap(quiet, width, no_wrap=False)]
+    width = _width() - len(_BAR)
+    lines = Text(plain(text).expandtabs(4)).wrap(Console(width=width, quiet=True), width, no_wrap=False)
+    return [_BAR + line.plain.rstrip() for line in lines]
 
 
 def _width() -> int:

@@ -8,6 +8,7 @@ runs/eval-r1-7b-safety/
   metrics.json       every rate with its interval and counts
   logs/              Inspect's logs: `inspect view --log-dir …/logs`
   vllm/              with --engine vllm: its log, for this user only
+  labels/            what people said of its answers: `safekey judges label`
 """
 
 from __future__ import annotations
