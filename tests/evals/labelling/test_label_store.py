@@ -165,7 +165,7 @@ def test_answers_that_changed_since_the_draw_are_refused(run: Path) -> None:
     labels_of(run, sample=22)
     path = run / "completions.jsonl"
     path.write_text(path.read_text().replace("Text 3.", "Text 3 anew."))
-    assert "1 of the 22 answers that were drawn are not there any more" in refused(run)
+    assert "1 of the 22 answers that were drawn are not in it" in refused(run)
 
 
 def test_a_line_that_is_no_label_is_named(run: Path) -> None:

@@ -151,8 +151,8 @@ def saved_answers(run: EvalRun, part: Part, wanted: Mapping[str, str]) -> tuple[
     gone = [digest for digest in wanted if digest not in found]
     if gone:
         raise UserError(
-            f"{run.path}: {len(gone)} of the {len(wanted)} answers that were drawn are not there any more (generated "
-            "anew, or dropped): give another --output for a new draw"
+            f"{run.path}: {len(gone)} of the {len(wanted)} answers that were drawn are not in it (generated "
+            "anew, or the draw is of another run): give another --output for a new draw"
         )
     return tuple(found[digest] for digest in wanted)
 
