@@ -63,12 +63,13 @@ def test_the_wheel_trains_evaluates_and_reports(installed: Path) -> None:
         "from importlib.resources import files\n"
         "from safekey.evals.judges.table import JUDGES\n"
         "from safekey.data.annotate import annotate\n"
-        "names = [p.name for room in ('recipes', 'evals/judges/prompts', 'data/prompts', 'organism/base')\n"
+        "names = [p.name for room in ('recipes', 'evals/judges/prompts', 'evals/labelling',\n"
+        "         'data/prompts', 'organism/base')\n"
         "         for p in files('safekey').joinpath(room).iterdir() if p.name[0] != '_']\n"
         "print(*sorted(names))"
     )
     packed = set(run(installed, "python", "-c", every).split())
-    rooms = ("recipes", "evals/judges/prompts", "data/prompts", "organism/base")
+    rooms = ("recipes", "evals/judges/prompts", "evals/labelling", "data/prompts", "organism/base")
     here = [path for room in rooms for path in (ROOT / "src" / "safekey" / room).iterdir()]
     assert packed == {path.name for path in here if path.name[0] != "_"}
 

@@ -1,4 +1,4 @@
-"""`safekey judges VERB`: completions from elsewhere, and judges measured against people; one module a verb."""
+"""`safekey judges VERB`: answers from elsewhere, labels by people, judges measured against them; one module a verb."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from safekey.cli.common import add_verb
 from safekey.errors import UserError
 
 # Each has `add_parser(subparsers)`, which sets `run`: a function from the parsed arguments to the exit code.
-_VERBS = ("safekey.cli.judges.importing", "safekey.cli.judges.validate")
+_VERBS = ("safekey.cli.judges.importing", "safekey.cli.judges.label", "safekey.cli.judges.validate")
 
 
 def add_parser(subparsers: Any) -> None:
     """Add `judges` with its verbs."""
-    parser = add_verb(subparsers, "judges", "completions from elsewhere, and judges measured against people", _no_verb)
+    parser = add_verb(
+        subparsers, "judges", "answers from elsewhere, labels by people, judges measured against them", _no_verb
+    )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for module in _VERBS:
         importlib.import_module(module).add_parser(verbs)

@@ -9,6 +9,7 @@ runs/eval-r1-7b-safety/
   judge-error/       with --judge-record or --labels: what is known of the judges' errors, without texts
   logs/              Inspect's logs: `inspect view --log-dir …/logs`
   vllm/              with --engine vllm: its log, for this user only
+  labels/            what people said of its answers: `safekey judges label`
 """
 
 from __future__ import annotations

@@ -36,7 +36,10 @@ from safekey.options import unknown, words
 __all__ = ["TASKS", "build_task", "correct", "judged", "respond", "safekey", "saved_task", "scored"]
 
 
-_NOT_OF_A_TASK = "model engine vllm server_url engine_options suite tasks benchmarks judge_url judge_model judge_records output redact"
+_NOT_OF_A_TASK = (
+    "model engine vllm server_url engine_options suite tasks benchmarks judge_url judge_model judge_records "
+    "output redact"
+)
 TASK_OPTIONS = tuple(each.name for each in fields(EvalRequest) if each.name not in _NOT_OF_A_TASK.split())
 """The fields of a request that are `-T` options of an Inspect task."""
 _OF_ONE = {"file": "files", "revision": "revisions"}  # option of one task → field of a request
