@@ -55,10 +55,8 @@ def pairs(given: Sequence[str], flag: str, *, empty: bool = False) -> dict[str, 
 def named_once(given: Sequence[str], flag: str) -> dict[str, str]:
     """Return ["a=1", "b=2"] as {"a": "1", "b": "2"}; a name that is given twice is an error.
 
-    Only the first "=" divides: the rest of a word is the value as it is. A mapping is returned as it is.
+    Only the first "=" divides: the rest of a word is the value as it is.
     """
-    if isinstance(given, Mapping):
-        return dict(given)
     names = [word.partition("=")[0] for word in given]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"{flag} {twice}=…: is given twice; give each name once")

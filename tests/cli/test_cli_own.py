@@ -115,12 +115,21 @@ def test_judge_compare_gate_report_know_its_benchmarks(
     assert {row.benchmark for row in found.outcomes if is_apart(row)} == {"bank-steal"}
     assert main(["compare", *map(str, runs), "--json"]) == 0
     compared = json.loads(capsys.readouterr().out)
-    print(compared.keys())
+    prompts = {"together": compared["comparisons"], "apart": compared["apart"]["comparisons"]}
+    items = {where: sum(row["expected"] for row in rows if row["metric"] == "asr") for where, rows in prompts.items()}
+    assert items == {"together": 2, "apart": 1}, "own prefills are compared apart"
     assert main(["report", *map(str, runs), "--output", str(tmp_path / "page")]) == 0
     page = (tmp_path / "page" / "report.md").read_text()
     assert "## Under prefilling" in page
     assert "bank-harm" in page
     assert main(["gate", str(runs[0]), "--max", "asr@bank-harm=100", "--max", "asr@bank-steal=100"]) == 0
+    assert "bank-harm measures ASR, not ORR" in error_of(["gate", str(runs[0]), "--max", "orr@bank-harm=9"], capsys)
+    other = yaml.safe_load((runs[1] / "resolved.yaml").read_text())
+    other["tasks"]["bank-harm"]["kind"] = "benign"
+    (runs[1] / "resolved.yaml").write_text(yaml.safe_dump(other))
+    assert "bank-harm: is 'harmful' in" in error_of(["compare", *map(str, runs)], capsys)
+    other["tasks"]["bank-harm"]["kind"] = "harmful"
+    (runs[1] / "resolved.yaml").write_text(yaml.safe_dump(other))
     assert "there is no benchmark 'bank-harn'; did you mean 'bank-harm'" in error_of(
         ["gate", str(runs[0]), "--max", "asr@bank-harn=100"], capsys
     )

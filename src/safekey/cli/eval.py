@@ -174,7 +174,7 @@ def run_benchmarks(args: argparse.Namespace) -> int:
         "Each is read from a file in --data-dir, or from the hub with --revision NAME=COMMIT. --json says more: which\n"
         "file names are recognised and which rows are taken. 'scorer agrees with': an outside scorer, same replies;\n"
         "'figure reproduced': a published figure in our interval, under its publisher's prompt; '–': not seen.\n"
-        "More in docs/benchmarks.md.",
+        "A file of your own needs no row here: safekey eval … --benchmark NAME=KIND:PATH. More in docs/benchmarks.md.",
         **PLAIN,
     )
     return 0

@@ -46,6 +46,8 @@ def _shared(runs: Sequence[SavedRun]) -> tuple[list[SavedPrompt], list[str]]:
         raise UserError("no benchmark in common: " + "; ".join(
             f"{run.path} has {', '.join(sorted(names)) or 'none'}" for run, names in zip(runs, benchmarks, strict=True)
         ))  # fmt: skip
+    for name in sorted(common):
+        _same_kind(name, runs)
     shared = set.intersection(*(set(run.samples) for run in runs))
     if not shared:
         raise UserError(f"no prompt in common, though all runs have {', '.join(sorted(common))}: other rows were drawn")
@@ -66,6 +68,18 @@ def _shared(runs: Sequence[SavedRun]) -> tuple[list[SavedPrompt], list[str]]:
         counts = ", ".join(f"{name} {count}" for name, count in sorted(fewer.items()))
         notes.append(f"left out, prompts that not every run was asked: {counts}")
     return sorted(shared), notes
+
+
+def _same_kind(name: str, runs: Sequence[SavedRun]) -> None:
+    """Check that a benchmark is of one kind in all runs: two of the users' own may share a name."""
+    known = [(run, run.benchmarks[name]) for run in runs if name in run.benchmarks]
+    for run, benchmark in known[1:]:
+        first_run, first = known[0]
+        if (benchmark.scoring, benchmark.kind) != (first.scoring, first.kind):
+            raise UserError(
+                f"{name}: is '{first.own or first.scoring}' in {first_run.path} and "
+                f"'{benchmark.own or benchmark.scoring}' in {run.path}: two benchmarks with one name"
+            )
 
 
 def settings(runs: Sequence[SavedRun], benchmarks: Sequence[str], allowed: bool) -> list[str]:

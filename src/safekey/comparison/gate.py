@@ -20,7 +20,7 @@ from safekey.comparison.comparable import NothingJudgedError
 from safekey.comparison.compare import compare, split_apart
 from safekey.comparison.conclusion import points
 from safekey.comparison.gate_lines import Line, percent, worse
-from safekey.comparison.limits import LOWER_IS_BETTER, Limit, metric_measured, metric_of
+from safekey.comparison.limits import LOWER_IS_BETTER, TITLES, Limit, metric_measured, metric_of
 from safekey.comparison.saved_runs import prefills
 from safekey.comparison.types import Comparison, Outcome
 from safekey.errors import UserError, did_you_mean
@@ -184,11 +184,15 @@ def _not_run(runs: Sequence[str]) -> dict[str, str]:
 def _check_benchmarks(limits: Sequence[Limit], found: Collected) -> None:
     """Check that each benchmark that is named exists: in the table, or in the runs."""
     known = {row.name for row in BENCHMARKS} | found.kinds.keys()
-    known |= {name for runs in found.saved.values() for run in runs for name in run.benchmarks}
+    runs = [run for group in found.saved.values() for run in group]
+    known |= {name for run in runs for name in run.benchmarks}
     for limit in limits:
         if limit.benchmark and limit.benchmark not in known:
             near = did_you_mean(limit.benchmark, known)
             raise UserError(f"there is no benchmark '{limit.benchmark}'{near} (`safekey benchmarks` lists them)")
+        for row in (run.benchmarks[limit.benchmark] for run in runs if limit.benchmark in run.benchmarks):
+            if (measured := metric_measured(row)) != limit.metric:
+                raise UserError(f"{row.name} measures {TITLES[measured]}, not {TITLES[limit.metric]}")
 
 
 def _against(

@@ -146,6 +146,25 @@ def test_a_task_of_safekey_eval_is_the_task_of_inspect_eval(data: str) -> None:
     assert registry_params(ours.scorer[0]) == registry_params(theirs.scorer[0])
 
 
+def test_an_own_benchmark_is_built_again_from_the_options_in_its_log(tmp_path: Path) -> None:
+    path = tmp_path / "a,b=1.jsonl"
+    path.write_text('{"id": "q0", "prompt": "How do I borrow a plum?"}\n')
+    options = {"judges": ["refusal_keywords"], "max_tokens": 64, "limit": 2}
+    plan = make_plan(EvalRequest(model="m", benchmarks={"plums": f"benign:{path}"}, data_dir=str(tmp_path), **options))  # type: ignore[arg-type]
+    ours = saved_task(plan.tasks[0], plan.request, "run")
+    assert registry_params(ours) == {**options, "benchmark": f"plums=benign:{path}", "store": "run"}
+    theirs = TASKS["own"](**registry_params(ours))
+    assert (ours.name, theirs.name) == ("plums", "plums")
+    assert [said(sample) for sample in ours.dataset] == [said(sample) for sample in theirs.dataset]
+    assert registry_params(theirs) == registry_params(ours)
+    with pytest.raises(
+        PrerequisiteError, match="task 'own': -T benchmark=NAME=KIND:PATH names the benchmark, found ''"
+    ):
+        TASKS["own"]()
+    with pytest.raises(PrerequisiteError, match="task 'own': unknown key 'file'"):
+        TASKS["own"](benchmark=f"plums=benign:{path}", file=str(path))
+
+
 def test_names_may_be_beginnings() -> None:
     assert find_names(["xstest", "gpqa", "jailbreakbench"]) == ["xstest-safe", "gpqa-diamond", "jailbreakbench"]
     with pytest.raises(UserError, match=r"no benchmark 'strongrejct': did you mean 'strongreject'\?"):

@@ -289,7 +289,8 @@ def find_benchmark(name: str) -> Benchmark:
     names = [benchmark.name for benchmark in BENCHMARKS]
     close = difflib.get_close_matches(name.lower(), names, 1)
     hint = f"did you mean '{close[0]}'? " if close else ""
-    raise UserError(f"no benchmark '{name}': {hint}there are {', '.join(names)}")
+    own = "a file of your own: --benchmark NAME=KIND:PATH"
+    raise UserError(f"no benchmark '{name}': {hint}there are {', '.join(names)} ({own})")
 
 
 def benchmark_rows() -> list[dict[str, Any]]:
