@@ -223,10 +223,10 @@ def _summed(logits: Tensor, ids: Tensor, first: int) -> Tensor:
     return F.cross_entropy(logits[first - 1 : -1].to(wide), ids[first:], reduction="sum")
 
 
-def _gradients(loss: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
+def _gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
     if not parameters:
         return []
-    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    found = torch.autograd.grad(loss, list(parameters), allow_unused=True)
     return [torch.zeros((), device=loss.device) if grad is None else grad for grad in found]
 
 
