@@ -107,7 +107,7 @@ def benchmarks_of(resolved: Mapping[str, Any]) -> dict[str, Benchmark]:
     found = {}
     for name, settings in (resolved.get("tasks") or {}).items():
         kind = settings.get("kind") if isinstance(settings, Mapping) else None
-        if kind in KINDS:
+        if isinstance(kind, str) and kind in KINDS:
             found[name] = own_benchmark(name, kind)
         elif kind is None and name in table:
             found[name] = table[name]
