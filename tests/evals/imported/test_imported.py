@@ -208,6 +208,10 @@ def test_raters_columns_and_named_ones(tmp_path: Path) -> None:
     assert [(each["rater"], each["label"]) for each in labels] == [("human1", 1), ("human2", 0), ("human_majority", 0)]
     import_completions(file, str(tmp_path / "named"), kind="harm", columns={"label": "human2"})
     assert [each["rater"] for each in rows_of(tmp_path / "named" / "labels.jsonl")] == ["human2"]
+    scored = {"objective": ask(1), "assistant_response": ANSWER, "human_score_1": 1, "human_score_2": 0.25}
+    made = import_completions(lines(tmp_path / "scored.jsonl", scored), str(tmp_path / "scored"), kind="harm")
+    assert [each["rater"] for each in rows_of(tmp_path / "scored" / "labels.jsonl")] == ["human_score_1"]
+    assert "field 'human_score_2': no label of harm: found '0.25'" in str(made.problems[0])
     alone = lines(tmp_path / "alone.jsonl", {"prompt": ask(1), "response": ANSWER, "label": 1})
     made = import_completions(alone, str(tmp_path / "alone"), kind="harm")
     assert made.labels == 0

@@ -123,7 +123,8 @@ def _benchmarks(found: Published, benchmark: str | None, kind: str | None) -> li
             )
     layout_kind = {"xstest": "refusal", "jailbreakbench": "harm", "harmbench": "harm"}.get(found.layout)
     row = _one(found, benchmark, kind, layout_kind)
-    return [(_plain(row), found.answers, "refusal" if found.layout == "xstest" else row.scoring)]
+    about = "refusal" if found.layout == "xstest" else row.scoring  # XSTest's labels, whatever judges look for
+    return [(_plain(row), found.answers, about)]
 
 
 def _is_contrast(answer: Answer) -> bool:
@@ -172,10 +173,10 @@ def _ours(found: Published, name: str | None, kind: str | None, attack: str) -> 
         groups.setdefault(name or str(row["benchmark"]), []).append(row)
     parts = []
     for own, rows in groups.items():
-        about = (None if name else known.get(own)) or _one(found, own, kind, None)
-        if about.scoring not in KINDS:
+        benchmark = (None if name else known.get(own)) or _one(found, own, kind, None)
+        if benchmark.scoring not in KINDS:
             continue
-        made = Imported(about, samples=max(each["epoch"] for each in rows))
+        made = Imported(benchmark, samples=max(each["epoch"] for each in rows))
         made.items = list(dict.fromkeys(str(each["item"]) for each in rows))
         made.rows = [{**each, "benchmark": own, **({"attack": attack} if attack else {})} for each in rows]
         parts.append(made)

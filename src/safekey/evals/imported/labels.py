@@ -23,7 +23,7 @@ from safekey.run_folder import write
 from safekey.text.thinking import split_completion
 
 LABELS = "labels.jsonl"
-_RATERS = re.compile(r"(human|annotat(or|ion)|rater)[ _-]?\d+", re.IGNORECASE)
+_RATERS = re.compile(r"(human|annotat(or|ion)|rater)[ _-]?(score|label)?[ _-]?\d+", re.IGNORECASE)
 _FINAL = ("final_label", "human_majority", "human_label", "human")
 _REFUSES = ("fullrefusal", "partialrefusal", "refusal", "refused", "refuses")
 _COMPLIES = ("fullcompliance", "compliance", "complied", "complies")

@@ -27,8 +27,8 @@ from safekey.evals.records.rows import COMPLETION, COMPLETIONS
 
 Layout = Literal["xstest", "jailbreakbench", "harmbench", "safekey", "rows"]
 RESPONSES = (
-    "response", "completion", "generation", "output", "model_response", "model_output", "model_answer", "reply",
-    "answer",
+    "response", "completion", "generation", "output", "model_response", "model_output", "model_answer",
+    "target_response", "assistant_response", "reply", "answer",
 )  # fmt: skip
 """Columns of an answer, the most certain first."""
 _ENDS = ("finish_reason", "stop_reason", "finish")
