@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from safekey.evals.judge_error.labels import Labelled, problem_lines
+from safekey.evals.judge_error.labels import problem_lines
 from safekey.evals.judge_error.measure import Measured
+from safekey.evals.judge_error.raters import Labelled
 from safekey.evals.judge_error.record import error_of
 from safekey.evals.judge_error.validate import Validated
 from safekey.stats.judge_error import Counts, Estimate
