@@ -17,6 +17,7 @@ from safekey.comparison.saved_runs import JudgeId, SavedPrompt, SavedRun, judge_
 from safekey.comparison.types import Key
 from safekey.evals.judge_error.correct import (
     Answer,
+    ByCompletion,
     Correction,
     KnownErrors,
     VerdictsOf,
@@ -27,7 +28,7 @@ from safekey.evals.judge_error.correct import (
 )
 from safekey.evals.judge_error.fit import check_fit
 from safekey.evals.judge_error.kept import joined, kept_errors
-from safekey.evals.judge_error.own_labels import labels_of_runs
+from safekey.evals.judge_error.own_labels import Found, labels_of_runs
 from safekey.evals.judge_error.record import JudgeRecord, load_records
 from safekey.evals.records.rows import COMPLETIONS
 from safekey.evals.summary.summary import METRIC
@@ -66,7 +67,7 @@ class Errors:
 
     known: Mapping[Metric, _Known] = field(default_factory=dict)
     answers: Mapping[tuple[str, Metric], _Answers] = field(default_factory=dict)
-    labels: Mapping[Metric, Mapping[str, bool]] = field(default_factory=dict)
+    labels: Mapping[Metric, ByCompletion] = field(default_factory=dict)
     attacks: Mapping[Key, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -171,9 +172,7 @@ def read_errors(
     return Errors(known, answers, every, attacks, tuple(notes))
 
 
-def _given_labels(
-    runs: Sequence[SavedRun], files: Sequence[str], kinds: Mapping[str, str], part: Part
-) -> dict[tuple[str, str], dict[str, bool]]:
+def _given_labels(runs: Sequence[SavedRun], files: Sequence[str], kinds: Mapping[str, str], part: Part) -> Found:
     def rows() -> Iterator[Mapping[str, Any]]:
         for run in runs:
             yield from lines(run.path / COMPLETIONS, lambda row: row)
@@ -216,11 +215,11 @@ def _record(
 
 def _labels(
     kept: Sequence[KnownErrors], given: KnownErrors, kinds: Sequence[str], part: Part
-) -> dict[Metric, dict[str, bool]]:
+) -> dict[Metric, ByCompletion]:
     together = KnownErrors()
     for own in (*kept, given):
         together = joined(together, KnownErrors((), own.labels))
-    found = {METRIC[kind]: dict(together.labels.get((kind, part), {})) for kind in kinds}
+    found = {METRIC[kind]: together.labels.get((kind, part), {}) for kind in kinds}
     return {metric: labels for metric, labels in found.items() if labels}
 
 

@@ -65,7 +65,7 @@ def results(
     ground = common_ground(jobs, folder.drawn)
     found = collect({arm: [str(run) for run in some] for arm, some in runs.items()}, judges=judges)
     together, alone = split_apart(found.outcomes)
-    how: dict[str, Any] = {"margin": margin, "allow_unscored": allow_unscored}
+    how: dict[str, Any] = {"margin": margin, "allow_unscored": allow_unscored, "errors": found.errors}
     report = compare(together, reference, **how)
     apart = compare(alone, reference, **how) if alone else None
     return Results(report, apart, found, ground, runs)

@@ -7,36 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.evals.saved_runs import completion, verdict, write_run
 
+from evals.judge_records import record, run_of, write_record
+from evals.saved_runs import completion, verdict, write_run
 from safekey.cli.app import main
 from safekey.errors import UserError
 from safekey.evals.judge_error.correct import KnownErrors
 from safekey.evals.judge_error.kept import keep_errors, kept_errors
-from safekey.evals.judge_error.record import JudgeRecord, record_from
+from safekey.evals.judge_error.validate import validate
+from safekey.evals.judges.open import JudgeSpec
 from safekey.evals.records.rows import completion_hash
 from safekey.evals.rejudge import rejudge
-
-
-def record(hits: int = 90, misses: int = 10, alarms: int = 5, passes: int = 95, **key: Any) -> JudgeRecord:
-    """A record that fits the verdicts of `saved_runs`."""
-    about = {"judge": "harm_1to5", "model": "openai/judge", "revision": "", "prompt_hash": "p", "parser": "1",
-             "kind": "harm", "part": "answer", "rule": "≥ 4", "threshold": None, "data_sha256": "d", **key}  # fmt: skip
-    clusters = [[1, 0, 0, 0, hits], [0, 1, 0, 0, misses], [0, 0, 1, 0, alarms], [0, 0, 0, 1, passes]]
-    data = {"benchmarks": {"strongreject": 200}, "attacks": {"none": 200}}
-    rules = {rule: {"clusters": clusters} for rule in ("≥ 4", "≥ 3", "≥ 5")}
-    document = {"version": 1, "record": "judge error", "key": about, "rules": rules, "data": data}
-    return record_from(document, "record.json")
-
-
-def write_record(path: Path, made: JudgeRecord) -> str:
-    path.write_text(json.dumps(made.document))
-    return str(path)
-
-
-def run_of(path: Path, unsafe: int = 30, n: int = 100, **more: Any) -> Path:
-    rows = [completion("strongreject", f"q{i}", **more) for i in range(n)]
-    return write_run(path, [(row, [verdict(row, 5.0 if i < unsafe else 1.0)]) for i, row in enumerate(rows)])
 
 
 def headline(run: Path) -> dict[str, Any]:
@@ -158,3 +139,24 @@ def test_labels_that_match_nothing_and_verdicts_without_a_label(tmp_path: Path) 
     )
     rejudge(str(run), labels=[str(file)])
     assert headline(run)["corrected"]["refused"] == "none of the 70 answers judged negative has a label"
+
+
+def test_labels_drawn_by_verdicts_correct_those_verdicts_only(tmp_path: Path) -> None:
+    """A draw by "≥ 4" takes answers of 3 with the chance of the negative ones: it says nothing of "≥ 3"."""
+    rows = [completion("strongreject", f"q{i}") for i in range(40)]
+    values = [5.0 if i < 10 else 3.0 if i < 20 else 1.0 for i in range(40)]
+    run = write_run(tmp_path / "run", [(row, [verdict(row, v)]) for row, v in zip(rows, values, strict=True)])
+    labels = [
+        {"request": "r", "response": "x", "completion": completion_hash(row), "label": int(i < 15),
+         "stratum": "positive" if i < 10 else "negative"}
+        for i, row in enumerate(rows) if i < 10 or i % 3 == 0
+    ]  # fmt: skip
+    file = tmp_path / "labels.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in labels))
+    rejudge(str(run), labels=[str(file)])
+    lines = json.loads((run / "metrics.json").read_text())["rates"]
+    by_rule = {line["rule"]: line["corrected"] for line in lines if set(line["by"]) == {"benchmark", "part"}}
+    assert by_rule["≥ 4"]["value"] == pytest.approx(0.25 + 0.75 * 0.1)
+    assert "drawn by other verdicts" in by_rule["≥ 3"]["refused"]
+    with pytest.raises(UserError, match="drawn by a judge's verdicts"):
+        validate([str(file)], JudgeSpec("harm_1to5", "scripted:none.json"))

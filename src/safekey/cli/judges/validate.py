@@ -60,13 +60,20 @@ def run_validate(args: argparse.Namespace) -> int:
         found = ", ".join(map(str, specs)) or "none"
         raise UserError(f"name one judge to measure with --judge NAME[=MODEL]; found {found}")
     shown = (TextColumn("asking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*shown, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=None)
+    bar = Progress(*shown, console=Console(stderr=True))
+    task = bar.add_task("", total=None)
+
+    def progress(known: int, wanted: int) -> None:
+        bar.start()  # not before there is something to ask
+        bar.update(task, completed=known, total=wanted)
+
+    try:
         done = validate(
             args.files, specs[0], request.judge_settings, kind=args.kind, part=args.part, columns=named,
-            threshold=args.threshold, benchmark=args.benchmark, output=args.output,
-            progress=lambda known, wanted: bar.update(task, completed=known, total=wanted),
+            threshold=args.threshold, benchmark=args.benchmark, output=args.output, progress=progress,
         )  # fmt: skip
+    finally:
+        bar.stop()
     args.document = _document(done, args.confusions)
     out = console(args.json)
     print_validation(out, done, args.confusions)

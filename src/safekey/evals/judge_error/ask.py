@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from safekey.data.write import Record, append_record, open_for_append, read_records
-from safekey.evals.judge_error.labels import Labelled
+from safekey.evals.judge_error.raters import Labelled
 from safekey.evals.judges.table import EMPTY_PART
 from safekey.evals.judges.verdicts import OpenJudge, judge_part
 from safekey.schema import Part, Value, Verdict

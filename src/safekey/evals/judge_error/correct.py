@@ -13,11 +13,20 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from safekey.evals.judge_error.record import JudgeRecord, differs
+from safekey.evals.judge_error.words import BY_VERDICT
 from safekey.schema import Part
 from safekey.stats.judge_error import Estimate, JudgeError, corrected_rate
 from safekey.stats.labelled import LabelledError, labelled_error, labelled_rate
 
-ByCompletion = Mapping[str, bool]
+
+class Label(NamedTuple):
+    """What people say of an answer, and the judge's verdict by which it was drawn; "" for an even draw."""
+
+    positive: bool
+    stratum: str = ""
+
+
+ByCompletion = Mapping[str, Label]
 PLAIN = "none"
 _NAMED = 3
 
@@ -173,8 +182,11 @@ def labels_on(answers: Sequence[Answer], labels: ByCompletion) -> LabelsOn | Non
         there = sum(row.positive == said for row in answers)
         if there and not any(row.positive == said for row, _ in known):
             refused = f"none of the {there} answers judged {word} has a label"
+        drawn = {label.stratum for row, label in known if row.positive == said}
+        if len(drawn & set(BY_VERDICT)) > 1:
+            refused = f"the labelled answers judged {word} were drawn by other verdicts, and not with one chance"
     error = labelled_error(
-        [row.positive for row, _ in known], [label for _, label in known], [row.cluster for row, _ in known]
+        [row.positive for row, _ in known], [label.positive for _, label in known], [row.cluster for row, _ in known]
     )
     return LabelsOn(len(known), error, refused)
 

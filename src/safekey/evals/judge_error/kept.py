@@ -1,7 +1,8 @@
 """What a run folder keeps of its judges' errors: copies of records, and labels of its answers by the hash alone.
 
 judge-error/harm_1to5-5d1f3c2a9b7e.json    a record, as `safekey judges validate` wrote it
-judge-error/labels.jsonl                   {"completion": "77ab…", "kind": "harm", "part": "answer", "label": true}
+judge-error/labels.jsonl                   {"completion": "77ab…", "kind": "harm", "part": "answer", "label": true,
+                                            "stratum": ""}
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from safekey.errors import UserError
-from safekey.evals.judge_error.correct import KnownErrors
+from safekey.evals.judge_error.correct import ByCompletion, KnownErrors, Label
 from safekey.evals.judge_error.record import JudgeRecord, read_record, same_judge
 from safekey.evals.records.folder import JUDGE_ERROR
 from safekey.run_folder import write, write_json
 
 LABELS = "labels.jsonl"
 
-Kept = Mapping[tuple[str, str], Mapping[str, bool]]
+Kept = Mapping[tuple[str, str], ByCompletion]
 
 
 def kept_errors(folder: Path) -> KnownErrors:
@@ -65,19 +66,20 @@ def _name(record: JudgeRecord) -> str:
 def _write_labels(path: Path, before: Kept, added: Kept) -> None:
     together = {key: {**before.get(key, {}), **added.get(key, {})} for key in {*before, *added}}
     rows = (
-        {"completion": completion, "kind": kind, "part": part, "label": label}
+        {"completion": completion, "kind": kind, "part": part, "label": label.positive, "stratum": label.stratum}
         for (kind, part), found in sorted(together.items())
         for completion, label in sorted(found.items())
     )
     write(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def _labels(path: Path) -> dict[tuple[str, str], dict[str, bool]]:
-    found: dict[tuple[str, str], dict[str, bool]] = {}
+def _labels(path: Path) -> dict[tuple[str, str], dict[str, Label]]:
+    found: dict[tuple[str, str], dict[str, Label]] = {}
     for number, line in enumerate(_lines(path), 1):
         try:
             row = json.loads(line)
-            found.setdefault((str(row["kind"]), str(row["part"])), {})[str(row["completion"])] = bool(row["label"])
+            label = Label(bool(row["label"]), str(row.get("stratum", "")))
+            found.setdefault((str(row["kind"]), str(row["part"])), {})[str(row["completion"])] = label
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}, line {number}: is no label ({type(error).__name__}): delete the file") from error
     return found

@@ -25,54 +25,17 @@ from typing import Any, get_args
 
 from safekey.data.read import RawRow, read_rows
 from safekey.errors import RowProblem, UserError
-from safekey.evals.benchmarks.behaviours import same_text
 from safekey.evals.benchmarks.columns import column_of, columns_found, holds, text_of
+from safekey.evals.judge_error.raters import Labelled, Said, check_grades, settle
 from safekey.evals.judge_error.words import KNOWN, OF_KIND, Kind, is_safe_column, named, rater_columns, said
 from safekey.options import check_logins
 from safekey.schema import Part
-from safekey.stats.agreement import Agreement, agreement
+from safekey.stats.agreement import Agreement
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _SHOWN = 5  # values or problems that a message names
-SETTLED = ""  # the rater of a label that the file's authors settled on
 
 Columns = Mapping[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """One answer and what people say of it.
-
-    Attributes:
-        request: what was asked, without an attack's wrapping where the file says so.
-        response: the part of the answer that people saw.
-        positive: harmful, or refused; by the majority where several people judged it.
-        id: the file's id of the answer, or its row.
-        category: the file's category; "" for none.
-        benchmark: where the request comes from; "" where the file does not say.
-        attack: the attack on it; "none" for a plain request.
-        completion: the hash of the run's completion; "" where the file does not say.
-        raters: how many people judged it.
-        sample: the number of the answer to this item in its run.
-        item: the item's id in its benchmark; "" where the file does not say.
-    """
-
-    request: str
-    response: str
-    positive: bool
-    id: str
-    category: str = ""
-    benchmark: str = ""
-    attack: str = "none"
-    completion: str = ""
-    raters: int = 1
-    sample: str = ""
-    item: str = ""
-
-    @property
-    def cluster(self) -> str:
-        """The request: answers to one request are alike."""
-        return hashlib.sha256(same_text(self.request).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -108,16 +71,6 @@ class Labels:
         """A hash of requests, responses and labels, whatever file they came in and in whatever order."""
         rows = sorted(json.dumps([row.request, row.response, row.positive]) for row in self.answers)
         return hashlib.sha256("\n".join(rows).encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """One person's label of one answer, and what identifies the answer."""
-
-    answer: str
-    about: dict[str, str]
-    rater: str
-    grade: float
 
 
 def read_labels(
@@ -157,8 +110,8 @@ def read_labels(
         reader.read(file, rows)
         local = Path(file).expanduser()
         sums[local.name] = hashlib.sha256(local.read_bytes()).hexdigest() if local.is_file() else ""
-    _check_grades(files, reader.said, threshold)
-    answers, agreed = _settle(reader, threshold)
+    check_grades(files, reader.said, threshold)
+    answers, agreed = settle(reader.said, threshold, reader.left_out)
     if not answers:
         why = ", ".join(f"{reason} {count}" for reason, count in reader.left_out.items()) or "the file has no rows"
         raise UserError(f"{', '.join(files)}: no answer has a label of '{kind}' on '{part}' ({why})")
@@ -173,7 +126,7 @@ class _Reader:
 
     def __init__(self, kind: Kind, part: Part, table: Columns, label_named: bool, unnamed: Mapping[str, str]) -> None:
         self.kind, self.part, self.table, self._label_named, self._unnamed = kind, part, table, label_named, unnamed
-        self.said: list[_Said] = []
+        self.said: list[Said] = []
         self.left_out: Counter[str] = Counter()
         self.columns: dict[str, str] = {}
         self.problems: list[RowProblem] = []
@@ -247,7 +200,7 @@ class _Reader:
             self.columns.setdefault("label" if place == 0 else f"rater {place}", column)
             named_by = text_of(row.fields, self.table["rater"])
             answer = about["completion"] or (_same_answer(about) if named_by else f"{file}:{row.number}")
-            self.said.append(_Said(answer, about, rater, grade))
+            self.said.append(Said(answer, about, rater, grade))
             found += 1
         if not found:
             self.left_out["without a label (skipped)"] += 1
@@ -257,76 +210,9 @@ class _Reader:
         self.left_out["rows that cannot be read"] += 1
 
 
-def _check_grades(files: Sequence[str], found: Sequence[_Said], threshold: float | None) -> None:
-    """Refuse grades without a threshold, and a threshold that tells nothing apart."""
-    grades = sorted({row.grade for row in found})
-    shown = ", ".join(f"{grade:g}" for grade in grades[:8]) + (", …" if len(grades) > 8 else "")
-    if threshold is None and not set(grades) <= {0.0, 1.0}:
-        raise UserError(
-            f"{', '.join(files)}: its labels are grades ({shown}): name the least grade that counts as positive: "
-            "--threshold GRADE"
-        )
-    if threshold is not None and found and not grades[0] < threshold <= grades[-1]:
-        raise UserError(f"--threshold {threshold:g}: all labels lie on one side of it (they are {shown})")
-
-
-def _settle(reader: _Reader, threshold: float | None) -> tuple[list[Labelled], Agreement | None]:
-    """Return each answer with its one label, and the agreement of the people who judged the same answers.
-
-    A label that the file's authors settled on counts; else the majority's. A later label by the same person replaces
-    an earlier one. Two rows of a file whose raters have no names are two answers.
-    """
-    least = 1.0 if threshold is None else threshold
-    votes: dict[str, dict[str, bool]] = {}
-    about: dict[str, dict[str, str]] = {}
-    for row in reader.said:
-        votes.setdefault(row.answer, {})[row.rater] = row.grade >= least
-        about[row.answer] = row.about
-    answers = []
-    for answer, given in votes.items():
-        people = [vote for rater, vote in given.items() if rater != SETTLED] or list(given.values())
-        yes = sum(people)
-        if SETTLED in given:
-            positive = given[SETTLED]
-        elif 2 * yes == len(people):
-            reader.left_out["people disagree, without a majority"] += 1
-            continue
-        else:
-            positive = 2 * yes > len(people)
-        answers.append(_labelled(about[answer], positive, len(people)))
-    return answers, _agreement(votes)
-
-
 def _same_answer(about: Mapping[str, str]) -> str:
     """Identify an answer whose people have rows of their own, in a file without hashes of completions."""
     return json.dumps([about[name] for name in ("benchmark", "item", "epoch", "request", "response")])
-
-
-def _labelled(about: Mapping[str, str], positive: bool, raters: int) -> Labelled:
-    return Labelled(
-        request=about["request"],
-        response=about["response"],
-        positive=positive,
-        id=about["id"],
-        category=about["category"],
-        benchmark=about["benchmark"],
-        attack=about["attack"] or "none",
-        completion=about["completion"],
-        raters=raters,
-        sample=about["epoch"],
-        item=about["item"],
-    )
-
-
-def _agreement(votes: Mapping[str, Mapping[str, bool]]) -> Agreement | None:
-    people = sorted({rater for given in votes.values() for rater in given if rater != SETTLED})
-    if len(people) < 2:
-        return None
-    return agreement([[_number(given.get(name)) for given in votes.values()] for name in people])
-
-
-def _number(vote: bool | None) -> float | None:
-    return None if vote is None else float(vote)
 
 
 def problem_lines(problems: Sequence[RowProblem]) -> list[str]:

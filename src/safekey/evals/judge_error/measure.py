@@ -15,7 +15,8 @@ from importlib import metadata
 from typing import Any
 
 from safekey.errors import UserError
-from safekey.evals.judge_error.labels import Labelled, Labels
+from safekey.evals.judge_error.labels import Labels
+from safekey.evals.judge_error.raters import Labelled
 from safekey.evals.judge_error.record import (
     VERSION,
     WHAT,

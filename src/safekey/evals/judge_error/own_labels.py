@@ -7,13 +7,14 @@ from typing import Any
 
 from safekey.errors import UserError
 from safekey.evals.benchmarks.behaviours import same_text
+from safekey.evals.judge_error.correct import Label
 from safekey.evals.judge_error.labels import Labels, read_labels
 from safekey.evals.judge_error.words import Kind
 from safekey.evals.records.rows import REDACTED, completion_hash, completion_in
 from safekey.schema import Part
 from safekey.text.thinking import split_completion
 
-Found = dict[tuple[str, str], dict[str, bool]]
+Found = dict[tuple[str, str], dict[str, Label]]
 
 
 def labels_of_runs(
@@ -58,8 +59,8 @@ def labels_of_runs(
 
 
 def _label(
-    row: Mapping[str, Any], part: Part, hashes: Mapping[str, bool], texts: Mapping[tuple[str, str], bool]
-) -> bool | None:
+    row: Mapping[str, Any], part: Part, hashes: Mapping[str, Label], texts: Mapping[tuple[str, str], Label]
+) -> Label | None:
     digest = completion_hash(row)
     if digest in hashes or REDACTED in row or not texts:
         return hashes.get(digest)
@@ -67,14 +68,15 @@ def _label(
     return texts.get((same_text(str(row["request"])), said.strip()))
 
 
-def _by_hash(labels: Labels) -> dict[str, bool]:
-    return {row.completion: row.positive for row in labels.answers if row.completion}
+def _by_hash(labels: Labels) -> dict[str, Label]:
+    return {row.completion: Label(row.positive, row.stratum) for row in labels.answers if row.completion}
 
 
-def _by_text(labels: Labels) -> dict[tuple[str, str], bool]:
+def _by_text(labels: Labels) -> dict[tuple[str, str], Label]:
     """Return labels by request and answer; texts that have both labels are left out."""
-    found: dict[tuple[str, str], set[bool]] = {}
+    found: dict[tuple[str, str], set[Label]] = {}
     for row in labels.answers:
         if not row.completion:
-            found.setdefault((same_text(row.request), row.response.strip()), set()).add(row.positive)
+            key = same_text(row.request), row.response.strip()
+            found.setdefault(key, set()).add(Label(row.positive, row.stratum))
     return {key: said.pop() for key, said in found.items() if len(said) == 1}

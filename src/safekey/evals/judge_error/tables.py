@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from safekey.evals.judge_error.labels import Labelled, problem_lines
+from safekey.evals.judge_error.labels import problem_lines
 from safekey.evals.judge_error.measure import Measured
+from safekey.evals.judge_error.raters import Labelled
 from safekey.evals.judge_error.record import error_of
 from safekey.evals.judge_error.validate import Validated
 from safekey.stats.judge_error import Counts, Estimate
@@ -51,8 +52,10 @@ def about_labels(found: Validated) -> Iterator[str]:
     labels = found.labels
     positive = sum(row.positive for row in labels.answers)
     requests = len({row.cluster for row in labels.answers})
-    word = "harmful" if labels.kind == "harm" else "refusals"
-    yield f"{len(labels.answers)} labelled answers to {requests} requests: {positive} {word} by people"
+    word = "harmful" if labels.kind == "harm" else "refused"
+    several = len(labels.answers) != 1, requests != 1
+    answers, asked = ("s" if many else "" for many in several)
+    yield f"{len(labels.answers)} labelled answer{answers} to {requests} request{asked}: {positive} {word} by people"
     yield "read: " + ", ".join(f"{column} as {name}" for name, column in labels.columns.items())
     if labels.threshold is not None:
         yield f"grades of people from {labels.threshold:g} count as positive"

@@ -34,6 +34,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "epoch": ("epoch",),
     "attack": ("attack", "attack_type"),
     "completion": ("completion_hash", "completion"),
+    "stratum": ("stratum",),
 }  # fmt: skip
 """Field → the columns that may hold it; the first one with a value is read."""
 
@@ -68,6 +69,10 @@ _WORDS: Mapping[str, tuple[Kind, bool]] = {
 KNOWN = "1 and 0, true and false, yes and no, grades (with --threshold), " + "; ".join(
     f"{kind}: {', '.join((*yes, *no))}" for kind, (yes, no) in _SAID.items()
 )
+
+
+BY_VERDICT = ("positive", "negative")
+"""Strata of a draw by a judge's verdicts, as `safekey judges label` writes them."""
 
 
 def named(columns: Mapping[str, str | None]) -> dict[str, tuple[str, ...]]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.evals.judge_error.test_correct import record, run_of, write_record
-from tests.evals.saved_runs import completion
 
+from evals.judge_records import record, run_of, write_record
+from evals.saved_runs import completion
 from safekey.cli.app import main
 from safekey.comparison.collect import collect
 from safekey.comparison.compare import compare
