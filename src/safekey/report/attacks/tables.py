@@ -70,7 +70,7 @@ def _cells(rows: list[Outcome], plain: Mapping[tuple[str, str], ArmRate], conten
 
 def best_of_n_tables(content: Content) -> list[Table]:
     """Return attack success by N and arm for each benchmark that was asked under best_of_n."""
-    tables = []
+    tables: list[Table] = []
     for part in content.slices:
         if part.attack.rpartition("+")[2] != "best_of_n":
             continue
