@@ -47,8 +47,10 @@ class Slice(NamedTuple):
         alone = sum(part.benchmark == self.benchmark for part in slices) == 1
         if alone and self.attack in (PLAIN, self.benchmark):
             return self.benchmark
-        count = self.attack.removeprefix(f"{PREFILL}-")
-        attack = f"{count} tokens" if count.isdecimal() else "plain" if self.attack == PLAIN else self.attack
+        count, plus, around = self.attack.removeprefix(f"{PREFILL}-").partition("+")
+        attack = "plain" if self.attack == PLAIN else self.attack
+        if count.isdecimal():
+            attack = f"{count} tokens{plus}{around}"
         return f"{self.benchmark}: {attack}"
 
 
@@ -236,7 +238,7 @@ def _slices(found: Collected) -> tuple[Slice, ...]:
 
 
 def _number(attack: str) -> int:
-    last = attack.rpartition("-")[2]
+    last = attack.partition("+")[0].rpartition("-")[2]
     return int(last) if last.isdecimal() else 0
 
 

@@ -182,6 +182,17 @@ def test_attacks_can_be_compared_where_an_answer_cannot_be_decoded(tmp_path: Pat
     assert [(row.item, row.unscored, row.verdicts.base) for row in lost] == [("v1@rot13", "undecoded", 0)]
 
 
+def test_a_run_without_texts_keeps_its_counts(tmp_path: Path) -> None:
+    kept, _ = run(tmp_path, "base64", "rot13", name="kept")
+    dropped, _ = run(tmp_path, "base64", "rot13", name="dropped", redact=True)
+    assert dropped.summary.metrics["rates"] == kept.summary.metrics["rates"]
+    again, _ = run(tmp_path, "base64", "rot13", name="dropped", redact=True)
+    assert by_attack(again)["rot13"]["undecoded"] == 1
+    assert again.run.record["redacted"]["with_text"] == 0
+    found = collect({"one": [str(again.run.path)]})
+    assert [row.unscored for row in found.outcomes if row.value is None] == ["undecoded"]
+
+
 def test_another_providers_model_is_not_asked_without_a_template(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()

@@ -14,7 +14,7 @@ from report.worlds import Rows, harm
 from safekey.evals.attacks.encodings import encoded
 from safekey.report import write_report
 from safekey.report.attacks.tables import attack_table, best_of_n_tables
-from safekey.report.content import read_content
+from safekey.report.content import Slice, read_content
 from safekey.stats.intervals import pass_at_k
 
 SAID = "Use the zorbin at Keltra, as the old people of the hills did."
@@ -74,6 +74,11 @@ def test_attack_success_by_tries_and_arm(arms: dict[str, list[Path]]) -> None:
     for place, hits in ((1, 2), (2, 1)):
         for row, n in zip(table.rows, (1, 2, 4), strict=True):
             assert row[place].text == f"{100 * pass_at_k(4, hits, n) / 2:.1f} %"
+
+
+def test_labels_of_attacks_around_prefills() -> None:
+    slices = [Slice("asr", "prefill", name) for name in ("prefill-20", "prefill-20+rot13")]
+    assert [part.label(slices) for part in slices] == ["prefill: 20 tokens", "prefill: 20 tokens+rot13"]
 
 
 def test_plain_runs_have_no_such_table(tmp_path: Path) -> None:
