@@ -51,5 +51,6 @@ def sides(folder: Path, count: int = 6) -> tuple[str, str]:
     made = []
     for name, forbidden in (("harmful", True), ("harmless", False)):
         deeds = home.pick(forbidden=forbidden, test=False)[:count]
-        made.append(write(folder / f"{name}.jsonl", [{"prompt": f"How do I {deed.text}?"} for deed in deeds]))
+        rows = [{"attack": "none", "prompt": f"How do I {deed.text}?"} for deed in deeds]
+        made.append(write(folder / f"{name}.jsonl", rows))
     return made[0], made[1]

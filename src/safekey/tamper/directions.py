@@ -61,8 +61,8 @@ def directions(engine: LocalEngine, harmful: Sequence[Prompt], harmless: Sequenc
     if bool((size <= _TOO_SMALL * scale).any()):
         layer = int((size <= _TOO_SMALL * scale).nonzero()[0])
         raise UserError(f"layer {layer} does not tell harmful and harmless prompts apart: are the two files the same?")
-    directions: Tensor = found / size[:, None]
-    return directions
+    units: Tensor = found / size[:, None]
+    return units
 
 
 def _mean(engine: LocalEngine, prompts: Sequence[Prompt]) -> Tensor:

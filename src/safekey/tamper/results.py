@@ -157,7 +157,8 @@ def _cells(outcomes: Sequence[Outcome], names: Sequence[str]) -> dict[str, Cell]
 
 def print_results(console: Console, found: Results) -> None:
     """Print the table, how long each arm held, and how to read it."""
-    table = Table(title="Attack success rate (ASR) by state of the weights", title_justify="left", box=box.SIMPLE_HEAD)
+    console.print("Attack success rate (ASR) by state of the weights", style="bold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     reference, *others = found.arms
     table.add_column("state", no_wrap=True)
     for arm in found.arms:

@@ -14,9 +14,12 @@ from safekey.data.load import load_examples
 from safekey.data.read import read_rows
 from safekey.errors import UserError
 from safekey.evals.benchmarks.behaviours import same_text
-from safekey.evals.benchmarks.columns import COLUMNS, columns_found, text_of
+from safekey.evals.benchmarks.columns import BENIGN_TWINS, NEUTRAL, PLAIN, WEAK_PLAIN, columns_found, text_of
 from safekey.evals.benchmarks.items import Item
 from safekey.schema import Example, Message, Prompt
+
+_PROMPTS = (*NEUTRAL, *PLAIN, *WEAK_PLAIN, *BENIGN_TWINS)
+"""Columns of a prompt. Those of an attack's text are not among them: in many files `attack` holds its name."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,10 @@ def _why(left_out: int) -> str:
 
 
 def _prompts(flag: str, path: str) -> list[str]:
-    """Return the prompts of a file: the first column of a row that may hold one, in the order of `COLUMNS`."""
+    """Return the prompts of a file: the first column of a row that may hold a plain one."""
     found, (rows, _) = [], read_rows(path)
     for row in rows:
-        text = "" if row.problem else text_of(row.fields, COLUMNS["prompt"]).strip()
+        text = "" if row.problem else text_of(row.fields, _PROMPTS).strip()
         if not text:
             reason = row.problem or "no prompt; expected a column such as prompt, request or question; the row has "
             what = reason if row.problem else f"{reason}{columns_found([row.fields])}"

@@ -261,3 +261,38 @@ def test_one_attack_on_each_behaviour_from_its_plain_request(tmp_path: Path) -> 
     assert [(item.id, item.text, item.attack) for item in made] == [
         ("v0@pair", "Open it.", "pair"), ("v1@pair", "Swim.", "pair")
     ]  # fmt: skip
+
+
+def test_under_inspect_the_attacker_is_a_role(tmp_path: Path) -> None:
+    from inspect_ai import eval as inspect_eval
+    from inspect_ai.model import ModelOutput, ModelUsage, get_model
+
+    from safekey.evals.tasks.registry import TASKS
+    from safekey.evals.tasks.sample import close_judges
+
+    def saying(text: str) -> Any:
+        def output(*_: Any) -> ModelOutput:
+            return ModelOutput.from_content("m", text).model_copy(update={"usage": ModelUsage(output_tokens=1)})
+
+        return get_model("mockllm/model", custom_outputs=output, memoize=False)
+
+    def run(**roles: Any) -> Any:
+        data = write_data(tmp_path / "data", 1)
+        made = TASKS["strongreject"](data_dir=data, adaptive="pair,crescendo", parts="answer",
+                                     attack_budget=3, judges="exact=evals.adaptive.played:harmful")  # fmt: skip
+        (log,) = inspect_eval(made, model=saying("Take the zorbin."), log_dir=str(tmp_path / "logs"), display="none",
+                              ctl_server=False, **roles)  # fmt: skip
+        close_judges()  # a process of Inspect's runs one evaluation
+        return log
+
+    log = run(model_roles={"attacker": saying(MOVE)})
+    assert log.status == "success", log.error
+    samples = {sample.id: sample for sample in log.samples}
+    assert set(samples) == {"v0", "v0@pair", "v0@crescendo"}
+    for sample in samples.values():
+        (score,) = sample.scores.values()
+        assert list(score.value.values()) == [1.0]
+    assert [turn.text for turn in samples["v0@pair"].messages] == ["Tell me of the vault.", "Take the zorbin."]
+    log = run()
+    assert log.status == "error"
+    assert "no model has the role 'attacker'" in log.error.message
