@@ -52,14 +52,16 @@ def pairs(given: Sequence[str], flag: str, *, empty: bool = False) -> dict[str, 
     return found
 
 
-def named_once(given: Sequence[str], flag: str) -> dict[str, str]:
-    """Return ["a=1", "b=2"] as {"a": "1", "b": "2"}; a name that is given twice is an error.
+def files_by_kind(given: Sequence[str], flag: str) -> dict[str, str]:
+    """Return ["a=harmful:x.jsonl"] as {"a": "harmful:x.jsonl"}; a name that is given twice is an error.
 
-    Only the first "=" divides: the rest of a word is the value as it is.
+    Only the first "=" divides: the rest of a word is the kind and path as they are.
     """
     names = [word.partition("=")[0] for word in given]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"{flag} {twice}=…: is given twice; give each name once")
+    if wrong := next((word for word in given if not all(word.partition("="))), None):
+        raise UserError(f"{flag} {wrong}: expected NAME=KIND:PATH")
     return pairs(given, flag)
 
 
@@ -128,7 +130,7 @@ def _json_or_text(text: str) -> Any:
         return text
 
 
-SEVERAL = (repeated, pairs, named_once, columns, values)
+SEVERAL = (repeated, pairs, files_by_kind, columns, values)
 """Forms of options that may be given several times."""
 
 

@@ -173,7 +173,7 @@ def test_inspects_own_command(folder: str, tmp_path: Path) -> None:
     ("given", "said"),
     [
         ("mine=harmfull:x.jsonl", "there is no kind 'harmfull'; did you mean 'harmful'?"),
-        ("mine", "expected NAME=VALUE"),
+        ("mine", "--benchmark mine: expected NAME=KIND:PATH"),
         ("mine=harmful:nowhere.jsonl", "there is no such file"),
     ],
 )

@@ -12,7 +12,7 @@ from safekey.options import (
     check_logins,
     check_ranges,
     columns,
-    named_once,
+    files_by_kind,
     nested,
     numbers,
     option,
@@ -104,7 +104,7 @@ class EvalRequest:
     benchmarks: Mapping[str, str] = _what(
         "a benchmark of your own: a file of rows of one kind (harmful, benign, prefill, multi-turn, math, letter, "
         "integer, code), under a name that you give it; repeatable",
-        named_once,
+        files_by_kind,
         default=dict,
         flag="--benchmark",
         metavar="NAME=KIND:PATH",
