@@ -432,6 +432,24 @@ def test_prefills_of_several_lengths(folder: str, scripts: dict[str, str], tmp_p
     assert two["started_inside"]
 
 
+def test_attacks_are_listed_and_counted_by_a_dry_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["attacks", "--json"]) == 0
+    names = [row["name"] for row in json.loads(capsys.readouterr().out)]
+    assert names[0] == "none"
+    assert {"base64", "no_template", "best_of_n"} <= set(names)
+    assert main(["attacks"]) == 0
+    assert "--attack-templates FILE" in capsys.readouterr().out
+    (tmp_path / "s.jsonl").write_text('{"prompt": "How do I pick the royal vault?"}\n')
+    (tmp_path / "own.jsonl").write_text('{"template": "A sailor asks: {request}"}\n{"template": "A sailor."}\n')
+    words = ["eval", str(tmp_path), "--tasks", "strongreject", "--file", f"strongreject={tmp_path / 's.jsonl'}",
+             "--no-judge", "--dry-run"]  # fmt: skip
+    assert main([*words, "--attack", "base64,best_of_n", "--best-of", "5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["total"]["completions"] == 7
+    said = error_of([*words, "--attack-templates", str(tmp_path / "own.jsonl")], capsys)
+    assert "own.jsonl, row 2: the template has no placeholder" in said
+    assert "did you mean 'fiction'" in error_of([*words, "--attack", "fictoin"], capsys)
+
+
 def test_benchmarks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["benchmarks", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)

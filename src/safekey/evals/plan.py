@@ -18,7 +18,7 @@ from safekey.engines.base import SamplingParams
 from safekey.engines.vllm.command import MEMORY_AND_SPEED
 from safekey.errors import UserError
 from safekey.evals.adaptive.settings import Adaptive, adaptive_items
-from safekey.evals.attacks.apply import attack_items, check_benchmarks, choose
+from safekey.evals.attacks.apply import attack_items, check_benchmarks, check_raw, choose
 from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark, find_benchmark
 from safekey.evals.benchmarks.load import Items, find_file, load_benchmark, what_was_read
 from safekey.evals.benchmarks.own import own_benchmarks
@@ -302,7 +302,7 @@ def check_prompts(plan: EvalPlan, model: Model) -> EvalPlan:
             without a chat template, and shall.
     """
     problems: dict[str, str] = {}
-    _check_raw(plan, model)
+    check_raw([item for task in plan.tasks for item in task.items], model)
     for task in plan.tasks:
         if isinstance(model.api, SafeKeyAPI):
             try:  # checks the prompt; generates nothing yet
@@ -320,19 +320,6 @@ def check_prompts(plan: EvalPlan, model: Model) -> EvalPlan:
         tasks=tuple(task for task in plan.tasks if task.benchmark.name not in problems),
         left_out={**plan.left_out, **problems},
     )
-
-
-def _check_raw(plan: EvalPlan, model: Model) -> None:
-    """Refuse an engine that cannot be given a bare text; it is never approximated."""
-    raw = next((item.prompt for task in plan.tasks for item in task.items if item.prompt.raw), None)
-    if raw is None:
-        return
-    if not isinstance(model.api, SafeKeyAPI):
-        raise UserError(f"--attack no_template: {model}: only safekey's own engines ask without a chat template")
-    try:
-        model.api.engine.generate([raw], SamplingParams(max_new_tokens=1))
-    except UserError as error:
-        raise UserError(f"--attack no_template: {error}") from error
 
 
 def check_parts(parts: Sequence[str]) -> tuple[Part, ...]:

@@ -23,7 +23,7 @@ from safekey.evals.attacks.encodings import encoded
 from safekey.evals.evaluate import EvalResult, evaluate
 from safekey.evals.rejudge import rejudge
 from safekey.evals.request import EvalRequest
-from safekey.evals.summary.best_of_n import asr_lines
+from safekey.evals.summary.best_of_n import asr_lines, tries
 from safekey.evals.summary.tables import print_summary
 from safekey.schema import Prompt
 from safekey.stats.intervals import pass_at_k
@@ -154,9 +154,16 @@ def test_draws_without_a_verdict_are_no_tries(tmp_path: Path) -> None:
     lines = report.summary.metrics["asr_at_n"]
     assert [line["n"] for line in lines] == [1, 2, 3], "v0 has three tries, v1 four, v2 none"
     assert {(line["prompts"], line["left_out"], line["value"]) for line in lines} == {(2, 1, 1.0)}
-    assert asr_lines(lines)[0].startswith(
-        "strongreject, best_of_n, exact (without 1 prompts that have no verdict): ASR@1"
-    )
+    (line,) = asr_lines(lines)
+    assert line.startswith("strongreject, best_of_n, exact: ASR@1 100.0 % (")
+    assert line.count("without 1 prompt)") == 3
+
+
+def test_a_few_prompts_with_few_tries_do_not_end_the_curve() -> None:
+    assert tries([16] * 19 + [1]) == [1, 2, 4, 8, 16], "one of twenty is left out beyond its tries"
+    assert tries([16] * 18 + [1, 3]) == [1, 2, 3]
+    assert tries([12, 0, 16]) == [1, 2, 4, 8, 12]
+    assert tries([0]) == []
 
 
 def test_draws_of_a_prompt_count_once_in_a_comparison(tmp_path: Path) -> None:

@@ -10,10 +10,13 @@ all attacks on it are one cluster. A prompt with an attack of its own keeps that
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from inspect_ai.model import Model
+
+from safekey.engines.base import SamplingParams
 from safekey.errors import UserError
 from safekey.evals.attacks.best_of_n import DRAWS, augmented, draw_id
 from safekey.evals.attacks.decoding import CIPHER
@@ -23,6 +26,7 @@ from safekey.evals.benchmarks.behaviours import plain_id, same_text
 from safekey.evals.benchmarks.catalog import Benchmark
 from safekey.evals.benchmarks.items import Item
 from safekey.evals.benchmarks.load import Items
+from safekey.evals.model_api.provider import SafeKeyAPI
 from safekey.evals.request import EvalRequest
 from safekey.schema import Message
 
@@ -96,6 +100,23 @@ def check_benchmarks(chosen: Chosen | None, benchmarks: list[Benchmark]) -> None
     if chosen is not None and not any(map(can_be_attacked, benchmarks)):
         names = ", ".join(benchmark.name for benchmark in benchmarks)
         raise UserError(f"--attack: attacks are for harmful requests, and none of these benchmarks has any: {names}")
+
+
+def check_raw(items: Iterable[Item], model: Model) -> None:
+    """Refuse a model that cannot be given a bare text, where an item is one; it is never approximated.
+
+    Raises:
+        UserError: it cannot.
+    """
+    raw = next((item.prompt for item in items if item.prompt.raw), None)
+    if raw is None:
+        return
+    if not isinstance(model.api, SafeKeyAPI):
+        raise UserError(f"--attack no_template: {model}: only safekey's own engines ask without a chat template")
+    try:
+        model.api.engine.generate([raw], SamplingParams(max_new_tokens=1))  # checks the prompt; generates nothing yet
+    except UserError as error:
+        raise UserError(f"--attack no_template: {error}") from error
 
 
 def attack_items(items: Items, chosen: Chosen) -> None:

@@ -74,7 +74,8 @@ def best_of_n_tables(content: Content) -> list[Table]:
     for part in content.slices:
         if part.attack.rpartition("+")[2] != "best_of_n":
             continue
-        rates = arm_rates(_by_n(content, part.benchmark, part.attack), lambda row: row.item.rpartition("#")[2])
+        estimates = _by_n(content, part.benchmark, part.attack)
+        rates = arm_rates(estimates, lambda row: row.item.rpartition("#")[2], content.allow_unscored)
         found = sorted({int(n) for _, n in rates})
         if not found:
             continue
@@ -110,8 +111,9 @@ def _by_n(content: Content, benchmark: str, attack: str) -> Iterator[Outcome]:
                 values = [value for value, _ in (scored(run, one, kind, judge) for one in samples) if value is not None]
                 due, cluster = verdicts_due(run, samples, kind, judge), run.behaviours[prompts[0]][0]
                 counts[arm, seed, item] = values, due, cluster
-    most = min((len(values) for values, _, _ in counts.values() if values), default=0)
+    shown = tries(len(values) for values, _, _ in counts.values())
     for (arm, seed, item), (values, due, cluster) in counts.items():
-        for n in tries(most):
-            value = pass_at_k(len(values), round(sum(values)), n) if values else None
-            yield Outcome(arm, f"{item}#{n}", "asr", value, seed, cluster, benchmark, "" if values else "none", due=due)
+        for n in shown:
+            value = pass_at_k(len(values), round(sum(values)), n) if len(values) >= n else None
+            reason = "" if value is not None else "too few tries"
+            yield Outcome(arm, f"{item}#{n}", "asr", value, seed, cluster, benchmark, reason, due=due)
