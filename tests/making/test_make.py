@@ -331,6 +331,10 @@ def test_an_input_is_never_replaced(data: Path, tmp_path: Path) -> None:
         (tmp_path / "out" / "rows.jsonl").write_text("changed by hand\n")
         with pytest.raises(UserError, match="not what safekey wrote"):
             made_by("star1", data, tmp_path / "out", teacher.url)
+        made_by("star1", data, tmp_path / "other", teacher.url)
+        (tmp_path / "other" / "stages" / "2-dedup.jsonl").write_text("changed by hand\n")
+        with pytest.raises(UserError, match=r"2-dedup\.jsonl: is there already"):
+            made_by("star1", data, tmp_path / "other", teacher.url)
 
 
 def test_a_dry_run_counts_and_asks_nobody(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -180,8 +180,21 @@ def _inherit(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[s
     for key in own:
         if key not in kinds:
             raise unknown(key, kinds, str(path))
+    for key in own.keys() & {"data", "policies", "data_dir"}:
+        own[key] = _beside(own[key], path.parent)
     values, origins = _inherit(_find(parent, path.parent), (*seen, path.resolve())) if parent else ({}, {})
     return {**values, **own}, {**origins, **dict.fromkeys(own, str(path))}
+
+
+def _beside(value: Any, folder: Path) -> Any:
+    """Return paths of files beside the recipe as whole paths; other values as they are."""
+    if isinstance(value, list):
+        return [_beside(item, folder) for item in value]
+    if isinstance(value, dict):
+        return {key: _beside(item, folder) if key == "path" else item for key, item in value.items()}
+    if isinstance(value, str) and (folder / value).exists():
+        return str((folder / value).resolve())
+    return value
 
 
 def _check(config: MakeConfig, where: Any) -> None:

@@ -118,6 +118,10 @@ def _stage(
         return found, [*(rows if config.keep_harmful else [row for row in rows if row.label == "benign"]), *made]
     if name == "deliberate":
         return [count("deliberate", rows, "teacher", policy, own, texts)], rows
+    if name == "self" and config.thinking == "opened":  # the thinking, then the answer behind it
+        short = config.think_tokens
+        first = count("self_harmful", rows, "model", 0, min(own, short), short)
+        return [first, count("self_harmful", rows, "model", short * LETTERS_A_TOKEN, own, texts)], rows
     if name == "self":
         return [count("self_harmful", rows, "model", 0, own, texts)], rows
     if name == "score" and judged:

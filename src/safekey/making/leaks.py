@@ -40,10 +40,9 @@ def find_leak(text: str, request: str, secrets: Sequence[str], policy: Policy | 
         return f"leak: {RUN} words of the instructions in a row ('{shared}')"
     if policy is not None and (name := _named(said, asked, policy)):
         return f"leak: the text names the policy '{name}'"
-    found = _SETTING.search(text)
-    if found and not set(words_of(found[0])) & _POLICY_WORDS & set(asked):
-        return f"leak: the text speaks of its instructions ('{found[0]}')"
-    return ""
+    spoken = (found[0] for found in _SETTING.finditer(text) if words_of(found[0])[-1] not in asked)
+    phrase = next(spoken, "")
+    return f"leak: the text speaks of its instructions ('{phrase}')" if phrase else ""
 
 
 def _shared_run(said: Sequence[str], asked: Sequence[str], secrets: Sequence[str]) -> str:

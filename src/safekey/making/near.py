@@ -2,8 +2,8 @@
 
 Two texts are near-duplicates when the Jaccard similarity of their runs of five letters is at least the threshold, and
 that of their words, and of their runs of three words, above `FLOOR` (runs do not count where nearly all words are the
-same): one measure alone takes the same words in another order, or a few long words, for the same request. MinHash only proposes, so nothing is removed by an
-estimate. `datasketch` computes the signatures (`pip install 'safekey[make]'`).
+same): one measure alone takes the same words in another order, or a few long words, for the same request. MinHash only
+proposes, so nothing is removed by an estimate. `datasketch` computes the signatures (`pip install 'safekey[make]'`).
 """
 
 from __future__ import annotations

@@ -7,10 +7,13 @@ journal, so all of them run again each time, and only questions without a reply 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from safekey.data.load import load_examples
 from safekey.errors import UserError
@@ -23,7 +26,7 @@ from safekey.making.rows import Aside, Outcome, Row, StageReport, lines
 from safekey.making.stages import benign, classify, collect, dedup, deliberate, own, score, segment, select
 from safekey.making.work import Work
 from safekey.run_folder.ownership import Ledger, check_apart, kind_of
-from safekey.run_folder.records import hold, is_foreign, mark, read_record, start, write_json, write_settings
+from safekey.run_folder.records import hold, is_foreign, mark, read_record, start, without_secrets
 
 KIND = "making"
 Stage = Callable[[Sequence[Row], Work], Outcome]
@@ -98,7 +101,8 @@ def _run(recipe: MakeRecipe, made: Made, work: Work) -> None:
     ledger = Ledger.of_folder(made.folder, KIND)
     (made.folder / "stages").mkdir(exist_ok=True)
     (made.folder / "journal").mkdir(exist_ok=True)
-    write_settings(made.folder / "recipe.yaml", config.to_dict())
+    settings = yaml.safe_dump(without_secrets(config.to_dict()), sort_keys=False, allow_unicode=True)
+    ledger.write(made.folder / "recipe.yaml", settings.encode("utf-8", "backslashreplace"))
     rows: Sequence[Row] = ()
     aside: list[dict[str, Any]] = []
     for number, name in enumerate(config.stages[:-1], start=1):
@@ -123,7 +127,7 @@ def _run(recipe: MakeRecipe, made: Made, work: Work) -> None:
     made.reports.append(StageReport(work.stage, len(rows), len(rows), {}, 0, loaded.notes))
     made.card = card_of(recipe, work, rows, made.reports, path)
     ledger.write(made.folder / "card.md", markdown(made.card).encode())
-    write_json(made.folder / "card.json", made.card)
+    ledger.write(made.folder / "card.json", json.dumps(made.card, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
 def _check_folder(folder: Path, config: MakeConfig) -> None:
@@ -132,10 +136,12 @@ def _check_folder(folder: Path, config: MakeConfig) -> None:
         raise UserError(f"output_dir {folder}: is a file; give another output_dir")
     if is_foreign(folder) and kind_of(folder) != KIND:
         raise UserError(f"output_dir {folder}: holds files that `safekey make` did not write; give another output_dir")
-    written = [folder / name for name in ("rows.jsonl", "set-aside.jsonl", "stages", "journal")]
+    stages = [folder / "stages" / f"{number}-{name}.jsonl" for number, name in enumerate(config.stages, start=1)]
+    written = [folder / name for name in ("rows.jsonl", "set-aside.jsonl", "card.md", "card.json", "recipe.yaml")]
     inputs = {f"data source {source['path']}": str(source["path"]) for source in config.source_tables()}
-    check_apart(inputs, written, "give another output_dir", "output_dir")
-    Ledger.of_folder(folder, KIND).check(written[:2], "output_dir", "give another output_dir, or move it away")
+    places = [*written, folder / "stages", folder / "journal"]
+    check_apart(inputs, places, "give another output_dir", "output_dir")
+    Ledger.of_folder(folder, KIND).check([*written, *stages], "output_dir", "give another output_dir, or move it away")
 
 
 def _names(config: MakeConfig) -> dict[Role, str]:
