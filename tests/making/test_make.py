@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +234,33 @@ def visible(folder: Path) -> dict[str, bytes]:
     return {name: text for name, text in found.items() if name != "run.json" and not Path(name).name.startswith(".")}
 
 
-@pytest.mark.parametrize("recipe", [pytest.param("star1", marks=pytest.mark.slow), "self"])
+@pytest.mark.parametrize("recipe", ["star1", "self"])
+def test_interruptions_cost_no_reply_and_change_no_byte(recipe: str, data: Path, tmp_path: Path) -> None:
+    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
+
+    def stop_after(replies: int) -> Callable[[str, int, int], None]:
+        left = iter(range(replies))
+
+        def progress(stage: str, done: int, of: int) -> None:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+
+        return progress
+
+    with teaching() as teacher:
+        words = command(data, stopped, teacher.url, recipe)[5:]
+        for replies in (7, 12, 20):
+            with pytest.raises(KeyboardInterrupt):
+                make(load_recipe(recipe, words), stop_after(replies))
+            assert json.loads((stopped / "run.json").read_text())["status"] == "interrupted"
+        make(load_recipe(recipe, words))
+        make(load_recipe(recipe, command(data, whole, teacher.url, recipe)[5:]))
+    assert visible(stopped) == visible(whole)
+    assert len(records(stopped / "rows.jsonl")) == 24
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["star1", "self"])
 def test_three_kills_cost_no_reply_and_change_no_byte(recipe: str, data: Path, tmp_path: Path) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     with teaching(delay=0.03) as teacher:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import find_benchmark
@@ -31,7 +32,7 @@ def run(rows: Sequence[Row], work: Work) -> Outcome:
         seen.add_benchmark(name, texts)
         notes.append(f"compared with {len(texts)} prompts of {name}")
     plain = [" ".join(words_of(row.question)) or row.question for row in rows]
-    signatures: Iterator[object] = iter(near.signatures(plain)) if near else iter([None] * len(rows))
+    signatures: Iterator[Any] = iter(near.signatures(plain)) if near else iter([None] * len(rows))
     for count, (row, text) in enumerate(zip(rows, plain, strict=True), start=1):
         reason = seen.look(row.id, row.question, text, next(signatures))
         if reason:
@@ -69,7 +70,7 @@ class _Seen:
                 self._near.add(text, signature)
                 self._names.append((name, ""))
 
-    def look(self, name: str, text: str, plain: str, signature: object) -> str:
+    def look(self, name: str, text: str, plain: str, signature: Any) -> str:
         """Return why a request is removed; "" and keep it otherwise."""
         if text in self._exact:
             return f"exact duplicate: of {self._exact[text]}"
