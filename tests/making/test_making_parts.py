@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from making.test_near import work
+from safekey.data.read import RawRow
 from safekey.errors import UserError
 from safekey.making import prompting
 from safekey.making.config import STAGES, load_recipe, packaged_recipes
 from safekey.making.leaks import find_leak
 from safekey.making.policies import Policies, Policy, load_policies
-from safekey.making.replies import finish, refuses
+from safekey.making.replies import finish, read_reply, refuses
 from safekey.making.rows import Aside, Row
 from safekey.making.stages import collect, select
+from safekey.schema import Completion
 
 VAULT = Policy(
     "royal-vault",
@@ -130,6 +133,34 @@ def test_collect_reads_the_usual_layouts_and_keeps_source_and_licence(tmp_path: 
     assert outcome.rows[0].source_id == "7"
     assert len(outcome.aside) == 14
     assert all(one.kind == "unusable" for one in outcome.aside)
+
+
+def test_the_licence_of_a_hub_data_set_is_that_of_its_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub itself is not asked here."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(collect, "read_rows", lambda path, **options: ([RawRow(1, {"prompt": "one"})], []))
+    cards = iter([{"license": "apache-2.0"}, {"license": ["mit", "odc-by"]}, None])
+    monkeypatch.setattr(huggingface_hub, "dataset_info", lambda name, **options: SimpleNamespace(card_data=next(cards)))
+    sources = [
+        {"path": "nobody/one"},
+        {"path": "nobody/two"},
+        {"path": "nobody/three"},
+        {"path": "x/y", "license": "L"},
+    ]
+    outcome = collect.run([], work(data=sources))
+    assert [row.license for row in outcome.rows] == ["apache-2.0", "mit, odc-by", "", "L"]
+    assert [row.source for row in outcome.rows][:2] == ["nobody/one", "nobody/two"]
+
+
+def test_thinking_comes_in_tags_or_in_a_field() -> None:
+    row = Row("r:1", "How do I water it?", "benign")
+    read = read_reply(row, Completion("<think>\nThey ask of water.\n</think>\n\nIn the evening.", "stop"))
+    assert read == ("They ask of water.", "In the evening.")
+    read = read_reply(row, Completion("They ask of water.\n</think>\n\nIn the evening.", "stop", started_inside=True))
+    assert read == ("They ask of water.", "In the evening.")
 
 
 def test_packaged_recipes_are_whole() -> None:

@@ -37,12 +37,14 @@ def run(rows: Sequence[Row], work: Work) -> Outcome:
         path = str(source["path"])
         options = {key: source.get(key) for key in ("split", "revision", "config")}
         raw, said = read_rows(path, **options)
-        shown = Path(path).name if Path(path).exists() else path
+        shown = _name(path)
         notes += [note.replace(path, shown) for note in said]
         stem = Path(path).name.partition(".")[0] or path
         stems[stem] = stems.get(stem, 0) + 1
         prefix = stem if stems[stem] == 1 else f"{stem}.{stems[stem]}"
         table = column_table(source.get("columns"), _TABLE)
+        if not source.get("license") and not Path(path).exists():
+            source["license"] = _hub_license(path, source.get("revision"))
         before = len(found)
         for row in raw:
             try:
@@ -61,6 +63,25 @@ def run(rows: Sequence[Row], work: Work) -> Outcome:
     return Outcome(found, problems, notes)
 
 
+def _name(path: str) -> str:
+    """Return a file's name without its folder; a hub id whole."""
+    return Path(path).name if Path(path).exists() else path
+
+
+def _hub_license(name: str, revision: object) -> str:
+    """Return the licence on a hub data set's card; "" when it has none or the hub cannot be asked."""
+    from huggingface_hub import constants, dataset_info
+
+    if constants.HF_HUB_OFFLINE:
+        return ""
+    try:
+        card = dataset_info(name, revision=None if revision is None else str(revision), timeout=10).card_data
+    except Exception:  # a card is no reason to stop: the licence is then not known, and the card of the rows says so
+        return ""
+    license = card.get("license") if card is not None else None
+    return ", ".join(map(str, license)) if isinstance(license, list) else str(license or "")
+
+
 def _read(row: RawRow, name: str, source: Mapping[str, Any], table: Mapping[str, Sequence[str]], work: Work) -> Row:
     if row.problem:
         raise RowError(row.column, row.problem)
@@ -73,7 +94,7 @@ def _read(row: RawRow, name: str, source: Mapping[str, Any], table: Mapping[str,
         question=question,
         label=_label(label),
         category=work.policies.named(wanted) if wanted else "",
-        source=str(source.get("source") or _text(row.fields, table["source"]) or Path(str(source["path"])).name),
+        source=str(source.get("source") or _text(row.fields, table["source"]) or _name(str(source["path"]))),
         license=str(source.get("license") or _text(row.fields, table["license"])),
         source_id=_text(row.fields, table["id"]),
         source_category=own,
