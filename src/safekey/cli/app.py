@@ -25,6 +25,7 @@ from safekey.terminal import printable, without_login
 _GROUPS = (
     "safekey.cli.demo",
     "safekey.cli.data",
+    "safekey.cli.make.recipe",
     "safekey.cli.train",
     "safekey.cli.eval",
     "safekey.cli.judges",

@@ -84,23 +84,23 @@ def overlap(train_rows: Iterable[Example | str], items: Sequence[Item]) -> Overl
     rows = list(train_rows)
     asked: dict[str, list[tuple[str, ...]]] = {}
     for item in items:
-        asked.setdefault(item.id, []).extend(words for text in _texts(item) if (words := _words(text)))
+        asked.setdefault(item.id, []).extend(words for text in texts_of(item) if (words := words_of(text)))
     short = {len(words) for texts in asked.values() for words in texts if SHORTEST_INSIDE <= len(words) < NGRAM}
     wholes: set[tuple[str, ...]] = set()
     runs: dict[int, set[int]] = {length: set() for length in {NGRAM, *short}}  # length → hashes of runs of words
     for row in rows:
         for text in [row] if isinstance(row, str) else [turn.content for turn in row.prompt if turn.role == "user"]:
-            words = _words(text)
+            words = words_of(text)
             wholes.add(words)
             for length, hashes in runs.items():
-                hashes.update(_runs(words, length))
+                hashes.update(runs_of(words, length))
     found = {name: [how for words in texts if (how := _match(words, wholes, runs))] for name, texts in asked.items()}
     matches = {name: min(hows) for name, hows in found.items() if hows}  # "exact" < "inside" < "n-gram"
     names = {item.benchmark for item in items}
     return Overlap(names.pop() if len(names) == 1 else "", len(asked), len(rows), matches)
 
 
-def _texts(item: Item) -> list[str]:
+def texts_of(item: Item) -> list[str]:
     """Return the request and the user's turns; for questions the request alone, without the wording around it."""
     if item.target or "test" in item.metadata:  # every question shares that wording
         return [item.request]
@@ -114,15 +114,16 @@ def _match(words: tuple[str, ...], wholes: set[tuple[str, ...]], runs: Mapping[i
     if len(words) <= NGRAM:
         long_enough = len(words) >= SHORTEST_INSIDE
         return "inside" if long_enough and hash(words) in runs[len(words)] else ""
-    return "n-gram" if any(run in runs[NGRAM] for run in _runs(words, NGRAM)) else ""
+    return "n-gram" if any(run in runs[NGRAM] for run in runs_of(words, NGRAM)) else ""
 
 
-def _runs(words: tuple[str, ...], length: int) -> Iterable[int]:
+def runs_of(words: tuple[str, ...], length: int) -> Iterable[int]:
     """Return the hashes of all runs of a length: 64 bits, so that two different runs do not collide by chance."""
     return (hash(words[start : start + length]) for start in range(len(words) - length + 1))
 
 
-def _words(text: str) -> tuple[str, ...]:
+def words_of(text: str) -> tuple[str, ...]:
+    """Return a text's words as this module compares them: lower case, without accents and punctuation."""
     plain = unicodedata.normalize("NFKD", text.casefold())
     return tuple(_WORD.findall("".join(letter for letter in plain if not unicodedata.combining(letter))))
 

@@ -123,6 +123,14 @@ def parse_harmbench(raw: str | None) -> Verdict:
     )
 
 
+def read_object(raw: str | None, keys: Collection[str]) -> Mapping[str, Any] | str:
+    """Read one JSON object with exactly these keys, and perhaps a "reason"; otherwise return why there is none."""
+    try:
+        return _object(_reply(raw), keys)
+    except _MalformedError as error:
+        return str(error)
+
+
 def _verdict(raw: str | None, value: Any) -> Verdict:
     """Apply `value` to the reply after the judge's thinking; an error becomes the reason."""
     kept = raw if isinstance(raw, str) else ""

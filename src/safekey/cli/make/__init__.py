@@ -1,0 +1,1 @@
+"""`safekey make`: its options, and what it prints."""

@@ -1,0 +1,1 @@
+"""Make safety data with reasoning: requests in, training rows out, in stages that a kill cannot spoil."""
