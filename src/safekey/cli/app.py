@@ -31,6 +31,7 @@ _GROUPS = (
     "safekey.cli.gate",
     "safekey.cli.grid",
     "safekey.cli.analyze",
+    "safekey.cli.monitor",
     "safekey.cli.report",
     "safekey.cli.card",
 )
