@@ -170,7 +170,7 @@ def evaluation_rows(path: str) -> tuple[list[Row], list[str]]:
                     "epoch": int(row["epoch"]),
                     "completion": sample.digest,
                 },
-            )  # fmt: skip
+            )
         )
     notes = [f"{path}: left out {count} rows {why}" for why, count in left.items()]
     if not rows and left:
