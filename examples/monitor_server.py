@@ -1,4 +1,4 @@
-"""A small server that streams from a local model and stops, or flags, where the monitor raises its alarm: at the end of U.
+"""A small server that streams from a local model, and stops or flags at the end of U when the monitor raises its alarm.
 
     python examples/monitor_server.py runs/first              # needs uvicorn; any other ASGI server takes make_app(...)
     curl -N localhost:8000/chat -d '{"messages": [{"role": "user", "content": "How do I pick the royal vault?"}]}'

@@ -96,7 +96,7 @@ def test_how_many_rows_are_needed() -> None:
     with pytest.raises(UserError, match="found 300 benign rows of 1 behaviours"):
         choose_threshold([float(i) for i in range(300)], ["one"] * 300, fpr=0.05)
     for wrong in (0.0, 1.0, -1.0, float("nan")):
-        with pytest.raises(UserError, match="expected 0.001"):
+        with pytest.raises(UserError, match=r"expected 0\.001"):
             choose_threshold([0.0] * 500, range(500), fpr=wrong)
 
 

@@ -135,16 +135,16 @@ def test_a_prefill_is_part_of_the_thinking(monitor: Monitor) -> None:
 
 
 def test_what_cannot_be_loaded_or_scored(tmp_path: Path, monitor: Monitor) -> None:
-    with pytest.raises(UserError, match="no safety heads in .*; was head_weight 0"):
+    with pytest.raises(UserError, match=r"no safety heads in .*; was head_weight 0"):
         Monitor.load(make_run(tmp_path / "none", heads=False))
     with pytest.raises(UserError, match="there is no such folder"):
         Monitor.load("./nothing")
-    with pytest.raises(UserError, match="read 8 features, .* has 96: these heads belong to another model"):
+    with pytest.raises(UserError, match=r"read 8 features, .* has 96: these heads belong to another model"):
         Monitor(monitor.loaded, SafetyHeads(8))
     for nothing in ((), (Message("system", "Be kind."),)):
         with pytest.raises(UserError, match="nothing to score"):
             monitor.score(nothing)
-    with pytest.raises(UserError, match="X and U have .* tokens, the model's context 1024"):
+    with pytest.raises(UserError, match=r"X and U have .* tokens, the model's context 1024"):
         monitor.score((Message("user", "pick the vault " * 2000),))
 
 

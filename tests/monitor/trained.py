@@ -1,4 +1,4 @@
-"""A small model with heads, as a training's run folder, and rows: made on the spot from the organism, nothing trained."""
+"""A small model with heads, as a training's run folder, and rows: made from the organism, nothing is trained."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from safekey.organism.data import BASE, training_rows
+from safekey.organism.mix import Mix
 from safekey.organism.world import make_world
 from safekey.training import SafetyHeads
 from safekey.training.loop.export import heads_state, save_heads
@@ -18,9 +19,9 @@ from safekey.training.loop.export import heads_state, save_heads
 VERSIONS = {"safekey": "0.1.0"}
 
 
-def world_rows(count: int = 400, seed: int = 5) -> list[dict[str, Any]]:
+def world_rows(count: int = 400, seed: int = 5, mix: Mix = Mix()) -> list[dict[str, Any]]:  # noqa: B008 - frozen
     """Harmful and benign rows with thinking; wrapped ones carry the name of their attack."""
-    return training_rows(make_world(0), seed)[:count]
+    return training_rows(make_world(0), seed, mix)[:count]
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -147,12 +147,13 @@ class Monitor:
             return cls(loaded, heads, batch_size=batch_size)
         card = read_card(home)
         model = model_of(folder, home, card)
-        loaded = load_model(model, device=device, dtype=dtype, **card.settings)
-        if weights.fingerprint(loaded.source) != card.weights_sha256:
+        source = weights.find(model)
+        if weights.fingerprint(source) != card.weights_sha256:
             raise UserError(
                 f"{home / CARD}: was fitted for other weights than those of {model}: run `safekey monitor fit` again"
             )
-        heads = load_heads(home if card.heads == "frozen" else heads_folder(loaded.source))
+        heads = load_heads(home if card.heads == "frozen" else heads_folder(source))
+        loaded = load_model(model, device=device, dtype=dtype, **card.settings)
         return cls(loaded, heads, card, batch_size=batch_size)
 
     @property
@@ -254,6 +255,16 @@ def template_settings(run: str) -> dict[str, Any]:
     kwargs, today = config.get("chat_template_kwargs"), config.get("template_date")
     found: dict[str, Any] = {"chat_template_kwargs": kwargs} if isinstance(kwargs, dict) and kwargs else {}
     return found | ({"today": str(today)} if today else {})
+
+
+def card_of(run: str) -> Card | None:
+    """Return the card of the monitor that belongs to a run or is one; None where nothing was fitted.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    home = home_of(Path(run).expanduser())
+    return read_card(home) if home else None
 
 
 def model_of(run: Path, home: Path, card: Card) -> str:

@@ -18,10 +18,9 @@ from typing import Any, Literal
 from safekey import run_folder
 from safekey.comparison.comparable import choose
 from safekey.comparison.saved_runs import JudgeId, SavedPrompt, SavedRun, read_run, scored
-from safekey.engines import weights
 from safekey.errors import UserError
-from safekey.monitor.card import KIND
-from safekey.monitor.fit import readable
+from safekey.monitor.card import KIND, Card
+from safekey.monitor.fit import readable, sha256_of
 from safekey.monitor.monitor import Monitor, Score
 from safekey.monitor.rows import Row, evaluation_rows
 from safekey.run_folder.ownership import Ledger
@@ -91,13 +90,22 @@ class Beside:
                 "benign": plain(self.benign), "folder": str(self.folder), "notes": list(self.notes)}  # fmt: skip
 
 
-def score_evaluation(
-    monitor: Monitor, path: str, *, judges: Sequence[str] = (), part: Part = "answer", other_model: bool = False
-) -> Beside:
-    """Score an evaluation's responses and write the scores beside its verdicts.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An evaluation that a monitor may score: checked before the monitor's model is loaded."""
+
+    run: SavedRun
+    judges: Mapping[str, JudgeId]
+    notes: tuple[str, ...]
+
+
+def open_evaluation(
+    card: Card | None, path: str, *, judges: Sequence[str] = (), part: Part = "answer", other_model: bool = False
+) -> Opened:
+    """Check an evaluation, and what would be written beside it.
 
     Args:
-        monitor: fitted, so that there is a threshold.
+        card: the monitor's.
         path: the evaluation's run folder.
         judges: NAME or NAME=MODEL, where several judged.
         part: the part of the responses that was judged.
@@ -106,35 +114,45 @@ def score_evaluation(
     Raises:
         UserError: no finished evaluation, another model's, no threshold, or files that are not ours.
     """
-    if monitor.card is None:
+    if card is None:
         raise UserError("this monitor has no threshold, so nothing would be stopped: run `safekey monitor fit` first")
     run = read_run(path, part)
     folder = run.path / KIND
-    ledger = Ledger.of_folder(folder, KIND)
-    ledger.check([folder / SCORES, folder / SUMMARY], "scores", "move it away")
-    notes = _check_model(monitor, run, other_model)
+    Ledger.of_folder(folder, KIND).check([folder / SCORES, folder / SUMMARY], "scores", "move it away")
+    notes = _check_model(card, run, other_model)
+    if sha256_of(path) in card.calibration.get("data", {}).values():
+        notes.append("this evaluation calibrated this monitor, so its numbers here are better than elsewhere")
     chosen = choose([run], ("harm", "refusal"), judges, allowed=True, complete=False)[run.path]
-    rows, more = evaluation_rows(path)
+    notes += [f"{kind} judged by {judge}" for kind, judge in sorted(chosen.items())]
+    return Opened(run, chosen, tuple(notes))
+
+
+def score_evaluation(monitor: Monitor, opened: Opened) -> Beside:
+    """Score an evaluation's responses and write the scores beside its verdicts.
+
+    Raises:
+        UserError: no row can be read, or the folder cannot be written.
+    """
+    run = opened.run
+    rows, notes = evaluation_rows(str(run.path))
     rows, readings, problems = readable(monitor.loaded, rows)
     scores = monitor.score_readings(readings, [row.end for row in rows])
-    outcomes = [_outcome(run, row, chosen) for row in rows]
-    notes += [*more, *problems, *(f"{kind} judged by {judge}" for kind, judge in sorted(chosen.items()))]
-    found = _beside(rows, scores, outcomes, folder, notes)
-    _write(ledger, monitor, rows, scores, outcomes, found)
+    outcomes = [_outcome(run, row, opened.judges) for row in rows]
+    found = _beside(rows, scores, outcomes, run.path / KIND, [*opened.notes, *notes, *problems])
+    _write(monitor, rows, scores, outcomes, found)
     return found
 
 
-def _check_model(monitor: Monitor, run: SavedRun, other_model: bool) -> list[str]:
+def _check_model(card: Card, run: SavedRun, other_model: bool) -> list[str]:
     theirs = (run.resolved.get("weights") or {}).get("weights_sha256")
-    own = monitor.card.weights_sha256 if monitor.card else weights.fingerprint(monitor.loaded.source)
     if not theirs:
         return ["whether this evaluation is of the monitor's model is not known: its record holds no hash of weights"]
-    if theirs == own:
+    if theirs == card.weights_sha256:
         return []
     if not other_model:
         raise UserError(
             f"{run.path}: is an evaluation of another model ({run.resolved.get('model')}) than the monitor's "
-            f"({monitor.loaded.source.base}); --other-model reads its texts with the monitor's model"
+            f"({card.model}); --other-model reads its texts with the monitor's model"
         )
     return ["another model wrote these texts; the monitor's reads them, and the promise was not made for them"]
 
@@ -177,7 +195,7 @@ def _line(benchmark: str, attack: str, outcome: Outcome, rows: Sequence[Row], sc
 
 
 def _write(
-    ledger: Ledger, monitor: Monitor, rows: Sequence[Row], scores: Sequence[Score], outcomes: Sequence[Outcome],
+    monitor: Monitor, rows: Sequence[Row], scores: Sequence[Score], outcomes: Sequence[Outcome],
     found: Beside,
 ) -> None:  # fmt: skip
     assert monitor.card is not None
@@ -187,6 +205,7 @@ def _write(
         json.dumps({**row.place, "attack": row.attack, "outcome": outcome, **asdict(score)})
         for row, outcome, score in zip(rows, outcomes, scores, strict=True)
     ]
+    ledger = Ledger.of_folder(found.folder, KIND)
     try:
         run_folder.make_private(found.folder)
         ledger.write(found.folder / SCORES, "".join(f"{line}\n" for line in lines).encode())

@@ -50,12 +50,16 @@ def _load(args: argparse.Namespace) -> Any:
 
 def _evaluation(args: argparse.Namespace) -> int:
     from safekey.errors import UserError
-    from safekey.monitor.runs import score_evaluation
+    from safekey.monitor.monitor import card_of
+    from safekey.monitor.runs import open_evaluation, score_evaluation
     from safekey.monitor.tables import beside_sentence, beside_table
 
     if args.output:
         raise UserError("--output: the scores of an evaluation go beside its verdicts; leave it out")
-    found = score_evaluation(_load(args), args.what, judges=args.judge, part=args.part, other_model=args.other_model)
+    opened = open_evaluation(
+        card_of(args.model), args.what, judges=args.judge, part=args.part, other_model=args.other_model
+    )
+    found = score_evaluation(_load(args), opened)
     args.document = found.to_dict()
     out = console(args.json)
     out.print(beside_table(found))
