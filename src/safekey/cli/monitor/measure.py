@@ -27,8 +27,8 @@ def add_verb_to(verbs: Any) -> None:
 
 def run_eval(args: argparse.Namespace) -> int:
     """Measure a monitor; see `safekey.monitor.evaluate`."""
+    from safekey.cli.monitor.output import Output
     from safekey.monitor.evaluate import evaluate
-    from safekey.monitor.output import Output
     from safekey.monitor.tables import measure_table
 
     request = MeasureRequest(model=args.model, **given(args, MeasureRequest))

@@ -71,8 +71,8 @@ def _evaluation(args: argparse.Namespace) -> int:
 
 
 def _file(args: argparse.Namespace) -> int:
+    from safekey.cli.monitor.output import Output
     from safekey.monitor.fit import readable
-    from safekey.monitor.output import Output
     from safekey.monitor.rows import read_rows
 
     output = Output.at(args.output, {"file": args.what})
