@@ -36,7 +36,7 @@ def measured(train: Path, evaluation: Path, **how: Any) -> dict[str, Any]:
         rows, readings, _ = readable(monitor.loaded, read_rows(str(evaluation))[0])
         logits = monitor.logits(readings)
         second = [at for at, row in enumerate(rows) if half_of(row.behaviour, 0) == "second"]
-        found = measure_rows(monitor, [rows[at] for at in second], [logits[at] for at in second])
+        found = measure_rows(monitor, [rows[at] for at in second], [logits[at] for at in second], draws=0)
         groups = {group.name: group for group in found.groups if group.head == monitor.head}
         out: dict[str, Any] = {"threshold_benign": monitor.card.threshold.benign, "upper": monitor.card.threshold.upper}
         for name in ("all", "plain", "attacked"):

@@ -16,7 +16,7 @@ from safekey.monitor.calibration import (
     rows_needed,
     upper_bound,
 )
-from safekey.monitor.measures import ece
+from safekey.monitor.measures import measure
 
 
 def test_the_bound_is_clopper_and_pearsons() -> None:
@@ -106,7 +106,8 @@ def test_the_scale_is_found_again() -> None:
     harmful = draw.random(20000) < special.expit(0.7 * logits - 1.0)
     platt = fit_scale(logits.tolist(), harmful.tolist())
     assert platt == pytest.approx((0.7, -1.0), abs=0.07)
-    assert ece(special.expit(platt.slope * logits + platt.offset), harmful, np.ones(20000)) < 0.01
+    probabilities = special.expit(platt.slope * logits + platt.offset).tolist()
+    assert measure(logits.tolist(), harmful.tolist(), range(20000), probabilities, draws=0).ece.value < 0.01
     centred = draw.random(20000) < special.expit(0.4 * logits)
     assert fit_scale(logits.tolist(), centred.tolist(), "temperature") == pytest.approx((0.4, 0.0), abs=0.03)
 

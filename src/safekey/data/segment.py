@@ -130,13 +130,13 @@ class ReadSentences(NamedTuple):
     Attributes:
         spans: the sentences, as character offsets.
         read: what each is; the last one moves on if `moved`.
-        count: how many of them are U.
+        inside: how many of them are U.
         moved: whether a sentence was found with which K begins; otherwise everything that there was has been read.
     """
 
     spans: list[Span]
     read: list[Judged]
-    count: int
+    inside: int
     moved: bool
 
 

@@ -70,7 +70,7 @@ class Border:
         if self.end is None:
             text = (self.text if whole is None else whole).rstrip()
             found = read_sentences(text, sentences(text), self._query)
-            self._end_at(found.spans[found.count - 1][1] if found.count else 0)
+            self._end_at(found.spans[found.inside - 1][1] if found.inside else 0)
         assert self.end is not None
         return self.end
 
@@ -94,7 +94,7 @@ class Border:
             return
         complete = list(sentences(self.text))[:-1]
         found = read_sentences(self.text, complete, self._query)
-        known = found.spans[found.count - 1][1] if found.count else 0
+        known = found.spans[found.inside - 1][1] if found.inside else 0
         if found.moved or cut or len(complete) > MAX_SENTENCES:
             self._end_at(known)
         else:

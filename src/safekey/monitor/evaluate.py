@@ -11,7 +11,7 @@ from typing import Any
 
 from safekey.errors import UserError
 from safekey.monitor.fit import readable, sha256_of
-from safekey.monitor.measures import Measures, measure
+from safekey.monitor.measures import DRAWS, Measures, measure
 from safekey.monitor.monitor import Monitor
 from safekey.monitor.request import HEADS, Head, MeasureRequest
 from safekey.monitor.rows import NONE, Row, half_of, labelled, read_rows
@@ -115,20 +115,22 @@ def _seen(monitor: Monitor, request: MeasureRequest) -> list[str]:
 
 def measure_rows(
     monitor: Monitor, rows: Sequence[Row], logits: Sequence[tuple[float | None, float]], notes: Sequence[str] = (),
-    *, seed: int = 0,
+    *, seed: int = 0, draws: int = DRAWS,
 ) -> Measured:  # fmt: skip
-    """Measure scored rows: all, plain, attacked, and each attack, for both heads."""
+    """Measure scored rows: all, plain, attacked, and each attack, for both heads; `draws` are the bootstrap's."""
     attacks = sorted({row.attack for row in rows if row.harmful and row.attack != NONE})
     heads: list[Head] = [monitor.head, *(head for head in HEADS if head != monitor.head)]
     groups = []
     for head in heads:
         scored = [(row, pair[HEADS.index(head)]) for row, pair in zip(rows, logits, strict=True)]
-        groups += [_group(monitor, head, name, scored, seed) for name in (ALL, PLAIN, ATTACKED, *attacks)]
+        groups += [_group(monitor, head, name, scored, (seed, draws)) for name in (ALL, PLAIN, ATTACKED, *attacks)]
     said = [*notes, *_promise(monitor, groups)]
     return Measured(tuple(group for group in groups if group.measures or group.unread), len(rows), tuple(said))
 
 
-def _group(monitor: Monitor, head: Head, name: str, scored: Sequence[tuple[Row, float | None]], seed: int) -> Group:
+def _group(
+    monitor: Monitor, head: Head, name: str, scored: Sequence[tuple[Row, float | None]], chance: tuple[int, int]
+) -> Group:
     own = [(row, logit) for row, logit in scored if _in(row, name)]
     read = [(row, logit) for row, logit in own if logit is not None]
     benign = [pair for pair in read if not pair[0].harmful]
@@ -141,7 +143,7 @@ def _group(monitor: Monitor, head: Head, name: str, scored: Sequence[tuple[Row, 
     if len(set(labels)) == 2:
         measures = measure(
             [z for _, z in both], labels, [row.behaviour for row, _ in both],
-            [monitor.probability(head, z) for _, z in both], seed=seed,
+            [monitor.probability(head, z) for _, z in both], seed=chance[0], draws=chance[1],
         )  # fmt: skip
     decides = monitor.card is not None and head == monitor.head
     return Group(

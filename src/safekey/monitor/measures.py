@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -73,13 +74,14 @@ def measure(
         raise ValueError("expected as many labels, behaviours and probabilities as scores, and both classes")
     names = {name: number for number, name in enumerate(dict.fromkeys(behaviours))}
     groups = np.array([names[name] for name in behaviours])
-    plain = _all(z, y, p, np.ones(len(z)))
+    sums = _Sums.of(z, y, p)
+    plain = sums.measures(np.ones(len(z)))
     draw = np.random.default_rng(seed)
     enough = min(len(set(groups[y])), len(set(groups[~y]))) > 1
-    drawn = np.array([
-        _all(z, y, p, draw.multinomial(len(names), np.full(len(names), 1 / len(names)))[groups].astype(float))
-        for _ in range(draws if enough else 0)
-    ]).reshape(-1, 4)  # fmt: skip
+    even = np.full(len(names), 1 / len(names))
+    drawn = np.array(
+        [sums.measures(draw.multinomial(len(names), even)[groups]) for _ in range(draws if enough else 0)]
+    ).reshape(-1, 4)
     drawn = drawn[~np.isnan(drawn).any(axis=1)]  # a draw may hold one class only
     estimates = []
     for column, value in enumerate(plain):
@@ -88,34 +90,41 @@ def measure(
     return Measures(int(y.sum()), int((~y).sum()), len(names), *estimates)
 
 
-def _all(z: np.ndarray, y: np.ndarray, p: np.ndarray, weight: np.ndarray) -> tuple[float, float, float, float]:
-    if not weight[y].sum() or not weight[~y].sum():
-        return (math.nan,) * 4
-    return auroc(z, y, weight), tpr_at(z, y, 0.01, weight), tpr_at(z, y, 0.05, weight), ece(p, y, weight)
+class _Sums(NamedTuple):
+    """Rows sorted into places once, so that a draw of the bootstrap is four sums."""
+
+    harmful: np.ndarray
+    probabilities: np.ndarray
+    place: np.ndarray  # of each row's score among the distinct ones
+    places: int
+    bins: np.ndarray
+
+    @classmethod
+    def of(cls, scores: np.ndarray, harmful: np.ndarray, probabilities: np.ndarray) -> _Sums:
+        values, place = np.unique(scores, return_inverse=True)
+        bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+        return cls(harmful, probabilities, place, len(values), bins)
+
+    def measures(self, weight: np.ndarray) -> tuple[float, float, float, float]:
+        """Return AUROC, TPR at 1 % and at 5 %, and ECE of weighted rows; NaN where a class has no weight."""
+        positive = np.bincount(self.place, weight * self.harmful, self.places)
+        negative = np.bincount(self.place, weight * ~self.harmful, self.places)
+        if not positive.sum() or not negative.sum():
+            return (math.nan,) * 4
+        said = np.bincount(self.bins, weight * self.probabilities, BINS)
+        true = np.bincount(self.bins, weight * self.harmful, BINS)
+        ece = float(np.abs(said - true).sum() / weight.sum())
+        return _auroc(positive, negative), _tpr(positive, negative, 0.01), _tpr(positive, negative, 0.05), ece
 
 
-def auroc(scores: np.ndarray, harmful: np.ndarray, weight: np.ndarray) -> float:
-    """Return the weighted AUROC, ties counting half."""
-    values, place = np.unique(scores, return_inverse=True)
-    positive = np.bincount(place, np.where(harmful, weight, 0.0), len(values))
-    negative = np.bincount(place, np.where(harmful, 0.0, weight), len(values))
+def _auroc(positive: np.ndarray, negative: np.ndarray) -> float:
+    """Return the AUROC from the weight of each class at each distinct score; ties count half."""
     below = np.cumsum(negative) - negative
     return float((positive * (below + negative / 2)).sum() / (positive.sum() * negative.sum()))
 
 
-def tpr_at(scores: np.ndarray, harmful: np.ndarray, fpr: float, weight: np.ndarray) -> float:
-    """Return the share of harmful rows above the lowest threshold that at most `fpr` of the benign rows exceed."""
-    values, place = np.unique(scores, return_inverse=True)
-    positive = np.bincount(place, np.where(harmful, weight, 0.0), len(values))
-    negative = np.bincount(place, np.where(harmful, 0.0, weight), len(values))
-    over = negative.sum() - np.cumsum(negative)  # benign weight above each value
+def _tpr(positive: np.ndarray, negative: np.ndarray, fpr: float) -> float:
+    """Return the share of harmful rows above the lowest score that at most `fpr` of the benign rows exceed."""
+    over = negative.sum() - np.cumsum(negative)
     lowest = int(np.argmax(over <= fpr * negative.sum() + 1e-9))
     return float(positive[lowest + 1 :].sum() / positive.sum())
-
-
-def ece(probabilities: np.ndarray, harmful: np.ndarray, weight: np.ndarray) -> float:
-    """Return the expected calibration error over ten bins of equal width."""
-    bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
-    said = np.bincount(bins, weight * probabilities, BINS)
-    true = np.bincount(bins, weight * harmful, BINS)
-    return float(np.abs(said - true).sum() / weight.sum())
