@@ -133,7 +133,7 @@ async def _body(receive: Any) -> bytes:
     body = b""
     while True:
         message = await receive()
-        body += message.get("body", b"")
+        body += bytes(message.get("body", b""))
         if len(body) > MOST_BYTES:
             raise UserError(f"the request has more than {MOST_BYTES} bytes")
         if not message.get("more_body"):

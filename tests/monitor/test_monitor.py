@@ -152,3 +152,5 @@ def test_turns_of() -> None:
     user: Any = Message("user", "q")
     assert turns_of([user, Message("assistant", "a", "t")]) == ((user,), "t")
     assert turns_of([user]) == ((user,), "")
+    assert turns_of([user, Message("assistant", "<think>\nt\n</think>\n\na")]) == ((user,), "t")
+    assert turns_of([user, Message("assistant", "a")]) == ((user,), "")

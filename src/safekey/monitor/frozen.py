@@ -46,15 +46,13 @@ def train_heads(
     """
     heads = SafetyHeads(hidden_size, pooling)
     with_u = [at for at, one in enumerate(states) if one.understanding is not None]
-    vectors = {
-        "understanding": ([states[at].understanding for at in with_u], with_u),
-        "query_and_understanding": ([one.query_and_understanding for one in states], range(len(states))),
-    }
-    for name, (found, places) in vectors.items():
-        matrix = np.stack([vector.numpy() for vector in found if vector is not None]).astype(float)
+    only_u = [one.understanding for one in states if one.understanding is not None]
+    both = [one.query_and_understanding for one in states]
+    parts = ((heads.understanding, only_u, with_u), (heads.query_and_understanding, both, list(range(len(states)))))
+    for head, vectors, places in parts:
+        matrix = np.stack([vector.numpy() for vector in vectors]).astype(float)
         labels = np.array([harmful[at] for at in places])
         made = fit_linear(matrix, labels, [behaviours[at] for at in places])
-        head = getattr(heads, name)
         with torch.no_grad():
             head.weight.copy_(torch.from_numpy(made.weight)[None])
             head.bias.fill_(made.bias)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from safekey.errors import UserError
 from safekey.schema import Message
 from safekey.text.chat import ChatFormat, Rendered, literal_ranges, tokenize, tokenize_after
+from safekey.text.thinking import split_thinking
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,8 @@ def turns_of(messages: Sequence[Message]) -> tuple[tuple[Message, ...], str]:
     """Return the turns before the response, and the response's thinking.
 
     Args:
-        messages: a conversation that ends with the assistant's turn, whose `thinking` is read; or with the user's, and
-            then there is no thinking yet.
+        messages: a conversation that ends with the assistant's turn, whose `thinking` is read, else the thinking in its
+            content, between tags; or with the user's, and then there is no thinking yet.
 
     Raises:
         UserError: there is no turn, or no user's turn.
@@ -69,7 +70,10 @@ def turns_of(messages: Sequence[Message]) -> tuple[tuple[Message, ...], str]:
     turns = tuple(messages)
     thinking = ""
     if turns and turns[-1].role == "assistant":
-        thinking, turns = turns[-1].thinking or "", turns[:-1]
+        last, turns = turns[-1], turns[:-1]
+        thinking = last.thinking or ""
+        if last.thinking is None:
+            thinking = split_thinking(last.content, started_inside=False).thinking
     if not any(turn.role == "user" for turn in turns):
         raise UserError("nothing to score: expected turns with a user's one, found " + (str(len(turns)) or "none"))
     return turns, thinking

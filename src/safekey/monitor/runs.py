@@ -180,12 +180,13 @@ def _beside(
     ]
     failed = [at for at, outcome in enumerate(outcomes) if outcome == "failure"]
     benign = [at for at, row in enumerate(rows) if row.harmful is False]
-    total = [
-        _line(EVERY, EVERY, outcome, [rows[at] for at in chosen], [scores[at] for at in chosen]) if chosen else None
-        for outcome, chosen in (("failure", failed), ("benign", benign))
-    ]
+
+    def total(outcome: Outcome, chosen: Sequence[int]) -> Line | None:
+        own = [rows[at] for at in chosen], [scores[at] for at in chosen]
+        return _line(EVERY, EVERY, outcome, *own) if chosen else None
+
     lines.sort(key=lambda line: (line.benchmark, line.attack != EVERY, line.attack, line.outcome))
-    return Beside(tuple(lines), total[0], total[1], folder, tuple(notes))
+    return Beside(tuple(lines), total("failure", failed), total("benign", benign), folder, tuple(notes))
 
 
 def _line(benchmark: str, attack: str, outcome: Outcome, rows: Sequence[Row], scores: Sequence[Score]) -> Line:

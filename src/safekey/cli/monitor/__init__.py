@@ -1,4 +1,4 @@
-"""`safekey monitor`: the heads as an alarm. One module for each verb, with `add_verbs` and a function to run"""
+"""`safekey monitor`: the heads as an alarm. One module for each verb, with `add_verb_to` and a function to run"""
 
 from __future__ import annotations
 
