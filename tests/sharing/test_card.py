@@ -67,7 +67,7 @@ def test_what_is_on_the_card(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     ):
         assert missing in text.partition("## What was not measured")[2]
     assert "load_heads" in text
-    assert "not a monitor yet" in text
+    assert "not a monitor" in text
     assert str(tmp_path) not in text
     assert socket.gethostname() not in text
 

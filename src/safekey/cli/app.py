@@ -34,6 +34,7 @@ _GROUPS = (
     "safekey.cli.grid",
     "safekey.cli.tamper.verb",
     "safekey.cli.analyze",
+    "safekey.cli.monitor",
     "safekey.cli.report",
     "safekey.cli.card",
 )

@@ -13,7 +13,7 @@ What tells them apart is in `key_sentence/`: `judge.py` judges one sentence, `co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
@@ -94,7 +94,7 @@ def locate(example: Example) -> Located:
     start, end = thinking_span(response)
     query = Query.of(example)
     stream = islice(sentences(response, start, end), MAX_SENTENCES + 1)
-    spans, read, count = _read(response, stream, query)
+    spans, read, count, _ = read_sentences(response, stream, query)
     if not spans:
         return Located(start, start)
     understanding_end = spans[count - 1][1] if count else start
@@ -124,28 +124,49 @@ def _key_sentence(response: str, rest: list[Span]) -> int:
     return len(rest) - 1
 
 
-def _read(response: str, stream: Iterator[Span], query: Query) -> tuple[list[Span], list[Judged], int]:
-    """Read sentences up to the first that moves on: their spans, what they are, and how many of them are U.
+class ReadSentences(NamedTuple):
+    """What the rule read, up to the sentence that moves on.
+
+    Attributes:
+        spans: the sentences, as character offsets.
+        read: what each is; the last one moves on if `moved`.
+        inside: how many of them are U.
+        moved: whether a sentence was found with which K begins; otherwise everything that there was has been read.
+    """
+
+    spans: list[Span]
+    read: list[Judged]
+    inside: int
+    moved: bool
+
+
+def read_sentences(text: str, stream: Iterable[Span], query: Query) -> ReadSentences:
+    """Read sentences up to the first that moves on.
 
     Openers without content belong to U only if a restatement follows; otherwise the first sentence is K.
+
+    Args:
+        text: what the offsets are about.
+        stream: the sentences of the thinking in their order; read no further than needed.
+        query: the words of the query.
     """
     spans: list[Span] = []
     read: list[Judged] = []
     count = 0
     before = Before()
     for start, end in stream:
-        text = response[start:end]
-        judged = judge(text, query, before)
+        sentence = text[start:end]
+        judged = judge(sentence, query, before)
         spans.append((start, end))
         read.append(judged)
         if judged.kind == "moves on" or (judged.kind == "empty" and before.restated and judged.why != "heading"):
-            break
+            return ReadSentences(spans, read, count, True)
         if judged.kind != "empty":
             count = len(spans)
         restates = judged.kind == "restates"
         before = Before(
             restated=before.restated or restates,
-            lists=restates and (text.endswith((":", "：")) or (before.lists and ITEM.match(text) is not None)),
-            wonders=judged.kind == "empty" and text.endswith(("?", "？", "؟")),
+            lists=restates and (sentence.endswith((":", "：")) or (before.lists and ITEM.match(sentence) is not None)),
+            wonders=judged.kind == "empty" and sentence.endswith(("?", "？", "؟")),
         )
-    return spans, read, count
+    return ReadSentences(spans, read, count, False)

@@ -46,8 +46,8 @@ def _heads() -> list[str]:
         "### The safety heads",
         "",
         "Two linear heads, trained beside the model, read its last hidden states: one those of the understanding U, "
-        "one those of the query X and U. They are **not a monitor yet**: nobody chose a threshold or counted false "
-        "alarms.",
+        "one those of the query X and U. Alone they are **not a monitor**: nobody chose a threshold or counted false "
+        "alarms. `safekey monitor fit` does both, on rows of yours.",
         "",
         "```python",
         "import torch",

@@ -44,8 +44,8 @@ class SafetyHeads(nn.Module):
         only_u, both = [], []
         for x_start, x_end, u_start, u_end in pool.tolist():
             u = hidden[u_start:u_end].to(wide)
-            only_u.append(_pool(u, self.pooling))
-            both.append(_pool(torch.cat([hidden[x_start:x_end].to(wide), u]), self.pooling))
+            only_u.append(pool_states(u, self.pooling))
+            both.append(pool_states(torch.cat([hidden[x_start:x_end].to(wide), u]), self.pooling))
         if not only_u:
             return hidden.new_zeros((0, 2), dtype=wide)
         with torch.autocast(hidden.device.type, enabled=False):
@@ -61,7 +61,8 @@ def _apply(head: nn.Linear, vectors: list[Tensor]) -> Float[Tensor, "examples 1"
     return logits
 
 
-def _pool(states: Float[Tensor, "tokens hidden"], pooling: Pooling) -> Float[Tensor, " hidden"]:
+def pool_states(states: Float[Tensor, "tokens hidden"], pooling: Pooling) -> Float[Tensor, " hidden"]:
+    """Return a span's states as one vector; the span has at least one token."""
     if pooling == "mean":
         return states.mean(0)
     return states.amax(0) if pooling == "max" else states[-1]
