@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_inside import write_models, write_rows
 
 from safekey.analysis.inside import encode_rows, open_inside
 from safekey.analysis.kl import ALL, FIRST, kl, parts_of, token_kl
 from safekey.analysis.read import read_rows
 from safekey.analysis.rows import with_spans
 from safekey.cli.app import main
+from small_inside import write_models, write_rows
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,8 @@ def test_rows_are_as_one_by_one_and_parts_are_where_they_are(models: list[Path],
         assert text.strip() == each.row.example.key_sentence
         begin, count = each.encoded.spans.query.stop, len(each.encoded.input_ids)
         inside = [t for span in parts_of(each.encoded).values() for t in range(span.start, span.stop)]
-        assert len(inside) == len(set(inside)) and row.tokens[ALL] == count - begin
+        assert len(inside) == len(set(inside))
+        assert row.tokens[ALL] == count - begin
         between = [each.encoded.input_ids[t] for t in range(begin, count) if t not in inside]
         assert not first.tokenizer.decode(between).strip()
 
@@ -109,7 +110,9 @@ def other_tokenizer(models: list[Path], tmp_path: Path) -> Path:
     return tmp_path / "other"
 
 
-@pytest.mark.parametrize("case", ["other tokenizer", "empty", "no rows", "no spans", "no file", "url", "group", "folder"])
+@pytest.mark.parametrize(
+    "case", ["other tokenizer", "empty", "no rows", "no spans", "no file", "url", "group", "folder"]
+)
 def test_bad_input_is_one_line(
     case: str, models: list[Path], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,7 +124,9 @@ def test_bad_input_is_one_line(
         rows.write_text("" if case == "empty" else '{"a": 1}\n')
     elif case == "no spans":
         rows = tmp_path / "rows.jsonl"
-        rows.write_text(json.dumps({"question": "How?", "response": "<think>\n\n</think>\n\nSo.", "harmful": True}) + "\n")
+        rows.write_text(
+            json.dumps({"question": "How?", "response": "<think>\n\n</think>\n\nSo.", "harmful": True}) + "\n"
+        )
     elif case == "no file":
         rows = tmp_path / "nowhere.jsonl"
     elif case == "url":
@@ -133,9 +138,11 @@ def test_bad_input_is_one_line(
         rows.mkdir()
     assert main(["analyze", "kl", first, second, "--data", str(rows), "--device", "cpu", *more]) == 2
     said = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
-    assert len(said) == 1 and said[0].startswith("safekey: error: "), said
+    assert len(said) == 1, said
+    assert said[0].startswith("safekey: error: ")
     expected = {
-        "other tokenizer": "tokenizer", "empty": "is empty", "no rows": "none of its 1 rows", "no spans": "no U or no K",
-        "no file": "no such file", "url": "a server shows nothing", "group": "no column 'deed'", "folder": "empty-folder",
+        "other tokenizer": "tokenizer", "empty": "is empty", "no rows": "none of its 1 rows",
+        "no file": "no such file", "url": "a server shows nothing",
+        "group": "no column 'deed'", "folder": "empty-folder", "no spans": "no U or no K",
     }  # fmt: skip
     assert expected[case] in said[0]

@@ -23,7 +23,8 @@ def test_one_row_a_cluster_is_the_usual_t_interval() -> None:
 def test_rows_of_one_behaviour_count_once() -> None:
     once = mean_of([1.0, 2.0, 4.0], ["a", "b", "c"])
     thrice = mean_of([1.0] * 3 + [2.0] * 3 + [4.0] * 3, [name for name in "abc" for _ in range(3)])
-    assert once is not None and thrice is not None
+    assert once is not None
+    assert thrice is not None
     assert thrice[:3] == pytest.approx(once[:3])
     assert (thrice.rows, thrice.clusters) == (9, 3)
 
@@ -45,7 +46,8 @@ def test_auroc_is_the_share_of_pairs_in_order() -> None:
         if not other
     ]
     found = auroc(scores, label, range(40))
-    assert found is not None and found.value == pytest.approx(sum(pairs) / len(pairs), abs=1e-12)
+    assert found is not None
+    assert found.value == pytest.approx(sum(pairs) / len(pairs), abs=1e-12)
     from sklearn.metrics import roc_auc_score
 
     assert found.value == pytest.approx(roc_auc_score(label, scores), abs=1e-12)
@@ -73,7 +75,8 @@ def test_strata_are_compared_within() -> None:
     """Two folds on different scales: each in order, together not."""
     scores, label = [10.0, 9.0, 1.0, 0.0], [True, False, True, False]
     pooled, within = auroc(scores, label, range(4)), auroc(scores, label, range(4), [0, 0, 1, 1])
-    assert pooled is not None and within is not None
+    assert pooled is not None
+    assert within is not None
     assert (pooled.value, within.value) == (0.75, 1.0)
     assert auroc([1.0, 2.0], [True, False], range(2), ["a", "b"]) is None
     assert auroc([1.0, 2.0], [True, True], range(2)) is None
@@ -81,7 +84,9 @@ def test_strata_are_compared_within() -> None:
 
 def test_scores_all_in_order_keep_an_interval() -> None:
     found = auroc([3.0, 2.0, 1.0, 0.0], [True, True, False, False], range(4))
-    assert found is not None and found.high == 1.0 and found.low < 0.6
+    assert found is not None
+    assert found.high == 1.0
+    assert found.low < 0.6
 
 
 @pytest.mark.parametrize(("gap", "clusters"), [(0.0, 40), (1.0, 40), (2.5, 24)])

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_inside import write_models, write_rows
 
 from safekey.analysis.inside import encode_rows, open_inside
 from safekey.analysis.probe import probe as probing
@@ -20,6 +19,7 @@ from safekey.analysis.probe.states import SPOTS, Spot, states_of
 from safekey.analysis.read import read_rows
 from safekey.analysis.rows import Rows
 from safekey.cli.app import main
+from small_inside import write_models, write_rows
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +61,15 @@ def test_folds_keep_behaviours_together_and_classes_even() -> None:
     behaviours = [f"b{n // 2}" for n in range(40)]
     label = [n // 2 % 2 == 0 for n in range(40)]
     folds = folds_of(behaviours, label, seed=1)
-    assert sorted(folds) == sorted(set(behaviours)) and set(folds.values()) == set(range(5))
+    assert sorted(folds) == sorted(set(behaviours))
+    assert set(folds.values()) == set(range(5))
     sizes = [sum(folds[name] == fold for name in set(behaviours)) for fold in range(5)]
     assert max(sizes) - min(sizes) <= 1
     assert folds == folds_of(behaviours, label, seed=1) != folds_of(behaviours, label, seed=2)
     assert fold_for("unknown", folds) == fold_for("unknown", folds) in range(5)
     dealt = shuffled(behaviours, label, 0)
-    assert dealt != label and sum(dealt) == sum(label)
+    assert dealt != label
+    assert sum(dealt) == sum(label)
     assert all(dealt[n] == dealt[n + 1] for n in range(0, 40, 2))
 
 
@@ -120,7 +122,9 @@ def test_what_is_there_is_found_and_what_is_not_is_not(
         "plain harmful": 64, "plain benign": 64, "attacked harmful": 64, "attacked benign": 64,
     }  # fmt: skip
     nothing, knows = found.at(0, "end of U", "last"), found.at(1, "end of U", "last")
-    assert knows.plain is not None and nothing.plain is not None and knows.attacked is not None
+    assert knows.plain is not None
+    assert nothing.plain is not None
+    assert knows.attacked is not None
     assert knows.plain.value > 0.98
     assert nothing.plain.low < 0.5 < nothing.plain.high
     assert abs(np.mean([value for cell in found.cells for value in cell.shuffled]) - 0.5) < 0.03
@@ -137,7 +141,8 @@ def test_attacked_requests_of_one_class_are_set_against_plain_ones_of_the_other(
     rows = read_rows(str(write_rows(tmp_path / "rows.jsonl", 64)))
     hard = Rows("hard", tuple(row for row in rows.rows if row.kind == "harmful"))
     found = probe(open_inside(str(model), device="cpu"), rows, hard).at(1, "end of X", "last")
-    assert found.attacked is not None and (found.attacked.positives, found.attacked.negatives) == (32, 32)
+    assert found.attacked is not None
+    assert (found.attacked.positives, found.attacked.negatives) == (32, 32)
     assert found.attacked.value > 0.98
 
 
@@ -146,17 +151,18 @@ def test_the_command(model: Path, data: Path, tmp_path: Path, capsys: pytest.Cap
     words = ["analyze", "probe", str(model), "--data", str(data), "--attacked", str(hard), "--device", "cpu"]
     assert main([*words, "--output", str(tmp_path / "probe"), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["rows"]["plain harmful"] == 16 and document["rows"]["attacked benign"] == 8
-    assert len(document["cells"]) == 4 * len(SPOTS) and document["folds"] == 5
+    assert document["rows"]["plain harmful"] == 16
+    assert document["rows"]["attacked benign"] == 8
+    assert len(document["cells"]) == 4 * len(SPOTS)
+    assert document["folds"] == 5
     assert {"probe-plain.svg", "probe-attacked.png"} <= {path.name for path in (tmp_path / "probe").iterdir()}
 
 
 @pytest.mark.parametrize("case", ["one class", "unlabelled", "two behaviours", "all attacked"])
-def test_bad_input_is_one_line(
-    case: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input_is_one_line(case: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = {
-        "one class": {"harmful": True}, "unlabelled": {"harmful": None}, "two behaviours": {}, "all attacked": {"attack": "a"},
+        "one class": {"harmful": True}, "unlabelled": {"harmful": None}, "two behaviours": {},
+        "all attacked": {"attack": "a"},
     }[case]  # fmt: skip
     path = write_rows(tmp_path / "rows.jsonl", 2 if case == "two behaviours" else 8, **more)
     assert main(["analyze", "probe", str(model), "--data", str(path), "--device", "cpu"]) == 2
@@ -165,5 +171,5 @@ def test_bad_input_is_one_line(
         "one class": "all plain rows are harmful", "unlabelled": "neither harmful nor benign",
         "two behaviours": "at least two of each class", "all attacked": "all rows are attacked",
     }  # fmt: skip
-    assert [line for line in said if line.startswith("safekey: error: ")][0].count(expected[case]) == 1
+    assert next(line for line in said if line.startswith("safekey: error: ")).count(expected[case]) == 1
     assert len(said) == 1, said
