@@ -124,7 +124,7 @@ def token_kl(
     """Return KL(first‖second) of each token from both models' logits, in nats, in fp64 where the device can."""
     wide = torch.float32 if first.device.type == "mps" else torch.float64
     pieces = []
-    for ours, theirs in zip(first.split(_CHUNK), second.split(_CHUNK), strict=True):
+    for ours, theirs in zip(torch.split(first, _CHUNK), torch.split(second, _CHUNK), strict=True):
         p, q = ours.to(wide).log_softmax(-1), theirs.to(wide).log_softmax(-1)
         share = p.exp()
         pieces.append(torch.where(share > 0, share * (p - q), 0.0).sum(-1))

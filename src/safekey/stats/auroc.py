@@ -82,7 +82,7 @@ def auroc(
     for weight, part in zip(weights, parts, strict=True):
         influence[part.rows] = weight * part.influence
     used = np.concatenate([part.rows for part in parts])
-    sums = np.bincount(groups[used], weights=influence[used])
+    sums = np.bincount(groups[used], weights=influence[used]).astype(float)
     count = len(np.unique(groups[used]))
     low, high = _interval(value, sums, count, _smaller(label[used], groups[used]), level)
     return Auroc(value, low, high, int(label[used].sum()), int((~label[used]).sum()), count)

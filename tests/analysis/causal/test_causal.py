@@ -84,6 +84,7 @@ def test_where_k_decides_the_interval_excludes_0(tmp_path: Path) -> None:
     assert effect.estimate == 1.0
     assert effect.interval()[0] > 0.8
     assert "K changes the outcome" in found.conclusion
+    assert "more than the same sentence at start. That is more than the same sentence behind R." in found.conclusion
     rate = {name: None if value is None else value.value for name, value in found.rates.items()}
     assert (rate["refusing"], rate["complying"]) == (0.0, 1.0)
     assert rate["own"] == rate["none"]

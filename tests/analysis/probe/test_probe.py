@@ -19,6 +19,7 @@ from safekey.analysis.probe.states import SPOTS, Spot, states_of
 from safekey.analysis.read import read_rows
 from safekey.analysis.rows import Rows
 from safekey.cli.app import main
+from safekey.stats.auroc import Auroc
 from small_inside import write_models, write_rows
 
 
@@ -66,6 +67,10 @@ def test_folds_keep_behaviours_together_and_classes_even() -> None:
     sizes = [sum(folds[name] == fold for name in set(behaviours)) for fold in range(5)]
     assert max(sizes) - min(sizes) <= 1
     assert folds == folds_of(behaviours, label, seed=1) != folds_of(behaviours, label, seed=2)
+    mixed = folds_of(["a", "a", "b", "b", "c", "d"], [True, False, True, False, False, False])
+    assert mixed["a"] != mixed["b"]
+    with pytest.raises(ValueError, match="at least two behaviours"):
+        folds_of(["a", "a", "b"], [True, False, False])
     assert fold_for("unknown", folds) == fold_for("unknown", folds) in range(5)
     dealt = shuffled(behaviours, label, 0)
     assert dealt != label
@@ -109,6 +114,13 @@ def planted(monkeypatch: pytest.MonkeyPatch, seen_as_harmful: bool) -> None:
     monkeypatch.setattr(probing, "states_of", states)
 
 
+def chance(found: list[Auroc | None]) -> bool:
+    """Whether ten AUROCs are as of noise: their mean is near a half, and at least eight intervals hold it."""
+    known = [each for each in found if each is not None]
+    held = sum(each.low < 0.5 < each.high for each in known)
+    return len(known) == 10 and held >= 8 and abs(np.mean([each.value for each in known]) - 0.5) < 0.05
+
+
 @pytest.mark.parametrize("seen_as_harmful", [True, False])
 def test_what_is_there_is_found_and_what_is_not_is_not(
     seen_as_harmful: bool, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -121,17 +133,16 @@ def test_what_is_there_is_found_and_what_is_not_is_not(
     assert found.counts == {
         "plain harmful": 64, "plain benign": 64, "attacked harmful": 64, "attacked benign": 64,
     }  # fmt: skip
-    nothing, knows = found.at(0, "end of U", "last"), found.at(1, "end of U", "last")
+    knows = found.at(1, "end of U", "last")
     assert knows.plain is not None
-    assert nothing.plain is not None
     assert knows.attacked is not None
     assert knows.plain.value > 0.98
-    assert nothing.plain.low < 0.5 < nothing.plain.high
+    assert chance([cell.plain for cell in found.cells if cell.layer == 0])
     assert abs(np.mean([value for cell in found.cells for value in cell.shuffled]) - 0.5) < 0.03
     assert (knows.attacked.value > 0.98) == seen_as_harmful
     assert knows.by_attack["story"] == pytest.approx(knows.attacked.value)
     if not seen_as_harmful:
-        assert knows.attacked.low < 0.5 < knows.attacked.high
+        assert chance([cell.attacked for cell in found.cells if cell.layer == 1])
 
 
 def test_attacked_requests_of_one_class_are_set_against_plain_ones_of_the_other(

@@ -67,7 +67,7 @@ def predictors(
     try:
         folds = folds_of(behaviours, unsafe, seed)
     except ValueError:
-        why = "fewer than two behaviours with either outcome"
+        why = "an outcome occurs in fewer than two behaviours"
         return [*found, *(Predicted(name, None, why) for name in names[1:])]
     fold = [folds[name] for name in behaviours]
     beginnings = [_first(each.thinking, tokenizer) for each in own]

@@ -78,10 +78,25 @@ class CausalResult:
         low, high = found.interval()
         size = f"{100 * found.estimate:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
         if low > 0 or high < 0:
-            return f"K changes the outcome: a complying K makes {size} more answers unsafe than a refusing one."
+            return (
+                f"K changes the outcome: unsafe answers after a complying K against a refusing one: {size}.{self._more}"
+            )
         if low >= -SMALL and high <= SMALL:
             return f"K does not decide: complying against refusing changes the share of unsafe answers by {size}."
         return f"Not established whether K changes the outcome: {size}."
+
+    @property
+    def _more(self) -> str:
+        """Say whether the sentence does more as K than elsewhere."""
+        found = self.effects[EFFECT]
+        sign = 1 if found is not None and found.estimate > 0 else -1
+        said = ""
+        for name, mean in self.beyond.items():
+            known = mean is not None and mean.low is not None and mean.high is not None
+            ends = (mean.low * sign, mean.high * sign) if known else (0.0,)  # type: ignore[union-attr, operator]
+            word = "more than" if min(ends) > 0 else "not shown to be more than"
+            said += f" That is {word} the same sentence {name}."
+        return said
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values for JSON."""

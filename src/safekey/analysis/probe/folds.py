@@ -10,29 +10,25 @@ FOLDS = 5
 
 
 def folds_of(behaviours: Sequence[str], positive: Sequence[bool], seed: int = 0, most: int = FOLDS) -> dict[str, int]:
-    """Return behaviour → fold; each class is dealt evenly over the folds.
+    """Return behaviour → fold, dealt so that every fold has both classes, each about as often as the others.
 
     Args:
         behaviours: of each row.
-        positive: the class of each row; a behaviour with both counts by the more frequent one.
+        positive: the class of each row; a behaviour may have both.
         seed: decides the deal.
-        most: folds, at most; fewer where a class has fewer behaviours.
+        most: folds, at most; fewer where a class occurs in fewer behaviours.
 
     Raises:
-        ValueError: a class has fewer than two behaviours.
+        ValueError: a class occurs in fewer than two behaviours.
     """
-    majority = _majority(behaviours, positive)
-    sides = [sorted(name for name, label in majority.items() if label == side) for side in (True, False)]
-    count = min(most, *map(len, sides))
+    counts = _counts(behaviours, positive)
+    count = min(most, sum(no > 0 for no, _ in counts.values()), sum(yes > 0 for _, yes in counts.values()))
     if count < 2:
-        raise ValueError("expected at least two behaviours of each class")
-    draw = random.Random(f"folds {seed}")  # noqa: S311 - not a secret
-    found: dict[str, int] = {}
-    for side in sides:
-        draw.shuffle(side)
-        for name in side:
-            found[name] = len(found) % count
-    return found
+        raise ValueError("expected each class in at least two behaviours")
+    names = sorted(counts)
+    random.Random(f"folds {seed}").shuffle(names)  # noqa: S311 - not a secret
+    names.sort(key=lambda name: counts[name][1] / sum(counts[name]))  # stable: chance decides among equals
+    return {name: place % count for place, name in enumerate(names)}
 
 
 def shuffled(behaviours: Sequence[str], positive: Sequence[bool], seed: int) -> list[bool]:
@@ -51,7 +47,12 @@ def fold_for(behaviour: str, folds: dict[str, int]) -> int:
 
 
 def _majority(behaviours: Sequence[str], positive: Sequence[bool]) -> dict[str, bool]:
+    return {name: yes > no for name, (no, yes) in _counts(behaviours, positive).items()}
+
+
+def _counts(behaviours: Sequence[str], positive: Sequence[bool]) -> dict[str, list[int]]:
+    """Return behaviour → rows of the negative and of the positive class."""
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for name, label in zip(behaviours, positive, strict=True):
         counts[name][label] += 1
-    return {name: yes > no for name, (no, yes) in counts.items()}
+    return dict(counts)

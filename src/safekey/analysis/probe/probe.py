@@ -221,7 +221,7 @@ def _cell(
     controls = [area(at, labels.tolist(), range(cut)) for at, labels in enumerate(labellings) if at]
     attacked = area(0, harmful.tolist(), _against(harmful, range(cut, len(rows)), cut)) if cut < len(rows) else None
     names = dict.fromkeys(rows[at].attack for at in range(cut, len(rows)) if harmful[at])
-    by_attack = {}
+    by_attack: dict[str, float] = {}
     for name in names:
         chosen = [at for at in range(cut, len(rows)) if not harmful[at] or rows[at].attack == name]
         found = area(0, harmful.tolist(), _against(harmful, chosen, cut))
