@@ -107,7 +107,7 @@ def _show(args: argparse.Namespace, found: CausalResult, folder: Path) -> None:
     document = {"run": str(folder), **found.to_dict()}
     args.output = None
     show(args, document, found.sheets(), notes, lambda: ())
-    write_files(folder, document, found.sheets(), notes, _plots(found))
+    write_files(folder, args.document, found.sheets(), notes, _plots(found))
 
 
 def _plots(found: CausalResult) -> list[Plot]:

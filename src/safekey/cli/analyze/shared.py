@@ -141,7 +141,7 @@ def show(
     plots: Callable[[], Sequence[Plot]],
 ) -> None:  # fmt: skip
     """Print the tables and notes, set the document, and write the files."""
-    args.document = document
+    args.document = document = with_tables(document, sheets, notes)
     out = console(args.json)
     for sheet in sheets:
         out.print(_table(sheet))
@@ -150,6 +150,14 @@ def show(
     if args.output:
         for path in write_files(Path(args.output), document, sheets, notes, plots()):
             out.print(printable(str(path)), **PLAIN)
+
+
+def with_tables(document: dict[str, Any], sheets: Sequence[Sheet], notes: Sequence[str]) -> dict[str, Any]:
+    """Return the document with what is shown of it: the tables' cells, and the notes."""
+    tables = [
+        {"title": each.title, "columns": list(each.columns), "rows": list(map(list, each.rows))} for each in sheets
+    ]
+    return {**document, "tables": tables, "notes_shown": list(notes)}
 
 
 def _table(sheet: Sheet) -> Any:
@@ -179,7 +187,9 @@ def write_files(
     from safekey.run_folder.records import make_private
 
     text = "\n\n".join([*(sheet.markdown() for sheet in sheets), *(f"- {printable(note)}" for note in notes)])
+    drawn = [{"name": plot.name, "title": plot.title, "description": plot.description} for plot in plots]
     files = {"result.json": json.dumps(document, indent=2, default=str) + "\n", "tables.md": text + "\n"}
+    files |= {"plots.json": json.dumps({"plots": drawn}, indent=2) + "\n"}
     contents = {folder / name: content.encode("utf-8", "backslashreplace") for name, content in files.items()}
     for plot in plots:
         contents |= {folder / f"{plot.name}.svg": plot.svg.encode(), folder / f"{plot.name}.png": plot.png}
