@@ -317,3 +317,31 @@ def test_an_empty_file_is_one_line(text: str, tmp_path: Path, capsys: pytest.Cap
     path.write_text(text)
     assert main(["analyze", "causal", "./nowhere", "--keys", str(path)]) == 2
     assert "is empty" in capsys.readouterr().err
+
+
+def test_the_command_on_the_organism(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A real engine: the untrained base answers everything; a refusing K is new to it. The same command goes on."""
+    from safekey.organism.data import BASE
+    from safekey.organism.keys import write_keys
+
+    path = write_keys(tmp_path / "keys.jsonl")
+    words = ["analyze", "causal", str(BASE), "--keys", str(path), "--limit", "3", "--output", str(tmp_path / "run")]
+    words += ["--judge", "exact=safekey.organism.judge:decide", "--engine-option", "device=cpu", "--json"]
+    assert main([*words, "--max-tokens", "120"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["requests"], document["used"]) == (3, 3)
+    assert document["unsafe"]["none"]["value"] == document["unsafe"]["complying"]["value"] == 1.0
+    assert document["unsafe"]["own"]["value"] == 1.0
+    rows = [json.loads(line) for line in (tmp_path / "run" / "completions.jsonl").read_text().splitlines()]
+    assert len(rows) == 3 * len(CONDITIONS)
+    first = json.loads(path.read_text().splitlines()[0])
+    forced = next(row for row in rows if row["item"] == f"{first['id']}@refusing")
+    assert forced["prefill"].endswith(first["refusing"])
+    assert forced["started_inside"]
+    before = (tmp_path / "run" / "completions.jsonl").read_bytes()
+    assert main([*words, "--max-tokens", "120"]) == 0
+    assert json.loads(capsys.readouterr().out) == document
+    assert (tmp_path / "run" / "completions.jsonl").read_bytes() == before
+    assert main([*words, "--max-tokens", "60"]) == 2
+    assert "max_new_tokens" in capsys.readouterr().err
+    assert {"result.json", "tables.md", "causal.svg"} <= {file.name for file in (tmp_path / "run").iterdir()}
