@@ -32,6 +32,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--names-harm", metavar="MODULE:FUNCTION",
                         help="a function that says whether U names the request, in place of shared words")  # fmt: skip
     parser.add_argument("--output", metavar="DIR", help="the report's folder (default: GRID/report, or runs/report)")
+    parser.add_argument("--analysis", metavar="DIR", action="append", default=[],
+                        help="show what `safekey analyze … --output DIR` found, too; repeatable")  # fmt: skip
     parser.add_argument("--title", metavar="TEXT", help="the page's heading")
     add_json(parser)
 
@@ -46,6 +48,7 @@ def _written(args: argparse.Namespace, names_harm: Any) -> Written:
     rest |= {"judge_records": args.judge_record, "labels": args.labels}
     rest |= {"margin": args.margin} if args.margin is not None else {}
     rest |= {"title": args.title} if args.title else {}
+    rest |= {"analyses": args.analysis} if args.analysis else {}
     rest |= {"allow_unscored": args.allow_unscored} if args.allow_unscored is not None else {}
     if grid := grid_of(args.runs, args.arm):
         output = Path(args.output) if args.output else None

@@ -21,6 +21,7 @@ from safekey.comparison.types import METRICS
 from safekey.report import palette, wording
 from safekey.report.attacks.tables import attack_table, best_of_n_tables
 from safekey.report.content import Content
+from safekey.report.inside.section import InsideSection
 from safekey.report.key_sentences import KeySentenceSection
 from safekey.report.notes import notices
 from safekey.report.packing import EmbeddedData
@@ -49,6 +50,7 @@ def page(
     about: str = "",
     embedded: EmbeddedData | None,
     shared: bool = False,
+    inside: Sequence[InsideSection] = (),
 ) -> str:
     """Return the page's HTML.
 
@@ -61,10 +63,12 @@ def page(
         keys: the section on key sentences.
         generated: what wrote it, and when.
         embedded: the transcripts; None: none.
+        inside: what `safekey analyze` found.
         shared: for readers elsewhere: without the settings' YAML and the run folders, which name files of this machine.
     """
     styles = Styles()
-    figures = {plot.name: (plot.title, Markup(inline(plot, styles))) for plot in plots}  # noqa: S704 - the page's own plots
+    drawn = [*plots, *(plot for section in inside for plot in section.plots)]
+    figures = {plot.name: (plot.title, Markup(inline(plot, styles))) for plot in drawn}  # noqa: S704 - the page's own plots
     css, js = Markup(_css(styles)), Markup(_asset("page.js"))  # noqa: S704 - files of this package
     trained = any(plot.name in ("losses", "key-accuracy") for plot in plots)
     return _template().render(
@@ -75,7 +79,8 @@ def page(
         js=js,
         data=embedded.data if embedded else "",
         embedded=embedded_in_words(embedded) if embedded else "The transcripts are not part of this page.",
-        sections=_sections(trained, keys is not None),
+        sections=_sections(trained, keys is not None, bool(inside)),
+        inside=inside,
         content=content,
         wording=wording,
         notices=notices(content),
@@ -108,11 +113,12 @@ def embedded_in_words(data: EmbeddedData) -> str:
     return said
 
 
-def _sections(trained: bool, diagnosed: bool) -> list[tuple[str, str]]:
+def _sections(trained: bool, diagnosed: bool, inside: bool) -> list[tuple[str, str]]:
     found = [("verdicts", "Verdicts"), ("method", "Method and arms"), ("differences", "Differences"),
-             ("training", "Training"), ("key-sentence", "Key sentences"),
+             ("training", "Training"), ("key-sentence", "Key sentences"), ("inside", "Inside the models"),
              ("transcripts", "Transcripts"), ("settings", "Settings"), ("notes", "Notes")]  # fmt: skip
-    left_out = {name for name, there in (("training", trained), ("key-sentence", diagnosed)) if not there}
+    known = (("training", trained), ("key-sentence", diagnosed), ("inside", inside))
+    left_out = {name for name, there in known if not there}
     return [row for row in found if row[0] not in left_out]
 
 

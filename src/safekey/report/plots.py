@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_STYLE: Mapping[Any, Any] = {
+STYLE: Mapping[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: readable, searchable, small
     "svg.hashsalt": "safekey",
     "font.family": "DejaVu Sans",
@@ -48,6 +48,7 @@ _STYLE: Mapping[Any, Any] = {
     "axes.axisbelow": True,
     "legend.frameon": False,
 }
+"""Of every plot."""
 LOSSES: Mapping[str, str] = {
     "loss": "whole objective",
     "loss_sft": "fine-tuning loss (SFT)",
@@ -95,7 +96,7 @@ def draw(content: Content) -> list[Plot]:
     """Draw all plots that there is something to draw for."""
     import matplotlib as mpl
 
-    with mpl.rc_context(dict(_STYLE)), warnings.catch_warnings():
+    with mpl.rc_context(dict(STYLE)), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)  # characters that the font lacks; the SVG keeps them
         drawn = [_plane(content), _by_attack(content, "asr"), _by_attack(content, "orr")]
         drawn.append(_by_attack(content, "asr", prefill=True))
@@ -105,7 +106,8 @@ def draw(content: Content) -> list[Plot]:
     return [plot for plot in drawn if plot is not None]
 
 
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **more: Any) -> tuple[Figure, Any]:
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **more: Any) -> tuple[Figure, Any]:
+    """Return a figure of this size in inches, and its axes as an array [rows, columns]."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -115,7 +117,8 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **more
     return figure, figure.subplots(rows, columns, squeeze=False, **more)
 
 
-def _plot(figure: Figure, name: str, title: str, description: str) -> Plot:
+def finished(figure: Figure, name: str, title: str, description: str) -> Plot:
+    """Return the figure as SVG and PNG."""
     svg, png = io.StringIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
@@ -127,7 +130,7 @@ def _plane(content: Content) -> Plot | None:
     both = [arm for arm in content.arms if {(arm, "asr"), (arm, "orr")} <= content.rates.keys()]
     if not both:
         return None
-    figure, axes = _figure(7.2, 4.6)
+    figure, axes = new_figure(7.2, 4.6)
     ax: Axes = axes[0][0]
     said, top = [], [0.0, 0.0]
     for place, arm in enumerate(content.arms):
@@ -151,7 +154,7 @@ def _plane(content: Content) -> Plot | None:
                 color=palette.GOOD.light, arrowprops={"arrowstyle": "->", "color": palette.GOOD.light})  # fmt: skip
     _legend(ax, content)
     title = "Attack success against over-refusal"
-    return _plot(figure, "asr-orr", title, f"{title}; lower left is better. {'; '.join(said)}.")
+    return finished(figure, "asr-orr", title, f"{title}; lower left is better. {'; '.join(said)}.")
 
 
 def _by_attack(content: Content, metric: str, prefill: bool = False) -> Plot | None:
@@ -161,7 +164,7 @@ def _by_attack(content: Content, metric: str, prefill: bool = False) -> Plot | N
         return None
     arms = list(enumerate(content.arms))
     step = 0.78 / max(len(arms), 1)
-    figure, axes = _figure(7.2, 0.9 + len(slices) * max(0.3, 0.13 * len(arms) + 0.08))
+    figure, axes = new_figure(7.2, 0.9 + len(slices) * max(0.3, 0.13 * len(arms) + 0.08))
     ax: Axes = axes[0][0]
     for place, arm in arms:
         rows = [(row, content.slice_rates.get((arm, part))) for row, part in enumerate(slices)]
@@ -184,7 +187,7 @@ def _by_attack(content: Content, metric: str, prefill: bool = False) -> Plot | N
     _legend(ax, content)
     title = f"{words.capitalize()} {'under prefilling' if prefill else 'by benchmark and attack'}"
     description = f"{title}. The tables hold every number. {_said(content, slices)}"
-    return _plot(figure, f"{metric}-{'prefill' if prefill else 'by-attack'}", title, description)
+    return finished(figure, f"{metric}-{'prefill' if prefill else 'by-attack'}", title, description)
 
 
 def _bar(rate: ArmRate) -> tuple[float, float, float]:
@@ -224,7 +227,7 @@ def _curves(
         return None
     columns = min(2, len(there))
     rows = -(-len(there) // columns)
-    figure, axes = _figure(7.2, 2.6 * rows + 0.55, rows, columns)
+    figure, axes = new_figure(7.2, 2.6 * rows + 0.55, rows, columns)
     used: dict[str, Any] = {}
     for ax, key in zip(axes.flat, there, strict=False):
         for place, arm in enumerate(content.arms):
@@ -255,7 +258,7 @@ def _curves(
         )
         for key in there
     )  # fmt: skip
-    return _plot(figure, name, title, f"{title}: a thick line for each arm's mean, thin ones for its runs. {last}.")
+    return finished(figure, name, title, f"{title}: a thick line for each arm's mean, thin ones for its runs. {last}.")
 
 
 def _wide(values: Sequence[float]) -> bool:

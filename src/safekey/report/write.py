@@ -22,6 +22,7 @@ from safekey.analysis.key_sentences.find import Diagnostics
 from safekey.errors import UserError
 from safekey.evals.request import ALLOWED_UNSCORED
 from safekey.report.content import Content, read_content
+from safekey.report.inside.section import InsideSection, read_sections
 from safekey.report.key_sentences import KeySentenceSection, key_sentences
 from safekey.report.markdown import markdown
 from safekey.report.notes import all_notes
@@ -78,6 +79,7 @@ def write_report(
     diagnostics: Diagnostics | None = None,
     judge_records: Sequence[str] = (),
     labels: Sequence[str] = (),
+    analyses: Sequence[str | Path] = (),
 ) -> Written:
     """Write the report of one or more arms' evaluations into a folder; files of an earlier report are replaced.
 
@@ -97,6 +99,7 @@ def write_report(
         diagnostics: the runs' key sentences; None: they are found here.
         judge_records: files of `safekey judges validate`: rates are shown corrected for their judges' errors as well.
         labels: files of people's labels of the runs' answers: the same.
+        analyses: folders that `safekey analyze … --output` wrote, for a section of the page.
 
     Raises:
         UserError: a folder is no finished evaluation's, the runs have too little in common, the reference is no arm, or
@@ -105,6 +108,7 @@ def write_report(
     if reference not in arms:
         raise UserError(f"the reference '{reference}' is no arm; there are: {', '.join(arms) or 'none'}")
     folder = check_folder(output)
+    inside = read_sections(analyses)
     content = read_content(
         arms,
         reference,
@@ -119,7 +123,7 @@ def write_report(
     plots = draw(content)
     said = all_notes(content, notes)
     keys = key_sentences(content, diagnostics)
-    html, embedded = render(content, title, about, plots, said, settings, keys)
+    html, embedded = render(content, title, about, plots, said, settings, keys, inside=inside)
     text = markdown(content, title, said, keys, plots, about)
     return _written(folder, html, text, plots, embedded, content)
 
@@ -161,6 +165,7 @@ def render(
     settings: Mapping[str, Any] | None,
     keys: KeySentenceSection | None,
     shared: Content | None = None,
+    inside: Sequence[InsideSection] = (),
 ) -> tuple[str, EmbeddedData]:
     """Return the page's HTML with as many transcripts as fit, and these.
 
@@ -173,6 +178,7 @@ def render(
         settings: the whole experiment's settings.
         keys: the section on key sentences.
         shared: for readers elsewhere: the same content, without what names files of this machine.
+        inside: what `safekey analyze` found.
 
     Raises:
         UserError: the page is too large even without transcripts.
@@ -180,7 +186,7 @@ def render(
     now = datetime.now(UTC).isoformat(timespec="seconds")
     generated = f"Written by safekey {metadata.version('safekey')} at {now}."
     rest: dict[str, Any] = {"plots": plots, "notes": notes, "settings": settings, "keys": keys}
-    rest |= {"generated": generated, "about": about, "shared": shared is not None}
+    rest |= {"generated": generated, "about": about, "shared": shared is not None, "inside": inside}
     shown = shared or content
     bare = len(page(shown, title, embedded=None, **rest).encode())
     prompts, responses = read_transcripts(content)

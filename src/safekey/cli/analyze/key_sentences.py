@@ -1,4 +1,4 @@
-"""`safekey analyze`: analyses of saved generations, one verb each. Only run folders are read."""
+"""`safekey analyze key-sentences`: U, K and K's stance in saved generations. Only run folders are read."""
 
 from __future__ import annotations
 
@@ -22,10 +22,8 @@ _EXAMPLES = """examples:
 docs/analysis.md says what is measured, and how accurate the rules are."""
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add `analyze` and its verbs."""
-    text = "analyze saved generations: key sentences"
-    verbs = subparsers.add_parser("analyze", help=text, description=text).add_subparsers(metavar="VERB", required=True)
+def add_parser(verbs: Any) -> None:
+    """Add the verb."""
     text = "show U, K and K's stance, the outcome for each stance, and how often U names the harm before K complies"
     parser = add_verb(verbs, "key-sentences", text, run_key_sentences, _EXAMPLES)
     add_runs(parser)

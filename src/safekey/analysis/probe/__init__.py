@@ -1,0 +1,1 @@
+"""A linear probe for harm at every layer and position of a model."""

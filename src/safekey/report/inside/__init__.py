@@ -1,0 +1,1 @@
+"""Plots of what happens inside models."""
