@@ -141,7 +141,7 @@ def test_one_server_for_all_arms_and_three_kills_change_nothing(world: Path, who
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     differ = check_equal(grid, whole)
-    print(f"{differ} of 32 answers differ, all at ties")
+    print(f"{differ} of 32 answers differ; all of these at ties")
 
 
 def jobs(parent: int) -> list[int]:
@@ -161,11 +161,12 @@ def test_within_slurm_one_job_requeued_while_it_is_evaluated(world: Path, whole:
         words = command(world, grid, "--executor", "slurm", "--slurm-option", "cpus-per-task=1", seeds=1)
         log = (tmp_path / "log").open("wb")
         child = subprocess.Popen(words, env=own, stdout=log, stderr=log)
-        until(lambda: lines(grid, "arms/sft/seed-0/eval/completions.jsonl") >= 1, child)
+        until(lambda: lines(grid, "arms/sft/seed-0/train/train_log.jsonl") >= 1, child)
         said = subprocess.run(
             [*words, "--status", "--json"], env=own, capture_output=True, text=True, check=True
         ).stdout
         number = next(one["slurm"] for one in json.loads(said)["jobs"] if one["arm"] == "sft")
+        until(lambda: lines(grid, "arms/sft/seed-0/eval/completions.jsonl") >= 1, child)
         subprocess.run(["scontrol", "requeue", number], env=own, check=True)
         assert child.wait(PATIENCE) == 0, (tmp_path / "log").read_text()
         left = [each for each in psutil.process_iter(["cmdline"]) if str(grid) in " ".join(each.info["cmdline"] or ())]
