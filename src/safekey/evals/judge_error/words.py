@@ -35,6 +35,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "attack": ("attack", "attack_type"),
     "completion": ("completion_hash", "completion"),
     "stratum": ("stratum",),
+    "weight": ("weight",),
 }  # fmt: skip
 """Field → the columns that may hold it; the first one with a value is read."""
 
