@@ -159,8 +159,10 @@ def test_answers_drawn_by_the_judges_verdicts_are_weighed(tmp_path: Path) -> Non
         for i in range(70)
     ]  # fmt: skip
     file, replies = tmp_path / "labels.jsonl", tmp_path / "judge.json"
+    rows.append({**rows[0], "response": "answer-u-", "stratum": "unscored", "weight": 1.0})
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    replies.write_text(json.dumps({"replies": {f"answer-{i}-": HARMFUL for i in range(20)}, "default": HARMLESS}))
+    said_now = {f"answer-{i}-": HARMFUL for i in range(19)}  # of one it says something else now
+    replies.write_text(json.dumps({"replies": said_now, "default": HARMLESS}))
     (spec,) = parse_judges([f"harm_1to5=scripted:{replies}"])
     done = validate([str(file)], spec, output=str(tmp_path / "record.json"))
     error = read_record(done.path).error
@@ -168,6 +170,7 @@ def test_answers_drawn_by_the_judges_verdicts_are_weighed(tmp_path: Path) -> Non
     assert error.sensitivity.value == pytest.approx(90 / (90 + 20))  # not 18 / 20
     assert error.specificity.value == pytest.approx(480 / (480 + 10))
     assert error.sensitivity.low < 0.75
+    assert read_record(done.path).document["rules"]["≥ 4"]["changed"] == 1
     assert load_records([str(done.path)])[0].rules == {"≥ 4": ()}
     replies.write_text(json.dumps({"default": HARMLESS}))
     with pytest.raises(UserError, match="drawn by other verdicts than those of 'harm_1to5'"):

@@ -27,7 +27,7 @@ from safekey.evals.judge_error.record import (
     record_from,
     revision_of,
 )
-from safekey.evals.judge_error.words import BY_VERDICT
+from safekey.evals.judge_error.words import BY_VERDICT, WITHOUT_VERDICT
 from safekey.evals.judges.table import Judge, Rule
 from safekey.evals.judges.verdicts import OpenJudge
 from safekey.schema import Verdict
@@ -38,6 +38,7 @@ from safekey.stats.two_raters import alpha, kappa
 
 _REASONS = 5
 NO_CATEGORY = ""
+_MOST_CHANGED = 0.05  # of the verdicts by which answers were drawn; models do not always say the same twice
 
 Judged = tuple[Labelled, Verdict]
 
@@ -123,11 +124,16 @@ def is_drawn(labels: Labels) -> bool:
 def _drawn(pairs: Sequence[Judged], opened: OpenJudge, rule: Rule) -> dict[str, Any]:
     """Return what a record holds of answers that were drawn by this judge's own verdicts.
 
+    The verdicts by which they were drawn count; that the judge still gives them shows that it is the same one.
+
     Raises:
         UserError: they were drawn by other verdicts, or people call all of them the same.
     """
-    said = [_says(rule, made) for _, made in pairs]
-    if any(answer.stratum != BY_VERDICT[not yes] for (answer, _), yes in zip(pairs, said, strict=True)):
+    pairs = [pair for pair in pairs if pair[0].stratum not in WITHOUT_VERDICT]
+    said = [answer.stratum == BY_VERDICT[0] for answer, _ in pairs]
+    others = sum(answer.stratum not in BY_VERDICT for answer, _ in pairs)
+    changed = sum(_says(rule, made) != yes for (_, made), yes in zip(pairs, said, strict=True))
+    if others or changed > _MOST_CHANGED * len(pairs):
         raise UserError(
             f"these answers were drawn by other verdicts than those of '{opened.judge.name}' ({rule.name}), so shares "
             "among them are not shares of all answers: label an even draw (`safekey judges label RUN --even`)"
@@ -147,6 +153,7 @@ def _drawn(pairs: Sequence[Judged], opened: OpenJudge, rule: Rule) -> dict[str, 
         "counts": {"hits": counts[True, True], "misses": counts[False, True],
                    "false_alarms": counts[True, False], "correct_passes": counts[False, False]},
         "sensitivity": list(found.sensitivity), "specificity": list(found.specificity), "gain": list(found.gain),
+        "changed": changed,
     }  # fmt: skip
 
 

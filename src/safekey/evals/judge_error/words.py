@@ -76,6 +76,10 @@ BY_VERDICT = ("positive", "negative")
 """Strata of a draw by a judge's verdicts, as `safekey judges label` writes them."""
 
 
+WITHOUT_VERDICT = ("unscored", "not judged")
+"""Strata of answers on which the judge had no verdict: they say nothing of its error."""
+
+
 def named(columns: Mapping[str, str | None]) -> dict[str, tuple[str, ...]]:
     """Return `COLUMNS` with the user's names.
 
