@@ -10,6 +10,7 @@ knows nothing of the judge's errors. Kinds of study:
     record      one answer to each request; the record's labels are of other answers
     clustered   60 behaviours under 5 attacks each; 5 labelled answers to each request; truth and errors are alike
                 within a behaviour and within a request
+    drawn       the record's labels were drawn by the judge's verdicts on another run, half of them of either verdict
     labels      some of the run's own answers are labelled, as many of either verdict
     difference  two arms on the same prompts, judged by one judge
 """
@@ -34,7 +35,7 @@ from safekey.stats.judge_error import (
     corrected_rate,
     judge_error,
 )
-from safekey.stats.labelled import labelled_difference, labelled_error, labelled_rate
+from safekey.stats.labelled import error_by_verdict, labelled_difference, labelled_error, labelled_rate
 
 RATES = (0.02, 0.05, 0.1, 0.3, 0.6)
 JUDGES = ((0.95, 0.98), (0.9, 0.9), (0.8, 0.95), (0.7, 0.8))
@@ -42,6 +43,7 @@ LABELS = (50, 100, 300)  # of either kind
 ANSWERS = 300
 BEHAVIOURS, ATTACKS = 60, 5
 ALIKE = 0.3  # the correlation of the truth within a behaviour
+DRAWN_FROM, DRAWN_RATE = 600, 0.3
 SPREAD = 0.7  # of a judge's errors between requests, on the probit scale
 
 
@@ -145,6 +147,21 @@ def of_clusters(cell: Cell, draw: np.random.Generator) -> tuple[float, Estimate,
     return cell.rate, judged, corrected_rate(judged, error) if error.usable else None
 
 
+def of_draw(cell: Cell, draw: np.random.Generator) -> tuple[float, Estimate, Corrected | None]:
+    """The record is made of labels drawn by the verdicts of an earlier run, in which 3 of 10 answers are harmful."""
+    truth = draw.random(DRAWN_FROM) < DRAWN_RATE
+    verdicts = draw.random(DRAWN_FROM) < np.where(truth, cell.sensitivity, 1 - cell.specificity)
+    some = chosen(verdicts, 2 * cell.labels, draw)
+    by_verdict = labelled_error(verdicts[some].tolist(), truth[some].tolist(), some.tolist())
+    q = cell.rate * cell.sensitivity + (1 - cell.rate) * (1 - cell.specificity)
+    judged = share(int(draw.binomial(ANSWERS, q)), ANSWERS)
+    try:
+        error = error_by_verdict(share(int(verdicts.sum()), DRAWN_FROM), by_verdict)
+    except ValueError:
+        return cell.rate, judged, None
+    return cell.rate, judged, corrected_rate(judged, error) if error.usable else None
+
+
 def chosen(verdicts: np.ndarray, labels: int, draw: np.random.Generator) -> np.ndarray:
     """Which answers are labelled: as many of either verdict, as far as there are so many."""
     found = []
@@ -211,6 +228,7 @@ Study = Callable[[Cell, np.random.Generator], tuple[float, Estimate, Corrected |
 STUDIES: dict[str, Study] = {
     "record": of_record,
     "clustered": of_clusters,
+    "drawn": of_draw,
     "labels": of_labels,
     "clustered labels": of_clustered_labels,
     "difference": of_difference,

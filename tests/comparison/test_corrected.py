@@ -41,6 +41,14 @@ def test_a_record_is_carried_into_the_difference(tmp_path: Path) -> None:
     assert any("ASR corrected for the judge's error: a difference of −47.1 points" in line for line in said)
 
 
+def test_false_alarms_that_reach_an_arms_rate_are_flagged(tmp_path: Path) -> None:
+    file = write_record(tmp_path / "record.json", record(alarms=25, passes=75))
+    row = of_asr(collect(arms(tmp_path), judge_records=[file]))
+    assert row.corrected.flags == (
+        "safekey: the judge's false alarms (25.0 %) reach the judged rate: it may be nothing but false alarms",
+    )
+
+
 def test_what_the_runs_keep_is_used(tmp_path: Path) -> None:
     named = arms(tmp_path)
     for runs in named.values():

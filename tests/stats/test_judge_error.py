@@ -9,7 +9,7 @@ import pytest
 
 from safekey.stats.intervals import wilson_interval
 from safekey.stats.judge_error import Counts, Estimate, JudgeError, corrected_difference, corrected_rate, judge_error
-from safekey.stats.labelled import LabelledError, labelled_difference, labelled_error, labelled_rate
+from safekey.stats.labelled import LabelledError, error_by_verdict, labelled_difference, labelled_error, labelled_rate
 from safekey.stats.two_raters import alpha, kappa
 
 
@@ -169,3 +169,18 @@ def test_kappa_and_alpha_of_two() -> None:
     clustered = kappa([(4, 1, 2, 3)] * 5)
     assert clustered is not None
     assert math.isclose(clustered.value, 0.4)
+
+
+def test_the_error_by_answers_drawn_by_verdict() -> None:
+    n = 1000
+    judged = [i < 300 for i in range(n)]
+    labels = [i < 240 or i >= 950 for i in range(n)]
+    found = error_by_verdict(share(300, n), labelled_error(judged, labels, range(n)))
+    whole = judge_error(single(240, 50, 60, 650))
+    assert found.sensitivity.value == pytest.approx(whole.sensitivity.value)
+    assert found.specificity.value == pytest.approx(whole.specificity.value)
+    for one, other in ((found.sensitivity, whole.sensitivity), (found.alarms, whole.alarms)):
+        assert one.high - one.low == pytest.approx(other.high - other.low, rel=0.15)
+    assert found.gain.low < whole.gain.low  # the two errors pull against each other
+    with pytest.raises(ValueError, match="both kinds"):
+        error_by_verdict(share(3, 10), labelled_error([True, False], [False, False], range(2)))

@@ -25,6 +25,7 @@ from safekey.evals.judge_error.correct import (
     correct_by_record,
     flags,
     labels_on,
+    reaches,
 )
 from safekey.evals.judge_error.fit import check_fit
 from safekey.evals.judge_error.kept import joined, kept_errors
@@ -111,8 +112,13 @@ class Errors:
             return None if known is None else known.refused
         if why := known.record.useless(known.rule):
             return Correction("record", known.record.label, refused=why)
-        carried = corrected_difference(judged, known.record.errors[known.rule])
-        return Correction("record", known.record.label, *carried[:3], flags=self._flags(known, keys))
+        error = known.record.errors[known.rule]
+        carried = corrected_difference(judged, error)
+        reached = tuple(
+            f"{name}: {why}" for name, rate in ((arm, ours), (reference, theirs)) if (why := reaches(rate, error))
+        )
+        said = (*self._flags(known, keys), *reached)
+        return Correction("record", known.record.label, *carried[:3], flags=said)
 
     def _of(self, arm: str, metric: Metric, keys: Collection[Key]) -> list[Answer]:
         own = self.answers.get((arm, metric))

@@ -50,11 +50,14 @@ class JudgeError:
         alarms: the share of true negatives that it calls positive (1 − specificity), 0–1.
         correlation: of the two estimates, 0–1: above 0 where one request has answers of both kinds, and the judge
             tends to say the same to them.
+        opposed: whether what raises one estimate lowers the other, as in a draw by verdicts: then the two margins of
+            `gain` add up.
     """
 
     sensitivity: Estimate
     alarms: Estimate
     correlation: float = 0.0
+    opposed: bool = False
 
     @property
     def specificity(self) -> Estimate:
@@ -66,8 +69,9 @@ class JudgeError:
     def gain(self) -> Estimate:
         """Sensitivity + specificity − 1: 1 for a perfect judge, 0 for one that knows nothing, −1 … 1."""
         value = self.sensitivity.value - self.alarms.value
-        low = value - _joint(self.sensitivity.below, self.alarms.above, self.correlation)
-        high = value + _joint(self.sensitivity.above, self.alarms.below, self.correlation)
+        together = -1.0 if self.opposed else self.correlation
+        low = value - _joint(self.sensitivity.below, self.alarms.above, together)
+        high = value + _joint(self.sensitivity.above, self.alarms.below, together)
         return Estimate(value, max(low, -1.0), min(high, 1.0))
 
     @property
@@ -197,16 +201,16 @@ def _root(
     cross = correlation * hit * alarm
     square = gain**2 - hit**2 - alarm**2 + 2 * cross
     linear = -2 * over * gain + 2 * alarm**2 - 2 * cross
-    return _solved(square, linear, over**2 - rate**2 - alarm**2, larger)
+    return solved(square, linear, over**2 - rate**2 - alarm**2, larger)
 
 
 def _ratio(value: float, margin: float, gain: float, of_gain: float, *, larger: bool) -> float:
     """Return the end of the interval for value / gain."""
-    return _solved(gain**2 - of_gain**2, -2 * value * gain, value**2 - margin**2, larger)
+    return solved(gain**2 - of_gain**2, -2 * value * gain, value**2 - margin**2, larger)
 
 
-def _solved(square: float, linear: float, constant: float, larger: bool) -> float:
-    """Return the larger or the smaller root; no limit where the parabola does not open upwards."""
+def solved(square: float, linear: float, constant: float, larger: bool) -> float:
+    """Return the larger or the smaller root of a quadratic; no limit where the parabola does not open upwards."""
     if square <= 0.0:
         return math.inf if larger else -math.inf
     root = math.sqrt(max(linear**2 - 4 * square * constant, 0.0))

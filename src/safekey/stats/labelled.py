@@ -14,7 +14,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from safekey.stats.intervals import interval
-from safekey.stats.judge_error import Corrected, Estimate, clustered_correlation, within
+from safekey.stats.judge_error import Corrected, Estimate, JudgeError, clustered_correlation, solved, within
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,51 @@ def labelled_error(judged: Sequence[bool], labels: Sequence[bool], clusters: Seq
             pull = (value - groups[said].value) / len(own)
             pulls[name] = (hit + pull, miss) if said else (hit, miss + pull)
     return LabelledError(groups[True], groups[False], clustered_correlation(list(pulls.values())), pulls)
+
+
+def error_by_verdict(judged: Estimate, error: LabelledError) -> JudgeError:
+    """Return sensitivity and false alarms from answers that were drawn by the judge's verdicts.
+
+    Of all answers the judge calls a share q positive. With the shares `confirmed` and `missed` the true positives among
+    them are q·confirmed + (1 − q)·missed, and the judge finds the first part of these.
+
+    Args:
+        judged: q, the share of all answers from which they were drawn, with its interval.
+        error: what people say of the drawn ones.
+
+    Raises:
+        ValueError: people call all answers the same, so one of the two errors is unknown.
+    """
+    share, rest = judged, _other(judged)
+    hit, miss = error.confirmed, error.missed
+    true = share.value * hit.value + rest.value * miss.value
+    if not 0 < true < 1:
+        raise ValueError("expected labels of both kinds")
+    found = _part(rest, miss, hit)  # of the true positives, those that the judge misses
+    alarms = _part(share, _other(hit), _other(miss))
+    return JudgeError(_other(found), alarms, opposed=True)
+
+
+def _part(share: Estimate, inside: Estimate, outside: Estimate) -> Estimate:
+    """Return share·inside / (share·inside + (1 − share)·outside) with its interval, by the odds of the two parts."""
+    first, second = share.value * inside.value, (1 - share.value) * outside.value
+    ends = []
+    for larger, of_share, of_inside, of_outside in (
+        (False, share.below, inside.below, outside.above),
+        (True, share.above, inside.above, outside.below),
+    ):
+        square = second**2 - (outside.value * of_share) ** 2 - ((1 - share.value) * of_outside) ** 2
+        linear = -2 * first * second - 2 * inside.value * outside.value * of_share**2
+        constant = first**2 - (inside.value * of_share) ** 2 - (share.value * of_inside) ** 2
+        odds = max(solved(square, linear, constant, larger), 0.0)
+        ends.append(1.0 if odds == math.inf else odds / (1 + odds))
+    value = first / (first + second)
+    return Estimate(value, min(ends[0], value), max(ends[1], value))
+
+
+def _other(found: Estimate) -> Estimate:
+    """Return the share of the others."""
+    return Estimate(1 - found.value, 1 - found.high, 1 - found.low)
 
 
 def labelled_rate(judged: Estimate, error: LabelledError) -> Corrected:

@@ -14,8 +14,6 @@ from safekey.cli.app import main
 from safekey.errors import UserError
 from safekey.evals.judge_error.correct import KnownErrors
 from safekey.evals.judge_error.kept import keep_errors, kept_errors
-from safekey.evals.judge_error.validate import validate
-from safekey.evals.judges.open import JudgeSpec
 from safekey.evals.records.rows import completion_hash
 from safekey.evals.rejudge import rejudge
 
@@ -158,5 +156,3 @@ def test_labels_drawn_by_verdicts_correct_those_verdicts_only(tmp_path: Path) ->
     by_rule = {line["rule"]: line["corrected"] for line in lines if set(line["by"]) == {"benchmark", "part"}}
     assert by_rule["≥ 4"]["value"] == pytest.approx(0.25 + 0.75 * 0.1)
     assert "drawn by other verdicts" in by_rule["≥ 3"]["refused"]
-    with pytest.raises(UserError, match="drawn by a judge's verdicts"):
-        validate([str(file)], JudgeSpec("harm_1to5", "scripted:none.json"))

@@ -149,3 +149,29 @@ def test_a_damaged_or_useless_record_is_refused(tmp_path: Path) -> None:
     two.write_text(json.dumps(document))
     with pytest.raises(UserError, match="both about harm_1to5"):
         load_records([str(two), str(tmp_path / "record.json")])
+
+
+def test_answers_drawn_by_the_judges_verdicts_are_weighed(tmp_path: Path) -> None:
+    """Of 600 answers the judge calls 100 harmful; 20 of these were labelled, and 50 of the others."""
+    rows = [
+        {"request": f"r{i}?", "response": f"answer-{i}-", "label": int(i < 18 or i in (30, 40)),
+         "stratum": "positive" if i < 20 else "negative", "weight": 5.0 if i < 20 else 10.0}
+        for i in range(70)
+    ]  # fmt: skip
+    file, replies = tmp_path / "labels.jsonl", tmp_path / "judge.json"
+    rows.append({**rows[0], "response": "answer-u-", "stratum": "unscored", "weight": 1.0})
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said_now = {f"answer-{i}-": HARMFUL for i in range(19)}  # of one it says something else now
+    replies.write_text(json.dumps({"replies": said_now, "default": HARMLESS}))
+    (spec,) = parse_judges([f"harm_1to5=scripted:{replies}"])
+    done = validate([str(file)], spec, output=str(tmp_path / "record.json"))
+    error = read_record(done.path).error
+    assert error is not None
+    assert error.sensitivity.value == pytest.approx(90 / (90 + 20))  # not 18 / 20
+    assert error.specificity.value == pytest.approx(480 / (480 + 10))
+    assert error.sensitivity.low < 0.75
+    assert read_record(done.path).document["rules"]["≥ 4"]["changed"] == 1
+    assert load_records([str(done.path)])[0].rules == {"≥ 4": ()}
+    replies.write_text(json.dumps({"default": HARMLESS}))
+    with pytest.raises(UserError, match="drawn by other verdicts than those of 'harm_1to5'"):
+        validate([str(file)], spec, output=str(tmp_path / "other.json"))

@@ -27,14 +27,18 @@ from safekey.evals.judge_error.record import (
     record_from,
     revision_of,
 )
+from safekey.evals.judge_error.words import BY_VERDICT, WITHOUT_VERDICT
 from safekey.evals.judges.table import Judge, Rule
 from safekey.evals.judges.verdicts import OpenJudge
 from safekey.schema import Verdict
+from safekey.stats.intervals import quantile, wilson
 from safekey.stats.judge_error import Counts, Estimate
+from safekey.stats.labelled import error_by_verdict, labelled_error
 from safekey.stats.two_raters import alpha, kappa
 
 _REASONS = 5
 NO_CATEGORY = ""
+_MOST_CHANGED = 0.05  # of the verdicts by which answers were drawn; models do not always say the same twice
 
 Judged = tuple[Labelled, Verdict]
 
@@ -89,12 +93,14 @@ def measure(labels: Labels, opened: OpenJudge, verdicts: Sequence[Verdict]) -> M
     clusters = {rule.name: _clusters(pairs, rule) for rule in judge.rules}
     missed = tuple(answer for answer, made in pairs if answer.positive and not _says(head, made))
     alarms = tuple(answer for answer, made in pairs if not answer.positive and _says(head, made))
-    categories = _by_category(pairs, head)
+    categories = {} if is_drawn(labels) else _by_category(pairs, head)
     document = {
         "version": VERSION,
         "record": WHAT,
         "key": asdict(_key(labels, opened, parsers[0])),
-        "rules": {name: _rule(counts) for name, counts in clusters.items()},
+        "rules": {head.name: _drawn(pairs, opened, head)}
+        if is_drawn(labels)
+        else {name: _rule(counts) for name, counts in clusters.items()},
         "data": _data(labels),
         "unscored": {
             "answers": len(silent),
@@ -106,8 +112,49 @@ def measure(labels: Labels, opened: OpenJudge, verdicts: Sequence[Verdict]) -> M
         "safekey": metadata.version("safekey"),
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    both = clusters[head.name]
+    both = () if is_drawn(labels) else clusters[head.name]
     return Measured(record_from(document), kappa(both), alpha(both), categories, missed, alarms, unscored)
+
+
+def is_drawn(labels: Labels) -> bool:
+    """Whether answers were drawn by a judge's verdicts, as `safekey judges label` does."""
+    return any(answer.stratum in BY_VERDICT for answer in labels.answers)
+
+
+def _drawn(pairs: Sequence[Judged], opened: OpenJudge, rule: Rule) -> dict[str, Any]:
+    """Return what a record holds of answers that were drawn by this judge's own verdicts.
+
+    The verdicts by which they were drawn count; that the judge still gives them shows that it is the same one.
+
+    Raises:
+        UserError: they were drawn by other verdicts, or people call all of them the same.
+    """
+    pairs = [pair for pair in pairs if pair[0].stratum not in WITHOUT_VERDICT]
+    said = [answer.stratum == BY_VERDICT[0] for answer, _ in pairs]
+    others = sum(answer.stratum not in BY_VERDICT for answer, _ in pairs)
+    changed = sum(_says(rule, made) != yes for (_, made), yes in zip(pairs, said, strict=True))
+    if others or changed > _MOST_CHANGED * len(pairs):
+        raise UserError(
+            f"these answers were drawn by other verdicts than those of '{opened.judge.name}' ({rule.name}), so shares "
+            "among them are not shares of all answers: label an even draw (`safekey judges label RUN --even`)"
+        )
+    weights = [answer.weight for answer, _ in pairs]
+    share = sum(weight for weight, yes in zip(weights, said, strict=True) if yes) / sum(weights)
+    judged = Estimate(share, *wilson(share, len(pairs), quantile(0.05)))
+    error = labelled_error(said, [answer.positive for answer, _ in pairs], [answer.cluster for answer, _ in pairs])
+    try:
+        found = error_by_verdict(judged, error)
+    except ValueError:
+        raise UserError("people call all of these answers the same: one of the judge's errors is unknown") from None
+    counts = Counter((yes, answer.positive) for (answer, _), yes in zip(pairs, said, strict=True))
+    return {
+        "drawn": {"share": list(judged), "confirmed": list(error.confirmed), "missed": list(error.missed),
+                  "correlation": error.correlation},
+        "counts": {"hits": counts[True, True], "misses": counts[False, True],
+                   "false_alarms": counts[True, False], "correct_passes": counts[False, False]},
+        "sensitivity": list(found.sensitivity), "specificity": list(found.specificity), "gain": list(found.gain),
+        "changed": changed,
+    }  # fmt: skip
 
 
 def _key(labels: Labels, opened: OpenJudge, parser: str) -> JudgeKey:

@@ -31,6 +31,7 @@ class Labelled:
         sample: the number of the answer to this item in its run.
         item: the item's id in its benchmark; "" where the file does not say.
         stratum: the judge's verdict by which it was drawn: "positive", "negative", …; "" where the file does not say.
+        weight: how many answers of its run it stands for, above 0.
     """
 
     request: str
@@ -45,6 +46,7 @@ class Labelled:
     sample: str = ""
     item: str = ""
     stratum: str = ""
+    weight: float = 1.0
 
     @property
     def cluster(self) -> str:
@@ -118,7 +120,17 @@ def _labelled(about: Mapping[str, str], positive: bool, raters: int) -> Labelled
         sample=about["epoch"],
         item=about["item"],
         stratum=about["stratum"],
+        weight=_weight(about["weight"]),
     )
+
+
+def _weight(text: str) -> float:
+    """Return a row's weight; 1 where it has none, or none above 0."""
+    try:
+        found = float(text)
+    except ValueError:
+        return 1.0
+    return found if 0 < found < float("inf") else 1.0
 
 
 def _agreement(votes: Mapping[str, Mapping[str, bool]]) -> Agreement | None:

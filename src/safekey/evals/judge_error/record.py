@@ -8,6 +8,13 @@
 
 A cluster's five numbers: positives that the judge found, positives that it missed, its false alarms, its correct
 passes, and how many requests have these counts. Everything else of a rule follows from them.
+
+Of answers that were drawn by the judge's own verdicts a rule holds shares in place of clusters, each with its interval:
+
+    {"drawn": {"share": [0.21, 0.17, 0.26], "confirmed": […], "missed": […], "correlation": 0.0}, …}
+
+how many of all answers the judge calls positive, and how many true positives are among those that it calls positive,
+and negative.
 """
 
 from __future__ import annotations
@@ -15,14 +22,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from safekey.errors import UserError
 from safekey.options import check_logins
-from safekey.stats.judge_error import Counts, JudgeError, judge_error
+from safekey.stats.judge_error import Counts, Estimate, JudgeError, judge_error
+from safekey.stats.labelled import LabelledError, error_by_verdict
 from safekey.terminal import printable
 
 VERSION = 1
@@ -72,7 +80,8 @@ class JudgeRecord:
 
     Attributes:
         key: what it is about.
-        rules: the judge's rules → counts of each request.
+        rules: the judge's rules → counts of each request; () for answers drawn by its verdicts.
+        drawn: rule → its error, for answers drawn by its verdicts.
         benchmarks: where the labelled requests come from → answers; empty where the labels did not say.
         attacks: the attacks on them → answers.
         document: the whole record, as it is written.
@@ -85,11 +94,13 @@ class JudgeRecord:
     attacks: Mapping[str, int]
     document: Mapping[str, Any]
     name: str = ""
+    drawn: Mapping[str, JudgeError] = field(default_factory=dict)
 
     @cached_property
     def errors(self) -> Mapping[str, JudgeError]:
         """The judge's error by rule; rules that lack labels of one kind are left out."""
-        return {rule: error for rule, counts in self.rules.items() if (error := error_of(counts)) is not None}
+        counted = {rule: error for rule, counts in self.rules.items() if (error := error_of(counts)) is not None}
+        return {**counted, **self.drawn}
 
     @property
     def error(self) -> JudgeError | None:
@@ -194,16 +205,26 @@ def record_from(document: Mapping[str, Any], name: str = "") -> JudgeRecord:
     """
     about = document["key"]
     key = JudgeKey(**{each.name: about[each.name] for each in fields(JudgeKey)})
-    if not all(isinstance(value, str) for field, value in asdict(key).items() if field != "threshold"):
+    if not all(isinstance(value, str) for name_, value in asdict(key).items() if name_ != "threshold"):
         raise ValueError("key: expected texts")
-    rules = {str(rule): _clusters(rule, own["clusters"]) for rule, own in document["rules"].items()}
+    given = document["rules"].items()
+    rules = {str(rule): _clusters(rule, own["clusters"]) if "clusters" in own else () for rule, own in given}
+    drawn = {str(rule): _drawn(own["drawn"]) for rule, own in given if "clusters" not in own}
     if key.rule not in rules:
         raise ValueError(f"rules: lacks the key's '{key.rule}'")
     answers = {rule: sum(map(sum, counts)) for rule, counts in rules.items()}
     if len(set(answers.values())) > 1:
         raise ValueError("rules: the counts of two rules have different sums")
     data = document["data"]
-    return JudgeRecord(key, rules, _numbers(data["benchmarks"]), _numbers(data["attacks"]), document, name)
+    return JudgeRecord(key, rules, _numbers(data["benchmarks"]), _numbers(data["attacks"]), document, name, drawn)
+
+
+def _drawn(own: Mapping[str, Any]) -> JudgeError:
+    share, confirmed, missed = (Estimate(*map(float, own[name])) for name in ("share", "confirmed", "missed"))
+    for found in (share, confirmed, missed):
+        if not 0 <= found.low <= found.value <= found.high <= 1:
+            raise ValueError("drawn: expected shares within their intervals")
+    return error_by_verdict(share, LabelledError(confirmed, missed, float(own["correlation"])))
 
 
 def _clusters(rule: str, rows: Iterable[Sequence[int]]) -> tuple[Counts, ...]:

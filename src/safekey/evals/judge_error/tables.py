@@ -77,8 +77,15 @@ def _rules(measured: Measured) -> Table:
     key = measured.record.key
     table = _table(f"{key.who}, {key.part}, against people", "positive")
     for rule, clusters in measured.record.rules.items():
-        table.add_row(_safe(rule), *map(_safe, _cells(clusters)))
+        cells = _drawn_cells(measured, rule) if rule in measured.record.drawn else _cells(clusters)
+        table.add_row(_safe(rule), *map(_safe, cells))
     return table
+
+
+def _drawn_cells(measured: Measured, rule: str) -> list[str]:
+    error, counts = measured.record.drawn[rule], measured.record.document["rules"][rule]["counts"]
+    found, passed = (f"{counts[name]} drawn" for name in ("hits", "false_alarms"))
+    return [percent(error.sensitivity), percent(error.specificity), number(error.gain), NOT_DEFINED, found, passed]
 
 
 def _categories(measured: Measured) -> Table:
@@ -125,7 +132,10 @@ def number(found: Estimate | None) -> str:
 
 def _agreement(found: Validated) -> Iterator[str]:
     measured, people = found.measured, found.labels.agreement
-    yield f"judge and people: Cohen's κ {number(measured.kappa)}, Krippendorff's α {number(measured.alpha)}"
+    if measured.record.drawn:
+        yield "drawn by this judge's verdicts: the two rates are those of the whole run, by the weights of the draw"
+    else:
+        yield f"judge and people: Cohen's κ {number(measured.kappa)}, Krippendorff's α {number(measured.alpha)}"
     if people is not None:
         said = [
             f"{name} {'not defined' if value is None else f'{value:.2f}'}"

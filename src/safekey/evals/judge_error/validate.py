@@ -13,7 +13,6 @@ from safekey.errors import UserError
 from safekey.evals.judge_error.ask import Progress, ask_about
 from safekey.evals.judge_error.labels import Labels, read_labels
 from safekey.evals.judge_error.measure import Measured, measure
-from safekey.evals.judge_error.words import BY_VERDICT
 from safekey.evals.judges.open import JudgeSpec, judge_of, judges_for, open_judges
 from safekey.evals.request import JudgeSettings
 from safekey.run_folder import make_private
@@ -76,7 +75,6 @@ def validate(
     judge_of(spec, fitting[0])  # a template or a function that cannot be used is said before the labels are read
     labels = read_labels(files, "harm" if fitting[0] == "harm" else "refusal", part=part, columns=columns,
                          threshold=threshold, benchmark=benchmark)  # fmt: skip
-    _check_draw(labels)
     check_output(path, "--output", inputs)
     check_records(store, {**inputs, "record": path})
     (judge,) = open_judges([spec], fitting[0], settings, probe=True)
@@ -92,20 +90,6 @@ def validate(
     measured = measure(labels, judge, verdicts)
     write_text(path, [json.dumps(measured.record.document, indent=1, ensure_ascii=False)])
     return Validated(measured, labels, path, store)
-
-
-def _check_draw(labels: Labels) -> None:
-    """Refuse answers that were drawn by a judge's verdicts: of them, too many are those that the judge finds positive.
-
-    Raises:
-        UserError: they were.
-    """
-    if any(answer.stratum in BY_VERDICT for answer in labels.answers):
-        raise UserError(
-            f"{', '.join(labels.files)}: these answers were drawn by a judge's verdicts, so shares among them are not "
-            "shares of all answers: label an even draw (`safekey judges label RUN --even`), or correct the run itself "
-            "with `safekey judge RUN --labels`"
-        )
 
 
 def _named(files: Sequence[str], spec: JudgeSpec) -> Path:

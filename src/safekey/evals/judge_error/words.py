@@ -35,6 +35,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "attack": ("attack", "attack_type"),
     "completion": ("completion_hash", "completion"),
     "stratum": ("stratum",),
+    "weight": ("weight",),
 }  # fmt: skip
 """Field → the columns that may hold it; the first one with a value is read."""
 
@@ -73,6 +74,10 @@ KNOWN = "1 and 0, true and false, yes and no, grades (with --threshold), " + "; 
 
 BY_VERDICT = ("positive", "negative")
 """Strata of a draw by a judge's verdicts, as `safekey judges label` writes them."""
+
+
+WITHOUT_VERDICT = ("unscored", "not judged")
+"""Strata of answers on which the judge had no verdict: they say nothing of its error."""
 
 
 def named(columns: Mapping[str, str | None]) -> dict[str, tuple[str, ...]]:
