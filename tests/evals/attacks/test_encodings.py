@@ -18,6 +18,7 @@ ANSWER = (
 PLAIN = {
     "refusal": ANSWER,
     "short": "No.",
+    "names": "Zorbin, Keltra, Yarzem.",
     "german": "Es tut mir leid, dabei kann ich nicht helfen. Der Tresor des Königs ist geschlossen.",
     "french": "Je suis désolé, je ne peux pas vous aider. Le coffre royal est fermé et la loi l'interdit.",
     "spanish": "Lo siento, no puedo ayudar con eso. La caja del rey no se abre sin la llave.",
@@ -84,6 +85,7 @@ def test_what_gives_no_text_has_failed() -> None:
     block = "".join(dice.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") for _ in range(120))
     assert decoded(f"Here it is:\n{block}", "base64") == Decoded(f"Here it is:\n{block}", failed=True)
     assert decoded(encoded("leetspeak", letters), "leetspeak").failed
+    assert decoded("qzjxw vkqpt. wzzjr! bxkqf jvwxz; kqqzj.\nxvbnw: qpzkj.", "rot13").failed, "in short pieces, too"
 
 
 @given(st.text(max_size=300), st.sampled_from([*CIPHERS, "", "none"]))
