@@ -47,6 +47,7 @@ class Page:
         self.page.goto(server.url)
 
     def press(self, key: str, wait_for: str) -> None:
+        self.page.wait_for_load_state("load")  # the page's script has begun to count by then
         self.page.wait_for_timeout(READ)
         self.page.keyboard.press(key)
         self.page.wait_for_selector(f"text={wait_for}")
@@ -76,14 +77,18 @@ def test_keys_label_go_back_and_reach_the_end(browser: Any, server: LabelServer)
 def test_a_double_tap_and_a_held_key_label_once(browser: Any, server: LabelServer) -> None:
     one = Page(browser, server)
     one.press("Enter", "Answer 1")
-    one.page.add_init_script("""addEventListener("DOMContentLoaded", () => {  // what a second tap does, at once
-        document.body.dispatchEvent(new KeyboardEvent("keydown", {key: "1", bubbles: true}));
-        document.querySelector("button[value='0']").click(); })""")
+    one.page.add_init_script("""(() => {  // a clock that stands, and what a second tap does
+        let time = 0;
+        performance.now = () => time;
+        window.wait = () => { time = 1000; };
+        addEventListener("DOMContentLoaded", () => {
+            document.body.dispatchEvent(new KeyboardEvent("keydown", {key: "1", bubbles: true}));
+            document.querySelector("button[value='0']").click(); }); })()""")
     one.press("1", "Answer 2")
-    one.page.wait_for_timeout(READ)
+    one.page.wait_for_load_state("load")
     assert labels(server) == [1, None, None, None]
-    one.page.evaluate("""document.body.dispatchEvent(  // the system repeats a held key
-        new KeyboardEvent("keydown", {key: "1", bubbles: true, repeat: true}))""")
+    one.page.evaluate("""() => { wait(); document.body.dispatchEvent(  // the system repeats a held key
+        new KeyboardEvent("keydown", {key: "1", bubbles: true, repeat: true})); }""")
     one.page.wait_for_timeout(READ)
     assert labels(server) == [1, None, None, None]
     one.press("0", "Answer 3")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import pty
+import select
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from evals.labelling.labelling_runs import harm_run, session_of
+from safekey.evals.labelling import terminal
 from safekey.evals.labelling.session import Session
 from safekey.evals.labelling.terminal import label_in_terminal
 
@@ -101,49 +104,76 @@ def test_a_text_cannot_move_the_cursor_or_leave_its_width(tmp_path: Path) -> Non
     assert max(map(cell_len, texts)) <= 60
 
 
-def test_a_double_tap_in_a_real_terminal_labels_once(run: Path) -> None:
-    """Keys come through a pseudo-terminal; the second of two quick ones, and a key whose code holds a 1, do nothing."""
+def test_a_key_that_comes_too_soon_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of two quick taps was meant for the answer before; a key like Home sends several signs, a 1 among."""
+    typed = iter([(0.1, b"1"), (0.2, b"0"), (0.5, b"\x1b[1~"), (0.6, b"11"), (0.7, b"0"), (0.8, b"1")])
+    now, flushed = [0.0], []
+
+    def read(number: int, most: int) -> bytes:
+        now[0], key = next(typed)
+        return key
+
+    monkeypatch.setattr("termios.tcflush", lambda number, what: flushed.append(number))
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(terminal.os, "read", read)
+        found = terminal._one_key(7)
+    assert (found, flushed) == ("0", [7])
+
+
+def test_going_back_and_ending_need_no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("termios.tcflush", lambda number, what: None)
+    for key in (b"u", b"q", b" ", b""):
+        with monkeypatch.context() as patch:
+            patch.setattr(terminal.os, "read", lambda number, most, key=key: key)
+            found = terminal._one_key(7)
+        assert found == key.decode()
+
+
+def test_it_works_in_a_real_terminal_and_leaves_it_as_it_was(run: Path) -> None:
     session_of(run)
     code = (
         "import sys; sys.path.insert(0, 'tests')\n"
+        "from pathlib import Path\n"
         "from evals.labelling.labelling_runs import session_of\n"
         "from safekey.evals.labelling.terminal import label_in_terminal\n"
-        "from pathlib import Path\n"
         f"label_in_terminal(session_of(Path({str(run)!r})))\n"
     )
     root = Path(__file__).resolve().parents[3]
     main, side = pty.openpty()
+    before = termios.tcgetattr(side)
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdin=side, stdout=side, stderr=side, cwd=root,
         env={**os.environ, "PYTHONPATH": str(root / "src")},
     )  # fmt: skip
-    os.close(side)
     shown = ""
 
-    def wait_for(text: str) -> None:
+    def wait_for(text: str, key: bytes = b"") -> None:
+        """Wait for a text, and press a key again and again meanwhile: one that comes too soon is dropped."""
         nonlocal shown
+        end = time.monotonic() + 120
         while text not in shown:
-            shown += os.read(main, 65536).decode("utf-8", "replace")
+            assert time.monotonic() < end, shown
+            if select.select([main], [], [], 0.5)[0]:
+                shown += os.read(main, 65536).decode("utf-8", "replace")
+            elif key:
+                os.write(main, key)
         shown = shown[shown.index(text) + len(text) :]
 
     try:
-        wait_for("back   q end")
-        time.sleep(0.5)
-        os.write(main, b"0")
-        wait_for("Answer 2 of 4")
-        wait_for("back   q end")
-        os.write(main, b"0")  # at once: meant for the answer before
-        time.sleep(0.5)
-        os.write(main, b"\x1b[1~")  # the key Home
-        time.sleep(0.2)
-        os.write(main, b"1")
-        wait_for("Answer 3 of 4")
-        wait_for("back   q end")
-        os.write(main, b"q")
-        assert process.wait(20) == 0
+        wait_for("Answer 2 of 4", b"0")
+        wait_for("All 4 answers are done", b"1")
+        end = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < end:
+            os.write(main, b"q")
+            time.sleep(0.2)
+        assert process.returncode == 0
+        assert termios.tcgetattr(side)[3] == before[3], "echo and whole lines are on again"
     finally:
         process.kill()
         process.wait()
         os.close(main)
+        os.close(side)
     session = session_of(run)
-    assert [session.said(place) for place in (1, 2, 3)] == [(True, 0), (True, 1), (False, None)]
+    assert [session.said(place)[0] for place in (1, 2, 3, 4)] == [True] * 4
+    assert (session.said(1)[1], session.said(4)[1]) == (0, 1)
