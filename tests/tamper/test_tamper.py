@@ -183,6 +183,16 @@ def test_wrong_input_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_first_try_that_made_nothing_binds_nobody(tmp_path: Path) -> None:
+    order = request(tmp_path, harmful=None, harmless=None, steps=(1,))
+    evaluation = replace(order.evaluation, limit=1)
+    with pytest.raises(UserError, match="no such folder"):
+        run_tamper(TamperRequest({"m": str(tmp_path / "nowhere")}, evaluation, order.options, order.output))
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "failed"
+    found = run_tamper(TamperRequest({"m": str(BASE)}, evaluation, order.options, order.output)).results
+    assert list(found.cells["m"]) == ["untouched", "step-1"]
+
+
 def test_another_folder_and_a_benign_benchmark_are_refused(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "letter.txt").write_text("mine")

@@ -103,7 +103,7 @@ def _settings(request: TamperRequest, plan: EvalPlan, rows: Rows) -> dict[str, A
 
 
 def _check(folder: Path, settings: Mapping[str, Any], request: TamperRequest) -> None:
-    """Refuse another's folder, and to go on with other settings.
+    """Refuse another's folder, and to go on with other settings where an arm was begun.
 
     Raises:
         UserError: which settings differ, or what the folder is.
@@ -116,7 +116,7 @@ def _check(folder: Path, settings: Mapping[str, Any], request: TamperRequest) ->
     inputs = {"--comply": options.comply, "--harmful": options.harmful, "--harmless": options.harmless}
     given = {name: path for name, path in inputs.items() if path} | dict(request.arms)
     check_apart(given, [folder / name for name in (SETTINGS, RESULTS, ARMS, run_folder.RUN)], "give another --output")
-    if (folder / SETTINGS).is_file():
+    if (folder / SETTINGS).is_file() and (folder / ARMS).is_dir():  # a first try that made nothing binds nobody
         before = run_folder.read_settings(folder / SETTINGS, "folder of `safekey tamper`")
         if changed := run_folder.changes(before, run_folder.without_secrets(settings)):
             shown = "; ".join(list(changed.values())[:6])

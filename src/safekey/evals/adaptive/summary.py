@@ -56,12 +56,13 @@ def adaptive_lines(entries: Sequence[Mapping[str, Any]]) -> list[str]:
         within = ", ".join(f"{count} within {step}" for step, count in entry["within"].items())
         line = (
             f"{entry['attack']} on {entry['benchmark']} by {entry['attacker']}: at most {entry['budget']} calls to the "
-            f"target for a prompt, on {entry['branches']} branches. Of {entry['prompts']:,} prompts gave way: {within} "
-            f"calls; {entry['calls']:,} calls were made."
+            f"target for a prompt, on {entry['branches']} branches. Gave way, of {entry['prompts']:,} prompts: "
+            f"{within} calls; {entry['calls']:,} calls were made."
         )
-        missed = [f"{entry[name]} {name}" for name in ("refused", "unreadable", "failed") if entry[name]]
+        missed = {name: entry[name] for name in ("refused", "unreadable", "failed") if entry[name]}
         if missed:
-            line += f" Of {entry['attacker_calls']:,} calls the attacker missed some: {', '.join(missed)}."
+            said = ", ".join(f"{count} {name}" for name, count in missed.items())
+            line += f" The attacker missed {sum(missed.values())} of {entry['attacker_calls']:,} calls ({said})."
         if entry["unattacked"]:
             line += f" {entry['unattacked']} prompts had no whole attack for that, and are in no rate."
         lines.append(line)

@@ -19,7 +19,7 @@ from safekey.engines.wire import GarbageError
 from safekey.errors import UserError
 from safekey.evals.judges.verdicts import Ask, Reply
 from safekey.evals.model_api.convert import completion_from, from_message
-from safekey.evals.model_api.provider import one_line
+from safekey.evals.model_api.provider import SafeKeyAPI, one_line
 from safekey.evals.request import JudgeSettings
 from safekey.retry import retrying
 from safekey.schema import Completion, Message
@@ -170,6 +170,8 @@ def _asking(model: Model, settings: JudgeSettings, attempts: int) -> Asking:
 def _ask(model: Model, settings: JudgeSettings, attempts: int, config: GenerateConfig) -> Ask:
     # Our own engines queue calls and limit the time of each attempt themselves; a limit here would count the queue.
     limit = settings.timeout if attempts > 1 else None
+    if isinstance(model.api, SafeKeyAPI):
+        config = config.model_copy(update={"attempt_timeout": None})  # Inspect's own limit would count it as well
 
     async def once(said: list[Any]) -> Reply:
         async with asyncio.timeout(limit):
