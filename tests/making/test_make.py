@@ -21,7 +21,7 @@ from safekey.errors import UserError
 from safekey.making.config import load_recipe
 from safekey.making.run import Made, make
 
-FAST = ("backoff=0.001", "attempts=2", "near=0", "timeout=20")
+FAST = ("backoff=0.001", "attempts=2", "near=0", "timeout=120")
 
 
 @pytest.fixture
