@@ -1,0 +1,44 @@
+"""Heads on frozen states: scikit-learn's logistic regression, and both heads from pooled states."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from safekey.monitor.frozen import PENALTIES, fit_linear, train_heads
+from safekey.monitor.monitor import head_logits
+from safekey.monitor.states import Pooled
+from safekey.training.loop.metrics import auroc
+
+
+def vectors(n: int = 240, width: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(0)
+    harmful = draw.random(n) < 0.5
+    return draw.normal(size=(n, width)) * np.arange(1, width + 1) + harmful[:, None] * np.arange(width), harmful
+
+
+def test_a_head_is_scikit_learns() -> None:
+    linear = pytest.importorskip("sklearn.linear_model")
+    x, y = vectors()
+    made = fit_linear(x, y, [f"b{number}" for number in range(len(x))])
+    assert made.penalty in PENALTIES
+    plain = (x - x.mean(0)) / x.std(0)
+    theirs = linear.LogisticRegression(C=1 / made.penalty, tol=1e-8, max_iter=1000).fit(plain, y)
+    assert x @ made.weight + made.bias == pytest.approx(theirs.decision_function(plain), abs=1e-2)
+    with pytest.raises(ValueError, match="both classes"):
+        fit_linear(x, np.ones(len(x), bool), ["b"] * len(x))
+
+
+def test_rows_without_u_train_the_other_head_only() -> None:
+    x, y = vectors()
+    rows = [torch.tensor(row, dtype=torch.float32) for row in x]
+    states = [Pooled(None if at % 5 == 0 else row, row + 1) for at, row in enumerate(rows)]
+    heads = train_heads(states, y.tolist(), [f"b{at}" for at in range(len(rows))], x.shape[1], "mean")
+    logits = head_logits(heads, states)
+    assert [pair[0] is None for pair in logits] == [at % 5 == 0 for at in range(len(rows))]
+    both = auroc([pair[1] for pair in logits], y.tolist())
+    only_u = auroc([pair[0] for pair in logits if pair[0] is not None], y[np.arange(len(y)) % 5 != 0].tolist())
+    assert both is not None
+    assert only_u is not None
+    assert min(both, only_u) > 0.8
