@@ -278,7 +278,7 @@ def test_three_kills_cost_no_reply_and_change_no_byte(recipe: str, data: Path, t
         done = subprocess.run(command(data, killed, teacher.url, recipe), capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         twice = sum(count - 1 for count in teacher.asked.values())
-        assert twice <= 3 * 2  # what was in flight at a kill
+        assert twice <= 3 * 6, twice  # what was in flight at a kill, or had come and was not written yet
         make(load_recipe(recipe, command(data, whole, teacher.url, recipe)[5:]))
     assert visible(killed) == visible(whole)
     assert len(records(killed / "rows.jsonl")) == 24
