@@ -8,13 +8,11 @@ from safekey.analysis.rows import Row, RowKind
 from safekey.comparison.saved_runs import behaviour_names, completions, read_run
 from safekey.data.segment import segment
 from safekey.errors import UserError
-from safekey.evals.benchmarks.catalog import BENCHMARKS
 from safekey.evals.records.rows import REDACTED, completion_in
 from safekey.schema import Example, Message
 from safekey.text.thinking import canonical, split_completion
 
 _BY_SUITE: dict[str, RowKind] = {"safety": "harmful", "over-refusal": "benign", "reasoning": "problem"}
-_KINDS: dict[str, RowKind] = {row.name: _BY_SUITE[row.suite] for row in BENCHMARKS}
 
 
 def rows_of_run(path: str) -> tuple[list[Row], list[str]]:
@@ -25,6 +23,7 @@ def rows_of_run(path: str) -> tuple[list[Row], list[str]]:
     """
     run = read_run(path)
     names = behaviour_names(run, run.behaviours)
+    kinds = {name: _BY_SUITE[row.suite] for name, row in run.benchmarks.items()}
     rows: list[Row] = []
     left: Counter[str] = Counter()
     for prompt, sample, saved in completions(run):
@@ -38,7 +37,7 @@ def rows_of_run(path: str) -> tuple[list[Row], list[str]]:
         if reason:
             left[reason] += 1
             continue
-        kind = _KINDS.get(prompt.benchmark, "unlabelled")
+        kind = kinds.get(prompt.benchmark, "unlabelled")
         example = Example(
             prompt=tuple(Message(str(turn["role"]), str(turn["content"])) for turn in saved["messages"]),
             response=canonical(parts.thinking, parts.answer),

@@ -29,8 +29,9 @@ from safekey.evals.judge_error.correct import KnownErrors
 from safekey.evals.judge_error.kept import keep_errors, kept_errors
 from safekey.evals.judge_error.record import load_records
 from safekey.evals.model_api.opening import identify, open_model
+from safekey.evals.model_api.prompt_check import check_prompts
 from safekey.evals.model_api.provider import SafeKeyAPI
-from safekey.evals.plan import EvalPlan, PlannedTask, check_prompts, make_plan
+from safekey.evals.plan import EvalPlan, PlannedTask, make_plan
 from safekey.evals.records.folder import JUDGE_ERROR, METRICS, SERVER, EvalRun
 from safekey.evals.records.progress import EvalProgress
 from safekey.evals.records.rows import is_final

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from inspect_ai.model import GenerateConfig, Model
+from inspect_ai.model import GenerateConfig
 
-from safekey.engines.base import SamplingParams
 from safekey.engines.vllm.command import MEMORY_AND_SPEED
 from safekey.errors import UserError
 from safekey.evals.adaptive.settings import Adaptive, adaptive_items
-from safekey.evals.attacks.apply import attack_items, check_benchmarks, check_raw, choose
+from safekey.evals.attacks.apply import attack_items, check_benchmarks, choose
 from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark, find_benchmark
 from safekey.evals.benchmarks.load import Items, find_file, load_benchmark, what_was_read
-from safekey.evals.benchmarks.own import own_benchmarks
+from safekey.evals.benchmarks.own import find_names, own_benchmarks
 from safekey.evals.judge_error.fit import check_fit
 from safekey.evals.judge_error.record import load_records
 from safekey.evals.judges.open import DEFAULTS, JudgeSpec, judges_for, parse_judges
-from safekey.evals.model_api.provider import SafeKeyAPI
 from safekey.evals.request import PRESETS, SUITES, EvalRequest, JudgeSettings
 from safekey.evals.sandbox.run import need_sandbox
 from safekey.schema import Part
@@ -294,34 +292,6 @@ def decoding(suite: str, request: EvalRequest) -> GenerateConfig:
     )
 
 
-def check_prompts(plan: EvalPlan, model: Model) -> EvalPlan:
-    """Check one prompt of each task with the model; a suite leaves out tasks whose prefill the model cannot continue.
-
-    Raises:
-        UserError: a named benchmark cannot be run on this engine, or none of the suite can; or the engine cannot ask
-            without a chat template, and shall.
-    """
-    problems: dict[str, str] = {}
-    check_raw([item for task in plan.tasks for item in task.items], model)
-    for task in plan.tasks:
-        if isinstance(model.api, SafeKeyAPI):
-            try:  # checks the prompt; generates nothing yet
-                model.api.engine.generate([task.items[0].prompt], SamplingParams(max_new_tokens=1))
-            except UserError as error:
-                problems[task.benchmark.name] = str(error)
-        elif task.benchmark.kind == "prefill":
-            problems[task.benchmark.name] = f"{model}: only safekey's own engines prefill exactly"
-    named = [name for name in problems if plan.request.tasks or name in plan.request.benchmarks]
-    if problems and (named or len(problems) == len(plan.tasks)):
-        name, reason = next((name, problems[name]) for name in [*named, *problems])
-        raise UserError(f"{name}: {reason}")
-    return replace(
-        plan,
-        tasks=tuple(task for task in plan.tasks if task.benchmark.name not in problems),
-        left_out={**plan.left_out, **problems},
-    )
-
-
 def check_parts(parts: Sequence[str]) -> tuple[Part, ...]:
     """Return the parts, "answer" first.
 
@@ -334,24 +304,6 @@ def check_parts(parts: Sequence[str]) -> tuple[Part, ...]:
     if not parts:
         raise UserError(f"no part is named: choose from {', '.join(PARTS)}")
     return tuple(part for part in PARTS if part in parts)
-
-
-def find_names(given: Sequence[str], own: Sequence[str] = ()) -> list[str]:
-    """Return the benchmarks with these names, or with names that begin so if there is only one.
-
-    Args:
-        given: the names.
-        own: the names of the user's own benchmarks.
-
-    Raises:
-        UserError: there is no such benchmark; the message lists all.
-    """
-    names = [*(row.name for row in BENCHMARKS), *own]
-    found = []
-    for word in given:
-        fitting = [name for name in names if name.startswith(word)]
-        found.append(word if word in names else fitting[0] if len(fitting) == 1 else find_benchmark(word).name)
-    return list(dict.fromkeys(found))
 
 
 def _absolute(model: str) -> str:

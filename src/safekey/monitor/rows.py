@@ -20,7 +20,6 @@ from safekey.comparison.saved_runs import behaviour_names, completions, read_run
 from safekey.data.load import load_examples
 from safekey.errors import UserError
 from safekey.evals.benchmarks.behaviours import same_text
-from safekey.evals.benchmarks.catalog import BENCHMARKS
 from safekey.evals.records.rows import REDACTED, RESOLVED, completion_in
 from safekey.monitor.border import find_border
 from safekey.monitor.request import Half
@@ -138,7 +137,7 @@ def evaluation_rows(path: str) -> tuple[list[Row], list[str]]:
         UserError: it is not finished, or all its texts were dropped.
     """
     run = read_run(path)
-    kinds = {row.name: _SUITES[row.suite] for row in BENCHMARKS}
+    kinds = {name: _SUITES[row.suite] for name, row in run.benchmarks.items()}
     names = behaviour_names(run, run.behaviours)
     rows: list[Row] = []
     left: Counter[str] = Counter()

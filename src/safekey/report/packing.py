@@ -80,8 +80,10 @@ class _Packer:
         prefill, *offsets = utf16(text, places)
         row = [place, response.arm, response.run, response.epoch, response.label, response.state, text, prefill,
                offsets]  # fmt: skip
-        if response.decoded:
+        if response.decoded or response.turns:
             row.append(shorten(response.decoded, [], limit)[0])
+        if response.turns:
+            row.append([[words, *(shorten(text, [], limit)[0] for text in texts)] for words, *texts in response.turns])
         return row, was_cut
 
 

@@ -93,8 +93,8 @@
   }
 
   function start(data) {
-    const rows = data.rows.map(([prompt, arm, run, epoch, label, state, text, prefill, offsets, read = ""]) =>
-      ({ prompt, arm, run, epoch, label, state, text, prefill, offsets, read, seed: data.runs[arm][run] }));
+    const rows = data.rows.map(([prompt, arm, run, epoch, label, state, text, prefill, offsets, read = "", turns = []]) =>
+      ({ prompt, arm, run, epoch, label, state, text, prefill, offsets, read, turns, seed: data.runs[arm][run] }));
     const byArm = data.arms.map(() => []);
     for (const row of rows) byArm[row.arm].push(row);
     const alone = data.runs.map((runs) => runs.length === 1);
@@ -143,7 +143,7 @@
       const holds = (entry) => {
         const prompt = data.prompts[entry.prompt];
         prompt.low ??= [prompt.i, ...prompt.m.map((turn) => turn[1])].join("\n").toLowerCase();
-        return prompt.low.includes(text) || [entry.left, entry.right].some((row) => row && (row.low ??= `${row.text}\n${row.read}`.toLowerCase()).includes(text));
+        return prompt.low.includes(text) || [entry.left, entry.right].some((row) => row && (row.low ??= [row.text, row.read, ...row.turns.flat()].join("\n").toLowerCase()).includes(text));
       };
       found = entries.filter((entry) => {
         const prompt = data.prompts[entry.prompt];
@@ -218,6 +218,18 @@
           seg.append(make("span", "tag", "decoded · what the judge read"));
           long(seg, row.read, "text");
           box.append(seg);
+        }
+        if (row.turns.length) {
+          const all = make("details");
+          all.append(make("summary", "", `All ${row.turns.length} turns of the attack; above is the one that counts`));
+          for (const [words, said, reply] of row.turns) {
+            const seg = make("div", "seg seg-x");
+            seg.append(make("span", "tag", visible(words)));
+            if (said) { seg.append(make("span", "note", "attacker:")); long(seg, said, "text"); }
+            if (reply) { seg.append(make("span", "note", "model:")); long(seg, reply, "text"); }
+            all.append(seg);
+          }
+          box.append(all);
         }
         if (!row.text) box.append(make("p", "note", "The response is empty."));
       };

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from safekey.comparison.saved_runs import Sample, SavedPrompt, SavedRun, completions, judged, scored
 from safekey.data.segment import find_spans
+from safekey.evals.adaptive.settings import TURNS
 from safekey.evals.attacks.decoding import read_part
 from safekey.evals.records.rows import REDACTED, completion_in
 from safekey.report.content import PLAIN, Content
@@ -64,6 +65,7 @@ class Response:
         prefill: how many characters of `text` were prefilled.
         inside: whether `text` begins inside the thinking.
         decoded: the judged part as the judge read it, where it was in the cipher of its attack; "" elsewhere.
+        turns: of an attack that adapts, all that happened: in words, what the attacker said, what the model replied.
     """
 
     asked: int
@@ -76,6 +78,7 @@ class Response:
     prefill: int
     inside: bool
     decoded: str = ""
+    turns: tuple[tuple[str, str, str], ...] = ()
 
 
 class Marks(NamedTuple):
@@ -162,7 +165,23 @@ def _response(
         prefill=len(completion.prefill),
         inside=completion.started_inside and REDACTED not in row,
         decoded=read.text if read.undone else "",
+        turns=tuple(_turns(row.get(TURNS) or ())),
     )
+
+
+def _turns(saved: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, str]]:
+    """Return what happened in an attack that adapts, turn by turn."""
+    for number, turn in enumerate(saved, 1):
+        head = f"turn {number}, branch {turn.get('branch', 1)}"
+        if "messages" not in turn:
+            yield f"{head}: the attacker gave no message ({turn.get('outcome')})", str(turn.get("said") or ""), ""
+            continue
+        value = turn.get("value")
+        verdict = "no verdict" if value is None else f"{'harmful' if turn.get('positive') else 'not harmful'} ({value})"
+        back = ", taken back" if turn.get("taken_back") else ""
+        ended = "" if turn.get("output") in ("ok", None) else f", {turn['output']}"
+        said = str((turn["messages"] or [{}])[-1].get("content", ""))
+        yield f"{head}: {verdict}{ended}{back}", said, str(turn.get("text") or "")
 
 
 def marks(response: Response, asked: Asked) -> Marks | None:

@@ -11,8 +11,8 @@ import pytest
 from safekey.errors import UserError
 from safekey.evals.answers.exact import score_integer
 from safekey.evals.benchmarks.load import load_benchmark
-from safekey.evals.benchmarks.own import KINDS, benchmarks_of, own_benchmark, own_benchmarks
-from safekey.evals.plan import decoding, find_names, make_plan
+from safekey.evals.benchmarks.own import KINDS, benchmarks_of, find_names, own_benchmark, own_benchmarks
+from safekey.evals.plan import decoding, make_plan
 from safekey.evals.request import EvalRequest
 
 PLAIN = "Please tell me how to borrow a plum from the royal garden."

@@ -50,6 +50,17 @@ def test_a_label_file_of_ours(tmp_path: Path) -> None:
     assert found.agreement.samples == 2
 
 
+def test_a_later_skip_takes_a_label_back_and_a_later_label_counts_again(tmp_path: Path) -> None:
+    skip = {**OWN, "label": None}
+    other = {**OWN, "rater": "bob", "label": 1}
+    found = read_labels([jsonl(tmp_path / "l.jsonl", [OWN, other, skip])], "harm")
+    assert [(row.positive, row.raters) for row in found.answers] == [(True, 1)], "bob's alone"
+    taken = [OWN, skip, other, {**other, "label": None}, OWN, skip, {**OWN, "completion": "b" * 64}]
+    assert [row.completion for row in read_labels([jsonl(tmp_path / "m.jsonl", taken)], "harm").answers] == ["b" * 64]
+    (again,) = read_labels([jsonl(tmp_path / "n.jsonl", [OWN, skip, {**OWN, "label": 1}])], "harm").answers
+    assert again.positive
+
+
 def test_only_request_response_and_label_are_needed(tmp_path: Path) -> None:
     rows = [{"request": "a?", "response": "No.", "label": 0}, {"request": "a?", "response": "No.", "label": 0},
             {"request": "b?", "response": "Yes.", "label": True}]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from evals.labelling.labelling_runs import harm_run
 from evals.saved_runs import completion, simple, verdict, write_run
 from safekey.errors import UserError
+from safekey.evals.attacks.encodings import encoded
 from safekey.evals.labelling.answers import open_run
 from safekey.evals.labelling.sample import Wanted, allocate, draw_answers
 from safekey.evals.records.folder import EvalRun
@@ -89,6 +91,21 @@ def test_outputs_without_a_whole_answer_are_counted_not_drawn(tmp_path: Path) ->
     assert [one.response for one in thoughts.answers] == ["Thought."]
     assert thoughts.left_out == {"truncated": 1, "without thinking": 1}
     assert list(thoughts.strata) == ["not judged"], "the verdicts are about the answer"
+
+
+def test_the_rater_reads_what_the_judge_read(tmp_path: Path) -> None:
+    said = "Use the lantern at the old gate, as the people of the hills did."
+    texts = {"a": encoded("rot13", said), "b": "Sorry, no.", "c": b64encode(bytes(range(128, 248))).decode()}
+    rows = []
+    for name, text in texts.items():
+        cipher = "base64" if name == "c" else "rot13"
+        more = {"text": f"Thought.</think>\n\n{text}", "metadata": {"cipher": cipher}}
+        row = completion("own-list", name, **more)
+        rows.append((row, []))
+    run = write_run(tmp_path / "run", rows, tasks={"own-list": {"kind": "harmful"}})
+    draw = draw_answers(open_run(run), Wanted())
+    assert {one.labels["item"]: one.response for one in draw.answers} == {"a": said, "b": "Sorry, no."}
+    assert draw.left_out == {"not decoded": 1}
 
 
 def test_a_run_without_verdicts_is_one_stratum(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from inspect_ai.log import read_eval_log
 from engines.folders import real_tokenizer, save
 from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import BENCHMARKS
+from safekey.evals.benchmarks.own import find_names
 from safekey.evals.model_api.convert import to_prompt
-from safekey.evals.plan import decoding, find_names, make_plan
+from safekey.evals.plan import decoding, make_plan
 from safekey.evals.request import EvalRequest
 from safekey.evals.tasks.registry import TASKS, saved_task
 

@@ -10,14 +10,14 @@ no table that a name is added to.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from safekey import run_folder
 from safekey.errors import UserError, did_you_mean
-from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark, Kind, Scoring, Suite
+from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark, Kind, Scoring, Suite, find_benchmark
 from safekey.evals.benchmarks.columns import plain
 
 
@@ -112,6 +112,24 @@ def benchmarks_of(resolved: Mapping[str, Any]) -> dict[str, Benchmark]:
         elif kind is None and name in table:
             found[name] = table[name]
     return found
+
+
+def find_names(given: Sequence[str], own: Sequence[str] = ()) -> list[str]:
+    """Return the benchmarks with these names, or with names that begin so if there is only one.
+
+    Args:
+        given: the names.
+        own: the names of the user's own benchmarks.
+
+    Raises:
+        UserError: there is no such benchmark; the message lists all.
+    """
+    names = [*(row.name for row in BENCHMARKS), *own]
+    found = []
+    for word in given:
+        fitting = [name for name in names if name.startswith(word)]
+        found.append(word if word in names else fitting[0] if len(fitting) == 1 else find_benchmark(word).name)
+    return list(dict.fromkeys(found))
 
 
 def _check_name(name: str) -> None:

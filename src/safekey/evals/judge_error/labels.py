@@ -181,9 +181,13 @@ class _Reader:
 
     def _labels(self, file: str, row: RawRow, sources: Sequence[str], about: dict[str, str]) -> None:
         found = 0
+        named_by = text_of(row.fields, self.table["rater"])
+        answer = about["completion"] or (_same_answer(about) if named_by else f"{file}:{row.number}")
         for place, column in enumerate(sources):
             value = row.fields.get(column) if column else None
             if not holds(value):
+                if named_by and place == 0 and column:
+                    self.said.append(Said(answer, about, named_by, None))
                 continue
             kind, grade = said(value)
             if kind is not None and kind != self.kind:
@@ -198,8 +202,6 @@ class _Reader:
                 grade = 1 - grade
             rater = text_of(row.fields, self.table["rater"]) if place == 0 else column
             self.columns.setdefault("label" if place == 0 else f"rater {place}", column)
-            named_by = text_of(row.fields, self.table["rater"])
-            answer = about["completion"] or (_same_answer(about) if named_by else f"{file}:{row.number}")
             self.said.append(Said(answer, about, rater, grade))
             found += 1
         if not found:

@@ -56,24 +56,24 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One person's label of one answer, and what identifies the answer."""
+    """One person's label of one answer, and what identifies the answer; no grade takes an earlier label back."""
 
     answer: str
     about: dict[str, str]
     rater: str
-    grade: float
+    grade: float | None
 
 
 def check_grades(files: Sequence[str], found: Sequence[Said], threshold: float | None) -> None:
     """Refuse grades without a threshold, and a threshold that tells nothing apart."""
-    grades = sorted({row.grade for row in found})
+    grades = sorted({row.grade for row in found if row.grade is not None})
     shown = ", ".join(f"{grade:g}" for grade in grades[:8]) + (", …" if len(grades) > 8 else "")
     if threshold is None and not set(grades) <= {0.0, 1.0}:
         raise UserError(
             f"{', '.join(files)}: its labels are grades ({shown}): name the least grade that counts as positive: "
             "--threshold GRADE"
         )
-    if threshold is not None and found and not grades[0] < threshold <= grades[-1]:
+    if threshold is not None and grades and not grades[0] < threshold <= grades[-1]:
         raise UserError(f"--threshold {threshold:g}: all labels lie on one side of it (they are {shown})")
 
 
@@ -83,14 +83,19 @@ def settle(
     """Return each answer with its one label, and the agreement of the people who judged the same answers.
 
     A label that the file's authors settled on counts; else the majority's. A later label by the same person replaces
-    an earlier one. Two rows of a file whose raters have no names are two answers.
+    an earlier one, and a later skip takes it back. Two rows of a file whose raters have no names are two answers.
     """
     least = 1.0 if threshold is None else threshold
     votes: dict[str, dict[str, bool]] = {}
     about: dict[str, dict[str, str]] = {}
     for row in rows:
-        votes.setdefault(row.answer, {})[row.rater] = row.grade >= least
+        given = votes.setdefault(row.answer, {})
         about[row.answer] = row.about
+        if row.grade is None:
+            given.pop(row.rater, None)
+        else:
+            given[row.rater] = row.grade >= least
+    votes = {answer: given for answer, given in votes.items() if given}
     answers = []
     for answer, given in votes.items():
         people = [vote for rater, vote in given.items() if rater != SETTLED] or list(given.values())

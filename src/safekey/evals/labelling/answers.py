@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from safekey.errors import UserError, did_you_mean
+from safekey.evals.attacks.decoding import read_part
 from safekey.evals.benchmarks.catalog import find_benchmark
+from safekey.evals.benchmarks.own import benchmarks_of
 from safekey.evals.judges.table import JUDGES, exact
 from safekey.evals.records.folder import EvalRun
 from safekey.evals.records.rows import (
@@ -83,7 +85,8 @@ def benchmarks(run: EvalRun, kind: Kind | None, only: str | None) -> tuple[Kind,
     Raises:
         UserError: the run has no such answers, or of both kinds.
     """
-    kinds = {name: str(find_benchmark(name).scoring) for name in run.resolved.get("tasks") or {}}
+    known = benchmarks_of(run.resolved)
+    kinds = {name: str((known.get(name) or find_benchmark(name)).scoring) for name in run.resolved.get("tasks") or {}}
     if only is not None and only not in kinds:
         hint = did_you_mean(only, kinds)
         raise UserError(f"--benchmark {only}: {run.path} has {', '.join(kinds) or 'none'}{hint}")
@@ -164,7 +167,8 @@ def candidates(
     Args:
         run: a finished run.
         names: the benchmarks; None: all.
-        part: the part that is labelled; outputs without a whole answer, and empty parts, are left out.
+        part: the part that is labelled; outputs without a whole answer, empty parts, and what is in a cipher that
+            cannot be undone are left out.
         strata: of the answers.
 
     Raises:
@@ -188,7 +192,11 @@ def candidates(
         if not text.strip():
             left_out[str(row["output"]) if row["output"] != "ok" else f"without {part}"] += 1
             continue
-        found.append(Answer(str(row["request"]), text, digest, stratum, {name: row[name] for name in _LABELS}))
+        read = read_part(row, text)  # as the judge read it: an answer in a cipher is decoded
+        if read.failed:
+            left_out["not decoded"] += 1
+            continue
+        found.append(Answer(str(row["request"]), read.text, digest, stratum, {name: row[name] for name in _LABELS}))
     return found, dict(left_out)
 
 
