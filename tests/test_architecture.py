@@ -7,6 +7,7 @@ import graphlib
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,9 @@ def test_no_folder_is_crowded() -> None:
     assert max(counts.values()) <= 16
     assert counts[SRC] <= 8
     assert counts[SRC / "evals"] <= 5
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """Without packages pytest imports a test file by its name alone, and refuses the second one."""
+    names = Counter(path.name for path in (SRC.parents[1] / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
