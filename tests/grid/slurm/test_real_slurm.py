@@ -152,7 +152,7 @@ def test_what_cannot_be_submitted_and_what_cannot_start(
     assert "Invalid partition name specified (--slurm-option partition=nope; this cluster has closed, main" in line
     child = grid.start("--slurm-option", "partition=closed")
     until(lambda: grid.states() == {"sft": "queued", "qsm": "queued"}, child)
-    assert grid.status()["sft"]["detail"] == "its partition is down (PartitionDown)"
+    until(lambda: grid.status()["sft"]["detail"] == "its partition is down (PartitionDown)", child)
     time.sleep(8)  # its next look
     child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=60)
