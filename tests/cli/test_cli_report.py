@@ -76,5 +76,5 @@ def test_nobody_imports_the_report_but_commands() -> None:
         if "safekey.report" in path.read_text(encoding="utf-8"):
             name = path.relative_to(SRC).as_posix()
             assert name.startswith(
-                ("report/", "sharing/", "cli/report", "cli/grid", "cli/demo", "grid", "organism/demo")
+                ("report/", "sharing/", "cli/report", "cli/analyze", "cli/grid", "cli/demo", "grid", "organism/demo")
             ), name

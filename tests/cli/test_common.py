@@ -19,7 +19,7 @@ from safekey.organism import write_world
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["evla", "m"], "there is no 'evla'; did you mean 'eval'? (choose from demo, data, train, eval"),
+        (["evla", "m"], "there is no 'evla'; did you mean 'eval'? (choose from demo, data, make, train, eval"),
         (["data", "inspekt", "x"], "did you mean 'inspect'?"),
         (["eval", "m", "--limt", "3"], "there is no option --limt; did you mean '--limit'"),
         (["train", "r", "--dry-rnu", "a=1"], "there is no option --dry-rnu; did you mean '--dry-run'?"),
