@@ -136,6 +136,9 @@ class Bench:
         if done.returncode:
             raise SystemExit(f"vllm bench serve failed:\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}")
         found = json.loads((self.folder / "theirs.json").read_text(encoding="utf-8"))
+        if found["completed"] != len(texts) or self.service.state.number != 1:
+            starts = self.service.state.number
+            raise SystemExit(f"vLLM answered {found['completed']} of {len(texts)} prompts; {starts} starts")
         return float(found["duration"]), int(found["total_output_tokens"])
 
 

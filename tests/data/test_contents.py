@@ -213,3 +213,15 @@ def test_folders_and_links(tmp_path: Path) -> None:
     (tmp_path / "link.json").symlink_to("gone.json")
     with pytest.raises(DataError, match=r"is a link to gone\.json, which does not exist"):
         read_rows(str(tmp_path / "link.json"))
+
+
+def test_comments_before_a_header_are_passed_over_and_a_header_is_no_comment(tmp_path: Path) -> None:
+    cells = [("id", "question", "response"), ("1", "How do I brew tea?", "Boil water."), ("2", "And coffee?", "Grind.")]
+    lines = "".join(",".join(row) + "\n" for row in cells)
+    for before, notes in (("# version 2\n# by nobody,,\n", 1), ("# a=1,b=2,c=3\n", 1), ("", 0)):
+        (tmp_path / "rows.csv").write_text(before + lines)
+        found, said = read_rows(str(tmp_path / "rows.csv"))
+        assert ([row.fields["id"] for row in found], len(said)) == (["1", "2"], notes)
+    (tmp_path / "rows.csv").write_text("# " + lines)
+    found, said = read_rows(str(tmp_path / "rows.csv"))
+    assert ([row.fields["# id"] for row in found], said) == (["1", "2"], [])

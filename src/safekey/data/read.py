@@ -76,15 +76,23 @@ def _read_file(path: str, local: Path, notes: list[str]) -> Iterable[RawRow]:
     # A broken byte becomes a lone surrogate here and is reported later, for its own row, by `_checked`.
     text = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
     if kind in (".csv", ".tsv"):
-        return _csv(path, _without_comments(path, text, notes), "\t" if kind == ".tsv" else ",")
+        delimiter = "\t" if kind == ".tsv" else ","
+        return _csv(path, _without_comments(path, text, delimiter, notes), delimiter)
     return json_rows(path, text, notes, lines=kind != ".json")
 
 
-def _without_comments(path: str, text: str, notes: list[str]) -> str:
-    """Return the text without comment lines before the header ("# version 2"); a note says how many there were."""
+def _without_comments(path: str, text: str, delimiter: str, notes: list[str]) -> str:
+    """Return the text without comment lines before the header ("# version 2"); a note says how many there were.
+
+    A line of names, as many as the line behind it has cells, is the header itself: a first column may be called "# id".
+    """
     lines = 0
     while text.startswith("# "):
-        text = text.partition("\n")[2]
+        first, _, rest = text.partition("\n")
+        names = first.split(delimiter)
+        if "=" not in first and all(names[1:]) and 1 < len(names) == rest.partition("\n")[0].count(delimiter) + 1:
+            break
+        text = rest
         lines += 1
     if lines:
         notes.append(

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from peft import LoraConfig, get_peft_model
 from transformers import (
     GptOssConfig,
     GptOssForCausalLM,
@@ -149,6 +150,26 @@ def test_self_test_passes_and_leaves_no_trace():
     assert model.training
     assert model.config._attn_implementation == own
     assert all(parameter.grad is None for parameter in model.parameters())
+    assert not attention.recomputes(model)
+
+
+def lora(model, dropout):
+    found = LoraConfig(r=4, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM")
+    return get_peft_model(model, found).train()
+
+
+@pytest.mark.parametrize("own_dropout", [0.0, 0.3])
+def test_the_self_test_drops_nothing_and_recomputes_its_layers(own_dropout, monkeypatch):
+    """A layer that drops attention itself can be kept from it in evaluation mode only; then nothing is recomputed."""
+    model = lora(llama(attention_dropout=own_dropout), 0.5)
+    modes = [module.training for module in model.modules()]
+    calls = []
+    model.base_model.model.model.layers[0].self_attn.register_forward_pre_hook(lambda *_: calls.append(1))
+    assert self_test(model, make_rows()) < 1e-4
+    documents = 4 * 3  # of three rows, each alone; and all in one packed pass
+    assert len(calls) == (1 + documents) * (1 if own_dropout else 2)
+    assert [module.training for module in model.modules()] == modes
+    assert not attention.recomputes(model)
 
 
 def test_self_test_of_a_model_that_knows_its_rows_by_heart():

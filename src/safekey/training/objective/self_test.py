@@ -158,12 +158,13 @@ def _frugal(model: nn.Module) -> Iterator[None]:
     """Keep a model's modes, and compute without dropout and with gradient checkpointing while the block runs.
 
     Without checkpointing the comparison would need more memory than a training step that has it. Checkpointing works in
-    training mode only, so dropout modules are switched off one by one; where a layer drops attention by itself, the
-    whole model is in evaluation mode, without checkpointing.
+    training mode only, so dropout modules (LoRA's, say) are switched off one by one; where the model's configuration
+    names any dropout, which its layers may apply by themselves, the whole model is in evaluation mode, without
+    checkpointing.
     """
     modes = [(module, module.training) for module in model.modules()]
-    config: Any = getattr(model, "config", None)
-    drops = any(bool(getattr(config, name, 0)) for name in ("attention_dropout", "attn_pdrop"))
+    settings: dict[str, Any] = model.config.to_dict()  # type: ignore[operator, union-attr]
+    drops = any("drop" in name and isinstance(value, float) and value for name, value in settings.items())
     able = bool(getattr(model, "supports_gradient_checkpointing", False)) and not drops
     had = recomputes(model)
     model.train(able)
