@@ -33,7 +33,7 @@ from safekey.evals.judge_error.own_labels import Found, labels_of_runs
 from safekey.evals.judge_error.record import JudgeRecord, load_records
 from safekey.evals.records.rows import COMPLETIONS
 from safekey.evals.summary.summary import METRIC
-from safekey.schema import Metric, Part
+from safekey.schema import JUDGED_KINDS, Metric, Part
 from safekey.stats.judge_error import Estimate, corrected_difference
 from safekey.stats.labelled import labelled_difference
 
@@ -157,7 +157,7 @@ def read_errors(
     """
     runs = [run for group in saved.values() for run in group]
     given = KnownErrors(load_records(records), _given_labels(runs, labels, kinds, part))
-    whose = {kind: [_verdicts(run, kind, part, chosen) for run in runs] for kind in ("harm", "refusal") if kind in
+    whose = {kind: [_verdicts(run, kind, part, chosen) for run in runs] for kind in JUDGED_KINDS if kind in
              {kinds[prompt.benchmark] for prompt in clusters}}  # fmt: skip
     check_fit(given.records, (), (part,), [own for group in whose.values() for own in group])
     kept = [kept_errors(run.path) for run in runs]

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from safekey.errors import UserError, did_you_mean
 from safekey.evals.attacks.decoding import read_part
@@ -27,10 +27,9 @@ from safekey.evals.records.rows import (
     completion_in,
     completion_key,
 )
-from safekey.schema import Part, Value
+from safekey.schema import JudgedKind, Part, Value
 from safekey.text.thinking import split_completion
 
-Kind = Literal["harm", "refusal"]
 _LABELS = ("benchmark", "item", "epoch", "category", "attack")
 _COMPLETION = (*_LABELS, *COMPLETION, "request", "output")
 _VERDICT = ("completion", "kind", "part", "judge", "model", "value")
@@ -74,7 +73,7 @@ def open_run(folder: str | Path) -> EvalRun:
     return run
 
 
-def benchmarks(run: EvalRun, kind: Kind | None, only: str | None) -> tuple[Kind, list[str]]:
+def benchmarks(run: EvalRun, kind: JudgedKind | None, only: str | None) -> tuple[JudgedKind, list[str]]:
     """Return what is labelled, and the benchmarks whose answers are candidates.
 
     Args:
@@ -119,7 +118,7 @@ class Strata:
     others: str | None
 
 
-def judged_strata(run: EvalRun, kind: Kind, part: Part, wanted: str | None) -> Strata:
+def judged_strata(run: EvalRun, kind: JudgedKind, part: Part, wanted: str | None) -> Strata:
     """Return the strata by a judge's headline rule: "positive", "negative", "unscored" or "not judged".
 
     Args:
