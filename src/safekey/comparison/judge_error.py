@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safekey.comparison.saved_runs import JudgeId, SavedPrompt, SavedRun, judge_named, lines, scored
+from safekey.comparison.saved_runs import JudgeId, SavedPrompt, SavedRun, scored
 from safekey.comparison.types import Key
 from safekey.evals.judge_error.correct import (
     Answer,
@@ -31,6 +31,8 @@ from safekey.evals.judge_error.fit import check_fit
 from safekey.evals.judge_error.kept import joined, kept_errors
 from safekey.evals.judge_error.own_labels import Found, labels_of_runs
 from safekey.evals.judge_error.record import JudgeRecord, load_records
+from safekey.evals.judges.table import judge_named
+from safekey.evals.records.reading import lines
 from safekey.evals.records.rows import COMPLETIONS
 from safekey.evals.summary.summary import METRIC
 from safekey.schema import JUDGED_KINDS, Metric, Part
