@@ -133,6 +133,16 @@ def test_a_difference_of_labelled_arms_uses_that_they_are_paired() -> None:
     assert found[:3] == pytest.approx(judged)
 
 
+def test_labels_of_the_same_prompts_are_paired() -> None:
+    judged, labels = [i < 20 for i in range(40)], [i < 16 or i > 35 for i in range(40)]
+    rate, difference = share(100, 200), Estimate(0.0, -0.05, 0.05)
+    error, same, others = (labelled_error(judged, labels, [f"{name}{i}" for i in range(40)]) for name in "aab")
+    paired = labelled_difference((rate, error), (rate, same), difference)
+    apart = labelled_difference((rate, error), (rate, others), difference)
+    assert paired.value == apart.value == 0
+    assert apart.high - apart.low > 1.5 * (paired.high - paired.low)
+
+
 def rng() -> np.random.Generator:
     return np.random.default_rng(7)
 
