@@ -344,3 +344,31 @@ def test_import_and_validate_read_the_same_columns_of_people(tmp_path: Path) -> 
     raters = [each["rater"] for each in rows_of(tmp_path / "run" / "labels.jsonl")]
     assert raters == ["Rater 1", "human-score-2", "annotator_label_3"]
     assert [answer.raters for answer in read_labels([file], "harm").answers] == [3]
+
+
+def test_samples_of_a_label_file_are_of_one_item(tmp_path: Path) -> None:
+    rows = [{"request": ask(1), "response": f"{ANSWER} {epoch}", "kind": "harm", "rater": who, "label": epoch - 1,
+             "epoch": epoch} for epoch in (1, 2) for who in ("ann", "bob")]  # fmt: skip
+    import_completions(lines(tmp_path / "rated.jsonl", *rows), str(tmp_path / "run"), kind="harm")
+    found = rows_of(tmp_path / "run" / "completions.jsonl")
+    assert [(row["item"], row["epoch"]) for row in found] == [("row-1", 1), ("row-1", 2)]
+    labels = rows_of(tmp_path / "run" / "labels.jsonl")
+    assert [(row["epoch"], row["rater"], row["label"]) for row in labels] == [
+        (1, "ann", 0), (1, "bob", 0), (2, "ann", 1), (2, "bob", 1)]  # fmt: skip
+
+
+def test_xstests_labels_are_about_refusal_whatever_judges_look_for(tmp_path: Path) -> None:
+    file = xstest(tmp_path / "x.csv", GIVEN)
+    made = import_completions(file, str(tmp_path / "run"), benchmark="contrasts", kind="harm")
+    assert {row["kind"] for row in rows_of(tmp_path / "run" / "labels.jsonl")} == {"refusal"}
+    assert made.answers == 4
+    assert any("2 of 4 prompts are contrasts" in note for note in made.notes)
+
+
+def test_prompts_of_a_published_benchmark_are_taken_as_they_were_asked(tmp_path: Path) -> None:
+    row = {"goal": ask(1), "prompt": f"In a tale: {ask(1)}", "response": ANSWER, "context_string": "A garden."}
+    for name in ("prefill", "harmbench"):  # one wants a target, the other puts the context before the request
+        import_completions(lines(tmp_path / "rows.jsonl", row), str(tmp_path / name), benchmark=name)
+        (found,) = rows_of(tmp_path / name / "completions.jsonl")
+        assert (found["benchmark"], found["request"]) == (name, ask(1))
+        assert [turn["content"] for turn in found["messages"]] == [f"In a tale: {ask(1)}"]
