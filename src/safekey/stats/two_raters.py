@@ -83,8 +83,7 @@ def alpha(clusters: Iterable[Counts]) -> Estimate | None:
 
 def _table(clusters: Iterable[Counts]) -> _Table:
     """Return the counts of the clusters that hold any answer [clusters, 4]."""
-    counts = np.array(list(clusters), dtype=float).reshape(-1, 4)
-    return counts[counts.sum(axis=1) > 0]
+    return np.array([row for row in clusters if sum(row)], dtype=float).reshape(-1, 4)
 
 
 def _kappa(table: _Table) -> float:
