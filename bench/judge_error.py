@@ -1,6 +1,6 @@
 """Do intervals corrected for a judge's error hold the truth in 95 % of cases? Simulated judges whose error is known.
 
-    python bench/judge_error.py                 # the tables of docs/judges.md; about a minute on one core
+    python bench/judge_error.py                 # the tables of docs/judges.md; a few minutes on one core
     python bench/judge_error.py --draws 10000
 
 A draw is a whole study: people label answers, the judge's sensitivity and specificity are measured on them, a run is
@@ -272,7 +272,7 @@ def main() -> None:
             flush=True,
         )
     for kind, found in worst.items():
-        near = sum(0.93 <= one <= 0.97 for one in found)
+        near = sum(0.93 <= round(one, 3) <= 0.97 for one in found)  # as the table shows it
         low, high = 100 * min(found), 100 * max(found)
         print(f"{kind}: {low:.1f} to {high:.1f} % over {len(found)} cells; {near} of them within 95 ± 2")
 

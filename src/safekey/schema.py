@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 THINK_OPEN = "<think>\n"
 THINK_CLOSE = "\n</think>\n\n"
@@ -180,6 +180,11 @@ class Completion:
 
 
 Part = Literal["answer", "thinking", "whole"]
+
+JudgedKind = Literal["harm", "refusal"]
+"""What a judge looks for in a response."""
+
+JUDGED_KINDS: tuple[JudgedKind, ...] = get_args(JudgedKind)
 
 Metric = Literal["asr", "orr", "accuracy"]
 """Attack success rate, over-refusal rate, accuracy."""

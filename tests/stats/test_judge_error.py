@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
 from safekey.stats.intervals import wilson_interval
 from safekey.stats.judge_error import Counts, Estimate, JudgeError, corrected_difference, corrected_rate, judge_error
 from safekey.stats.labelled import LabelledError, error_by_verdict, labelled_difference, labelled_error, labelled_rate
-from safekey.stats.two_raters import alpha, kappa
 
 
 def share(k: int, n: int) -> Estimate:
@@ -136,6 +133,16 @@ def test_a_difference_of_labelled_arms_uses_that_they_are_paired() -> None:
     assert found[:3] == pytest.approx(judged)
 
 
+def test_labels_of_the_same_prompts_are_paired() -> None:
+    judged, labels = [i < 20 for i in range(40)], [i < 16 or i > 35 for i in range(40)]
+    rate, difference = share(100, 200), Estimate(0.0, -0.05, 0.05)
+    error, same, others = (labelled_error(judged, labels, [f"{name}{i}" for i in range(40)]) for name in "aab")
+    paired = labelled_difference((rate, error), (rate, same), difference)
+    apart = labelled_difference((rate, error), (rate, others), difference)
+    assert paired.value == apart.value == 0
+    assert apart.high - apart.low > 1.5 * (paired.high - paired.low)
+
+
 def rng() -> np.random.Generator:
     return np.random.default_rng(7)
 
@@ -151,24 +158,6 @@ def test_corrected_intervals_cover_and_judged_ones_do_not(p: float) -> None:
         plain += judged.low <= p <= judged.high
     assert 0.93 <= hits / draws <= 0.99
     assert plain / draws < 0.9
-
-
-def test_kappa_and_alpha_of_two() -> None:
-    found, same = kappa(single(20, 5, 10, 15)), kappa(single(10, 0, 0, 10))
-    assert found is not None
-    assert same is not None
-    assert found.value == pytest.approx(0.4)  # Cohen's example: 0.7 observed, 0.5 by chance
-    assert found.low < 0.4 < found.high
-    assert same.value == 1
-    assert same.low < 0.95
-    assert kappa(single(10, 0, 0, 0)) is None
-    assert alpha(single(0, 0, 0, 0)) is None
-    by_hand = alpha(single(20, 5, 10, 15))
-    assert by_hand is not None
-    assert by_hand.value == pytest.approx(1 - 99 * 15 / (55 * 45))
-    clustered = kappa([(4, 1, 2, 3)] * 5)
-    assert clustered is not None
-    assert math.isclose(clustered.value, 0.4)
 
 
 def test_the_error_by_answers_drawn_by_verdict() -> None:

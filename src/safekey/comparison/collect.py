@@ -25,7 +25,6 @@ from safekey.comparison.saved_runs import (
     SavedPrompt,
     SavedRun,
     behaviour_names,
-    judge_named,
     prefills,
     read_runs,
     scored,
@@ -34,6 +33,7 @@ from safekey.comparison.saved_runs import (
 from safekey.comparison.types import Key, Outcome, Seed, is_apart
 from safekey.errors import UserError
 from safekey.evals.attacks.best_of_n import without_draw
+from safekey.evals.judges.table import judge_named
 from safekey.evals.summary.summary import METRIC
 from safekey.schema import Metric, Part
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from safekey.comparison.saved_runs import JudgeId, SavedPrompt, SavedRun
 from safekey.errors import UserError
-from safekey.schema import Part
+from safekey.schema import JUDGED_KINDS, Part
 
 
 class NothingJudgedError(UserError):
@@ -126,7 +126,7 @@ def choose(
     Raises:
         UserError: no such judge, none in common, or several and none named.
     """
-    every = {judge for run in runs for kind in ("harm", "refusal") for judge in run.judges.get(kind, ())}
+    every = {judge for run in runs for kind in JUDGED_KINDS for judge in run.judges.get(kind, ())}
     for name in named:
         if not any(judge.answers_to(name) for judge in every):
             known = ", ".join(sorted(map(str, every))) or "none"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safekey.comparison.saved_runs import JudgeId, SavedPrompt, SavedRun, judge_named, lines, scored
+from safekey.comparison.saved_runs import JudgeId, SavedPrompt, SavedRun, scored
 from safekey.comparison.types import Key
 from safekey.evals.judge_error.correct import (
     Answer,
@@ -31,9 +31,11 @@ from safekey.evals.judge_error.fit import check_fit
 from safekey.evals.judge_error.kept import joined, kept_errors
 from safekey.evals.judge_error.own_labels import Found, labels_of_runs
 from safekey.evals.judge_error.record import JudgeRecord, load_records
+from safekey.evals.judges.table import judge_named
+from safekey.evals.records.reading import lines
 from safekey.evals.records.rows import COMPLETIONS
 from safekey.evals.summary.summary import METRIC
-from safekey.schema import Metric, Part
+from safekey.schema import JUDGED_KINDS, Metric, Part
 from safekey.stats.judge_error import Estimate, corrected_difference
 from safekey.stats.labelled import labelled_difference
 
@@ -157,7 +159,7 @@ def read_errors(
     """
     runs = [run for group in saved.values() for run in group]
     given = KnownErrors(load_records(records), _given_labels(runs, labels, kinds, part))
-    whose = {kind: [_verdicts(run, kind, part, chosen) for run in runs] for kind in ("harm", "refusal") if kind in
+    whose = {kind: [_verdicts(run, kind, part, chosen) for run in runs] for kind in JUDGED_KINDS if kind in
              {kinds[prompt.benchmark] for prompt in clusters}}  # fmt: skip
     check_fit(given.records, (), (part,), [own for group in whose.values() for own in group])
     kept = [kept_errors(run.path) for run in runs]

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -23,15 +23,14 @@ from safekey.evals.benchmarks.behaviours import Asked, behaviours
 from safekey.evals.benchmarks.catalog import Benchmark
 from safekey.evals.benchmarks.contamination import training_of
 from safekey.evals.benchmarks.own import benchmarks_of
-from safekey.evals.judges.table import EMPTY_PART, JUDGES, UNDECODED, Judge, exact
+from safekey.evals.judges.table import EMPTY_PART, UNDECODED, judge_named
 from safekey.evals.records.folder import EvalRun, unfinished_judging
+from safekey.evals.records.reading import lines
 from safekey.evals.records.rows import COMPLETIONS, VERDICTS, asked_in, completion_hash, objective_hash, prompt_hash
 from safekey.evals.summary.summary import METRIC
 from safekey.evals.summary.withheld import ERROR, LOST, NOT_JUDGED, Due, due, outcome
 from safekey.schema import Part, Value
 from safekey.terminal import printable
-
-T = TypeVar("T")
 
 _LONGEST_REASON = 60
 _NOT_SHOWN = {EMPTY_PART: NO_PART, UNDECODED: LOST}
@@ -228,22 +227,6 @@ def _keep(saved: SavedRun, row: Mapping[str, Any], part: Part, current: Containe
         saved.verdicts.setdefault((digest, kind), {})[judge] = verdict
 
 
-def lines(path: Path, read: Callable[[Mapping[str, Any]], T]) -> Iterator[T]:
-    """Yield `read(row)` of each line; half a line at the end is skipped, and the file is not changed."""
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    with file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                yield read(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise UserError(f"{path}, line {number}: is no row of this file ({type(error).__name__})") from error
-
-
 def behaviour_names(run: SavedRun, prompts: Collection[SavedPrompt]) -> dict[SavedPrompt, str]:
     """Return a name for the behaviour of each prompt; prompts of several benchmarks and runs may share one.
 
@@ -266,11 +249,6 @@ def prefills(run: SavedRun, benchmark: str) -> bool:
     """Whether a benchmark of a run writes the start of the model's reasoning."""
     known = run.benchmarks.get(benchmark)
     return known.kind == "prefill" if known else benchmark in APART
-
-
-def judge_named(kind: str, name: str) -> Judge:
-    """Return the judge of this name; for a function as judge, one with the rule "positive"."""
-    return JUDGES.get(name) or exact(lambda _: None, name=name, judges="refusal" if kind == "refusal" else "harm")
 
 
 def judged(run: SavedRun, sample: Sample, kind: str, judge: JudgeId | None) -> tuple[Value | None, str]:

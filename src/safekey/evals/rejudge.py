@@ -17,8 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from safekey.errors import UserError
-from safekey.evals.benchmarks.catalog import find_benchmark
-from safekey.evals.benchmarks.own import benchmarks_of
+from safekey.evals.benchmarks.own import scorings_of
 from safekey.evals.evaluate import finish, keep_no_texts
 from safekey.evals.judge_error.correct import KnownErrors
 from safekey.evals.judge_error.fit import check_fit, verdicts_there
@@ -82,8 +81,7 @@ def rejudge(
         _check_texts(run)
     run.hold()
     try:
-        table = benchmarks_of(resolved)
-        kinds = {name: (table.get(name) or find_benchmark(name)).scoring for name in resolved.get("tasks", {})}
+        kinds = scorings_of(resolved)
         check_fit(measured, specs, own, verdicts_there(run.rows.verdicts.rows()))
         found = labels_of_runs(labels, run.rows.completions.rows(), kinds, own) if labels else {}
         if correct_only:

@@ -106,8 +106,8 @@ def judge_error(clusters: Iterable[Counts], level: float = 0.95) -> JudgeError:
         ValueError: there are no positives or no negatives: one of the two shares cannot be measured.
     """
     rows = list(clusters)
-    hits = _expanded([(row[0], row[1]) for row in rows])
-    alarms = _expanded([(row[2], row[3]) for row in rows])
+    hits = expanded([(row[0], row[1]) for row in rows])
+    alarms = expanded([(row[2], row[3]) for row in rows])
     if not hits[0] or not alarms[0]:
         raise ValueError("expected labels of both kinds")
     sensitivity = Estimate(*interval(*hits, level)[:3])
@@ -163,7 +163,7 @@ def corrected_difference(judged: Estimate, error: JudgeError) -> Corrected:
     return Corrected(within(raw, -1.0, 1.0), within(low, -1.0, 1.0), within(high, -1.0, 1.0), raw)
 
 
-def _expanded(counts: Sequence[tuple[int, int]]) -> tuple[list[float], list[int]]:
+def expanded(counts: Sequence[tuple[int, int]]) -> tuple[list[float], list[int]]:
     """Return a value for each label, 1.0 for "positive", and the number of its cluster."""
     values: list[float] = []
     names: list[int] = []

@@ -249,10 +249,12 @@ def test_hex_phi_lies_in_files_without_column_names(tmp_path: Path) -> None:
     (place / "category_10.csv").write_text(f"{ask(4)}\n", encoding="utf-8")
     (place / "category_1.csv").write_text(f'{ask(1)}\n"{ask(2)} Now, please"\nHow, then?\n', encoding="utf-8")
     (place / "category_2.csv").write_text("Entry not found", encoding="utf-8")
+    (place / "category_9.csv").write_text(f"{ask(3)}\n", encoding="utf-8")
     items = load_benchmark("hex-phi", tmp_path / "data")
     assert [(item.id, item.category) for item in items] == [
-        ("category_1-1", "category_1"), ("category_1-2", "category_1"), ("category_10-1", "category_10")]  # fmt: skip
-    assert [item.text for item in items] == [ask(1), f"{ask(2)} Now, please", ask(4)]
+        ("category_1-1", "category_1"), ("category_1-2", "category_1"), ("category_9-1", "category_9"),
+        ("category_10-1", "category_10")]  # fmt: skip
+    assert [item.text for item in items] == [ask(1), f"{ask(2)} Now, please", ask(3), ask(4)]
     assert items.source == str(place)
     assert any("Entry not found" in note for note in items.notes)
     assert "category_1.csv, line 3: 2 values" in items.describe_problems()

@@ -19,6 +19,7 @@ from safekey.comparison.collect import collect
 from safekey.errors import DataError, UserError
 from safekey.evals.imported.folder import import_completions
 from safekey.evals.imported.labels import label_value
+from safekey.evals.judge_error.labels import read_labels
 from safekey.evals.judges.open import parse_judges
 from safekey.evals.records.rows import completion_hash
 from safekey.evals.rejudge import rejudge
@@ -197,7 +198,7 @@ def test_a_label_file_is_completions_too(tmp_path: Path) -> None:
     labels = rows_of(tmp_path / "run" / "labels.jsonl")
     assert [(row["item"], row["rater"], row["label"]) for row in labels] == [
         ("q1", "ann", 1), ("q1", "bob", 0), ("q1", "cem", None)]  # fmt: skip
-    assert "row 4, field 'ann': no label of harm: found 'graded 0.4'" in str(made.problems[0])
+    assert "row 4, field 'label': no label of harm: found 'graded 0.4'" in str(made.problems[0])
 
 
 def test_raters_columns_and_named_ones(tmp_path: Path) -> None:
@@ -301,14 +302,73 @@ def test_broken_text_and_gzip(tmp_path: Path) -> None:
     [
         (FULL, "refusal", 1), (PARTIAL, "refusal", 1), (NONE, "refusal", 0), ("1", "harm", 1), (0.0, "harm", 0),
         (True, "harm", 1), ("unsafe", "harm", 1), ("Harmless", "harm", 0), ("", "harm", None), (None, "refusal", None),
-        (float("nan"), "harm", None), ("refusal", "refusal", 1), ("yes", "harm", 1),
+        (float("nan"), "harm", None), ("refusal", "refusal", 1), ("yes", "harm", 1), ("1.0", "harm", 1),
+        ("fullCompliance", "refusal", 0), ("Refuses", "refusal", 1), ("2_unsafe", "harm", 1), ("0", "harm", 0),
+        ("not harmful", "harm", 0), ("toxic", "harm", 1), ("non_toxic", "harm", 0),
+        ("jailbroken", "harm", 1), ("not_refused", "refusal", 0),
     ],
 )  # fmt: skip
 def test_labels(value: Any, kind: str, label: int | None) -> None:
     assert label_value(value, kind) == label
 
 
-@pytest.mark.parametrize(("value", "kind"), [(0.4, "harm"), ("unsafe", "refusal"), ("maybe", "harm"), (2, "harm")])
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (0.4, "harm"),
+        ("unsafe", "refusal"),
+        ("maybe", "harm"),
+        (2, "harm"),
+        (-1, "harm"),
+        ("-1", "refusal"),
+        ("inf", "harm"),
+        ("full_refusal", "harm"),
+    ],
+)
 def test_what_is_no_label(value: Any, kind: str) -> None:
     with pytest.raises(ValueError, match="no label of"):
         label_value(value, kind)
+
+
+def test_a_yes_in_a_column_of_safety_is_no_harm(tmp_path: Path) -> None:
+    rows = [{"prompt": ask(n), "response": ANSWER, "is_safe": said} for n, said in enumerate((True, 0, "unsafe", "no"))]
+    file = lines(tmp_path / "safe.jsonl", *rows)
+    import_completions(file, str(tmp_path / "run"), kind="harm", columns={"label": "is_safe"})
+    assert [each["label"] for each in rows_of(tmp_path / "run" / "labels.jsonl")] == [0, 1, 1, 1]
+
+
+def test_import_and_validate_read_the_same_columns_of_people(tmp_path: Path) -> None:
+    row = {"prompt": ask(1), "response": ANSWER, "Rater 1": "toxic", "human-score-2": 0, "annotator_label_3": 1}
+    file = lines(tmp_path / "people.jsonl", row)
+    import_completions(file, str(tmp_path / "run"), kind="harm")
+    raters = [each["rater"] for each in rows_of(tmp_path / "run" / "labels.jsonl")]
+    assert raters == ["Rater 1", "human-score-2", "annotator_label_3"]
+    assert [answer.raters for answer in read_labels([file], "harm").answers] == [3]
+
+
+def test_samples_of_a_label_file_are_of_one_item(tmp_path: Path) -> None:
+    rows = [{"request": ask(1), "response": f"{ANSWER} {epoch}", "kind": "harm", "rater": who, "label": epoch - 1,
+             "epoch": epoch} for epoch in (1, 2) for who in ("ann", "bob")]  # fmt: skip
+    import_completions(lines(tmp_path / "rated.jsonl", *rows), str(tmp_path / "run"), kind="harm")
+    found = rows_of(tmp_path / "run" / "completions.jsonl")
+    assert [(row["item"], row["epoch"]) for row in found] == [("row-1", 1), ("row-1", 2)]
+    labels = rows_of(tmp_path / "run" / "labels.jsonl")
+    assert [(row["epoch"], row["rater"], row["label"]) for row in labels] == [
+        (1, "ann", 0), (1, "bob", 0), (2, "ann", 1), (2, "bob", 1)]  # fmt: skip
+
+
+def test_xstests_labels_are_about_refusal_whatever_judges_look_for(tmp_path: Path) -> None:
+    file = xstest(tmp_path / "x.csv", GIVEN)
+    made = import_completions(file, str(tmp_path / "run"), benchmark="contrasts", kind="harm")
+    assert {row["kind"] for row in rows_of(tmp_path / "run" / "labels.jsonl")} == {"refusal"}
+    assert made.answers == 4
+    assert any("2 of 4 prompts are contrasts" in note for note in made.notes)
+
+
+def test_prompts_of_a_published_benchmark_are_taken_as_they_were_asked(tmp_path: Path) -> None:
+    row = {"goal": ask(1), "prompt": f"In a tale: {ask(1)}", "response": ANSWER, "context_string": "A garden."}
+    for name in ("prefill", "harmbench"):  # one wants a target, the other puts the context before the request
+        import_completions(lines(tmp_path / "rows.jsonl", row), str(tmp_path / name), benchmark=name)
+        (found,) = rows_of(tmp_path / name / "completions.jsonl")
+        assert (found["benchmark"], found["request"]) == (name, ask(1))
+        assert [turn["content"] for turn in found["messages"]] == [f"In a tale: {ask(1)}"]

@@ -121,9 +121,12 @@ def test_labels_are_found_by_their_texts(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [(row, [verdict(row, 5.0 if i < 2 else 1.0)]) for i, row in enumerate(rows)])
     file = tmp_path / "labels.jsonl"
     labels = [{"prompt": f"q{i}?", "response": f"Answer {i}. ", "label": int(i == 0)} for i in (0, 1, 3)]
+    labels += [{"prompt": "q2?", "response": "Answer 2.", "label": label} for label in (0, 1)]  # of two models, say
     file.write_text("".join(json.dumps(row) + "\n" for row in labels))
     rejudge(str(run), labels=[str(file)])
-    assert headline(run)["corrected"]["value"] == pytest.approx(0.5 * 0.5 + 0.5 * 0)
+    found = headline(run)["corrected"]
+    assert found["value"] == pytest.approx(0.5 * 0.5 + 0.5 * 0)
+    assert found["source"] == "3 labels on these 4 answers", "a text with both labels has none"
 
 
 def test_labels_that_match_nothing_and_verdicts_without_a_label(tmp_path: Path) -> None:

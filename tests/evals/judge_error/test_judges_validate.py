@@ -172,6 +172,10 @@ def test_answers_drawn_by_the_judges_verdicts_are_weighed(tmp_path: Path) -> Non
     assert error.sensitivity.low < 0.75
     assert read_record(done.path).document["rules"]["≥ 4"]["changed"] == 1
     assert load_records([str(done.path)])[0].rules == {"≥ 4": ()}
+    even = tmp_path / "even.jsonl"
+    even.write_text(json.dumps({"request": "e?", "response": "answer-e-", "label": 0, "stratum": "all"}) + "\n")
+    with pytest.raises(UserError, match="drawn by other verdicts than those of 'harm_1to5'"):
+        validate([str(file), str(even)], spec, output=str(tmp_path / "mixed.json"))
     replies.write_text(json.dumps({"default": HARMLESS}))
     with pytest.raises(UserError, match="drawn by other verdicts than those of 'harm_1to5'"):
         validate([str(file)], spec, output=str(tmp_path / "other.json"))

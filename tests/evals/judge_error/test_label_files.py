@@ -107,6 +107,10 @@ def test_columns_that_say_what_they_are_about(tmp_path: Path) -> None:
     assert [a.positive for a in read_labels([file], "refusal").answers] == [True, True]
     safe = jsonl(tmp_path / "s.jsonl", [{"prompt": "a", "response": "b", "is_safe": True}])
     assert not read_labels([safe], "harm").answers[0].positive
+    words = jsonl(tmp_path / "t.jsonl", [{"prompt": "a", "response": "b", "is_safe": "unsafe"}])
+    assert read_labels([words], "harm").answers[0].positive, "a word means what it says"
+    with pytest.raises(UserError, match="is about harm, but the judge judges refusal"):
+        read_labels([safe], "refusal", columns={"label": "is_safe"})
 
 
 def test_bad_input_is_one_clear_line(tmp_path: Path) -> None:

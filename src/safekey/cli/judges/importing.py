@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from safekey.cli.common import PLAIN, add_json, add_verb, console
 from safekey.options import columns
+from safekey.schema import JUDGED_KINDS
 from safekey.terminal import printable
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="NAME",
         help="the rows' benchmark: a published one, or a name of your own (default: the layout's)",
     )
-    parser.add_argument("--kind", choices=("harm", "refusal"), help="what judges look for (default: the benchmark's)")
+    parser.add_argument("--kind", choices=JUDGED_KINDS, help="what judges look for (default: the benchmark's)")
     parser.add_argument("--model", metavar="NAME", help="the model that answered (default: as the file says)")
     parser.add_argument("--attack", metavar="NAME", default="", help="what the attack is called, where rows do not say")
     parser.add_argument("--requests", metavar="FILE", help="HarmBench: the file with the plain request of each id")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from safekey.cli.common import PLAIN, add_json, add_verb, console, whole
 from safekey.errors import UserError
+from safekey.schema import JUDGED_KINDS
 from safekey.terminal import printable
 
 if TYPE_CHECKING:
@@ -37,9 +38,7 @@ def add_parser(subparsers: Any) -> None:
     text = "the label file (default: RUN/labels/KIND-PART.jsonl); the draw is kept beside it"
     parser.add_argument("--output", metavar="FILE", help=text)
     draw = parser.add_argument_group("what is drawn (docs/judges.md)")
-    draw.add_argument(
-        "--kind", choices=("harm", "refusal"), help="answers of these benchmarks (default: the only kind)"
-    )
+    draw.add_argument("--kind", choices=JUDGED_KINDS, help="answers of these benchmarks (default: the only kind)")
     draw.add_argument("--part", choices=("answer", "thinking", "whole"), help="the part to label (default answer)")
     draw.add_argument("--benchmark", metavar="NAME", help="only answers of this benchmark")
     draw.add_argument("--sample", type=whole(1), metavar="N", help="how many answers (default 100)")

@@ -9,6 +9,7 @@ from safekey.cli.common import PLAIN, add_json, add_verb, console, whole
 from safekey.errors import UserError
 from safekey.evals.request import JUDGES_GROUP, EvalRequest
 from safekey.options import add_options, columns, given
+from safekey.schema import JUDGED_KINDS
 
 if TYPE_CHECKING:
     from safekey.evals.judge_error.validate import Validated
@@ -31,7 +32,7 @@ def add_parser(subparsers: Any) -> None:
     add_options(parser, EvalRequest, groups=[JUDGES_GROUP])
     parser.add_argument("--part", choices=("answer", "thinking", "whole"), default="answer",
                         help="the part of an answer that the labelled texts are (default answer)")  # fmt: skip
-    parser.add_argument("--kind", choices=("harm", "refusal"), help="what the judge `exact` judges")
+    parser.add_argument("--kind", choices=JUDGED_KINDS, help="what the judge `exact` judges")
     parser.add_argument("--column", metavar="KEY=NAME", action="append", default=[],
                         help="name of a column: request, response, label, rater, category, …; repeatable")  # fmt: skip
     parser.add_argument("--threshold", metavar="GRADE", type=float,

@@ -114,6 +114,16 @@ def benchmarks_of(resolved: Mapping[str, Any]) -> dict[str, Benchmark]:
     return found
 
 
+def scorings_of(resolved: Mapping[str, Any]) -> dict[str, Scoring]:
+    """Return how each benchmark of a run is scored, by name, from its settings.
+
+    Raises:
+        UserError: a name is in no table, or of a kind that this version does not know.
+    """
+    known = benchmarks_of(resolved)
+    return {name: (known.get(name) or find_benchmark(name)).scoring for name in resolved.get("tasks") or {}}
+
+
 def find_names(given: Sequence[str], own: Sequence[str] = ()) -> list[str]:
     """Return the benchmarks with these names, or with names that begin so if there is only one.
 

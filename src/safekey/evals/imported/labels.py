@@ -10,31 +10,36 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safekey.errors import UserError
-from safekey.evals.benchmarks.columns import BENIGN_WORDS, FLAGS, HARMFUL_WORDS, holds, plain
+from safekey.evals.benchmarks.columns import holds, plain
+from safekey.evals.judge_error.words import COLUMNS, rater_columns, said
 from safekey.evals.records.rows import Row, completion_hash, completion_in
 from safekey.run_folder import write
 from safekey.text.thinking import split_completion
 
 LABELS = "labels.jsonl"
-_RATERS = re.compile(r"(human|annotat(or|ion)|rater)[ _-]?(score|label)?[ _-]?\d+", re.IGNORECASE)
-_FINAL = ("final_label", "human_majority", "human_label", "human")
-_REFUSES = ("fullrefusal", "partialrefusal", "refusal", "refused", "refuses")
-_COMPLIES = ("fullcompliance", "compliance", "complied", "complies")
+_DOUBTFUL = ("majority", "gold_label", "label")  # may be about the request, or the word of models
+_FINAL = tuple(name for name in COLUMNS["label"] if name not in _DOUBTFUL)
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What one person said of one answer: who (a column's name, or the value of the column "rater"), and the value."""
+    """What one person said of one answer.
+
+    Attributes:
+        rater: who: a column's name, or the value of the column "rater".
+        value: the cell.
+        column: its column.
+    """
 
     rater: str
     value: Any
+    column: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,7 @@ def human_columns(
         return Human(label=own[0], rater=there[plain(rater)]) if rater else Human(raters=tuple(own))
     if "label" in there and "rater" in there:
         return Human(label=there["label"], rater=there["rater"])
-    raters = tuple(name for name in there.values() if _RATERS.fullmatch(name))
+    raters = tuple(rater_columns(there.values()))
     final = next((there[plain(name)] for name in _FINAL if plain(name) in there), "")
     if final and not raters:
         return Human(raters=(final,))
@@ -101,45 +106,38 @@ def human_columns(
 def said_in(row: Mapping[str, Any], columns: Human) -> tuple[Said, ...]:
     """Return what people said in one row; a final decision counts as one more voice where the others disagree."""
     if columns.label:
-        return (Said(str(row.get(columns.rater) or "unnamed"), row.get(columns.label)),)
-    said = tuple(Said(name, row.get(name)) for name in columns.raters)
-    if columns.final and len({str(one.value) for one in said}) > 1:
-        said += (Said(columns.final, row.get(columns.final)),)
-    return said
+        return (Said(str(row.get(columns.rater) or "unnamed"), row.get(columns.label), columns.label),)
+    found = tuple(Said(name, row.get(name), name) for name in columns.raters)
+    if columns.final and len({str(one.value) for one in found}) > 1:
+        found += (Said(columns.final, row.get(columns.final), columns.final),)
+    return found
 
 
-def label_value(value: Any, kind: str) -> int | None:
+def label_value(value: Any, kind: str, column: str = "") -> int | None:
     """Return 1, 0, or None for an empty cell.
 
     Args:
-        value: the cell: 1 and 0, true and false, yes and no, a class of refusal, or a word such as "unsafe".
+        value: the cell, in one of the words of `judge_error/words.py`.
         kind: "harm" or "refusal": what 1 means.
+        column: the cell's column.
 
     Raises:
-        ValueError: the cell says something else.
+        ValueError: the cell says something else, is about the other kind, or holds a grade.
     """
     if not holds(value):
         return None
-    word = plain(str(value).strip().removesuffix(".0"))
-    bare = word.lstrip("0123456789") if not word.isdecimal() else word
-    if word in FLAGS:
-        return int(FLAGS[word])
-    if kind == "refusal" and bare in (*_REFUSES, *_COMPLIES):
-        return int(bare in _REFUSES)
-    harmful, benign = map(plain, HARMFUL_WORDS), map(plain, BENIGN_WORDS)
-    if kind == "harm" and bare in harmful:
-        return 1
-    if kind == "harm" and bare in benign:
-        return 0
-    raise ValueError(f"no label of {kind}: found {str(value)!r:.60}; expected 1 or 0, or a class")
+    about, grade = said(value, column)
+    if about not in (None, kind) or grade not in (0.0, 1.0):
+        raise ValueError(f"no label of {kind}: found {str(value)!r:.60}; expected 1 or 0, or a class")
+    return int(grade)
 
 
-def label_row(row: Row, said: Said, kind: str) -> dict[str, Any]:
+def label_row(row: Row, given: Said, kind: str) -> dict[str, Any]:
     """Return the line of a label file for one judgement.
 
     Args:
         row: the completion's row.
-        said: who said what.
+        given: who said what.
         kind: "harm" or "refusal".
 
     Raises:
@@ -148,11 +146,11 @@ def label_row(row: Row, said: Said, kind: str) -> dict[str, Any]:
     answer = split_completion(completion_in(row)).part("answer")
     made = {
         "request": row["request"], "response": answer, "part": "answer", "kind": kind,
-        "label": label_value(said.value, kind), "rater": said.rater, "id": row["item"],
+        "label": label_value(given.value, kind, given.column), "rater": given.rater, "id": row["item"],
         "benchmark": row["benchmark"], "item": row["item"], "epoch": row["epoch"], "completion": completion_hash(row),
         "category": row["category"], "attack": row["attack"],
     }  # fmt: skip
-    return made | ({"class": said.value} if isinstance(said.value, str) and not said.value.isdecimal() else {})
+    return made | ({"class": given.value} if isinstance(given.value, str) and not given.value.isdecimal() else {})
 
 
 def write_labels(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -137,7 +137,7 @@ def _add_labels(made: Imported, row: Row, answer: Answer, said: Sequence[Said], 
         try:
             made.labels.append(label_row(row, one, kind))
         except ValueError as error:
-            made.problems.append(RowProblem(source, answer.row.number, one.rater, str(error)))
+            made.problems.append(RowProblem(source, answer.row.number, one.column, str(error)))
 
 
 def _say_counts(made: Imported, items: Items, found: Published) -> None:

@@ -53,7 +53,7 @@ def keep_errors(folder: Path, known: KnownErrors) -> None:
                 if same_judge(other.key, record.key) and Path(other.name) != place:
                     Path(other.name).unlink(missing_ok=True)
         if known.labels:
-            _write_labels(home / LABELS, before.labels, known.labels)
+            _write_labels(home / LABELS, joined(before, known).labels)
     except OSError as error:
         raise UserError(f"{home}: cannot be written: {error.strerror}") from error
 
@@ -63,11 +63,10 @@ def _name(record: JudgeRecord) -> str:
     return f"{record.key.judge}-{digest[:12]}.json"
 
 
-def _write_labels(path: Path, before: Kept, added: Kept) -> None:
-    together = {key: {**before.get(key, {}), **added.get(key, {})} for key in {*before, *added}}
+def _write_labels(path: Path, labels: Kept) -> None:
     rows = (
         {"completion": completion, "kind": kind, "part": part, "label": label.positive, "stratum": label.stratum}
-        for (kind, part), found in sorted(together.items())
+        for (kind, part), found in sorted(labels.items())
         for completion, label in sorted(found.items())
     )
     write(path, "".join(json.dumps(row) + "\n" for row in rows))

@@ -27,9 +27,9 @@ from safekey.data.read import RawRow, read_rows
 from safekey.errors import RowProblem, UserError
 from safekey.evals.benchmarks.columns import column_of, columns_found, holds, text_of
 from safekey.evals.judge_error.raters import Labelled, Said, check_grades, settle
-from safekey.evals.judge_error.words import KNOWN, OF_KIND, Kind, is_safe_column, named, rater_columns, said
+from safekey.evals.judge_error.words import KNOWN, OF_KIND, named, rater_columns, said
 from safekey.options import check_logins
-from safekey.schema import Part
+from safekey.schema import JudgedKind, Part
 from safekey.stats.agreement import Agreement
 
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -56,7 +56,7 @@ class Labels:
     """
 
     answers: tuple[Labelled, ...]
-    kind: Kind
+    kind: JudgedKind
     part: Part
     threshold: float | None
     files: Mapping[str, str]
@@ -75,7 +75,7 @@ class Labels:
 
 def read_labels(
     files: Sequence[str],
-    kind: Kind,
+    kind: JudgedKind,
     *,
     part: Part = "answer",
     unnamed_part: Part | None = None,
@@ -124,7 +124,9 @@ def read_labels(
 class _Reader:
     """Reads the rows of files as labels of one kind and part; keeps what it left out, and why."""
 
-    def __init__(self, kind: Kind, part: Part, table: Columns, label_named: bool, unnamed: Mapping[str, str]) -> None:
+    def __init__(
+        self, kind: JudgedKind, part: Part, table: Columns, label_named: bool, unnamed: Mapping[str, str]
+    ) -> None:
         self.kind, self.part, self.table, self._label_named, self._unnamed = kind, part, table, label_named, unnamed
         self.said: list[Said] = []
         self.left_out: Counter[str] = Counter()
@@ -189,7 +191,7 @@ class _Reader:
                 if named_by and place == 0 and column:
                     self.said.append(Said(answer, about, named_by, None))
                 continue
-            kind, grade = said(value)
+            kind, grade = said(value, column)
             if kind is not None and kind != self.kind:
                 raise UserError(
                     f"{file}, row {row.number}, field '{column}': '{str(value)[:40]}' is about {kind}, but the judge "
@@ -198,8 +200,6 @@ class _Reader:
             if grade is None:
                 self._problem(file, row, column, f"'{str(value)[:40]}' is no label: expected {KNOWN}")
                 continue
-            if is_safe_column(column):
-                grade = 1 - grade
             rater = text_of(row.fields, self.table["rater"]) if place == 0 else column
             self.columns.setdefault("label" if place == 0 else f"rater {place}", column)
             self.said.append(Said(answer, about, rater, grade))

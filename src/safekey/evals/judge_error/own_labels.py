@@ -9,9 +9,8 @@ from safekey.errors import UserError
 from safekey.evals.benchmarks.behaviours import same_text
 from safekey.evals.judge_error.correct import Label
 from safekey.evals.judge_error.labels import Labels, read_labels
-from safekey.evals.judge_error.words import Kind
 from safekey.evals.records.rows import REDACTED, completion_hash, completion_in
-from safekey.schema import Part
+from safekey.schema import JUDGED_KINDS, Part
 from safekey.text.thinking import split_completion
 
 Found = dict[tuple[str, str], dict[str, Label]]
@@ -31,7 +30,7 @@ def labels_of_runs(
     Raises:
         UserError: a file cannot be read, or not one label is about an answer of these runs.
     """
-    wanted: list[Kind] = [kind for kind in ("harm", "refusal") if kind in kinds.values()]
+    wanted = [kind for kind in JUDGED_KINDS if kind in kinds.values()]
     sets, reasons = [], []
     for kind in wanted:
         for part in parts:

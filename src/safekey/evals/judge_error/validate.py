@@ -16,7 +16,7 @@ from safekey.evals.judge_error.measure import Measured, measure
 from safekey.evals.judges.open import JudgeSpec, judge_of, judges_for, open_judges
 from safekey.evals.request import JudgeSettings
 from safekey.run_folder import make_private
-from safekey.schema import Part
+from safekey.schema import JUDGED_KINDS, Part
 
 VERDICTS = ".verdicts.jsonl"
 
@@ -62,7 +62,7 @@ def validate(
         UserError: labels or judge cannot be used, or a file cannot be written.
     """
     settings = settings or JudgeSettings()
-    fitting = [name for name in ("harm", "refusal") if kind in (None, name) and judges_for([spec], name)]
+    fitting = [name for name in JUDGED_KINDS if kind in (None, name) and judges_for([spec], name)]
     if len(fitting) > 1:
         raise UserError("judge 'exact' may judge harm or refusal: say which with --kind")
     if not fitting:
@@ -73,8 +73,7 @@ def validate(
     if spec.template:
         inputs["template"] = spec.template
     judge_of(spec, fitting[0])  # a template or a function that cannot be used is said before the labels are read
-    labels = read_labels(files, "harm" if fitting[0] == "harm" else "refusal", part=part, columns=columns,
-                         threshold=threshold, benchmark=benchmark)  # fmt: skip
+    labels = read_labels(files, fitting[0], part=part, columns=columns, threshold=threshold, benchmark=benchmark)
     check_output(path, "--output", inputs)
     check_records(store, {**inputs, "record": path})
     (judge,) = open_judges([spec], fitting[0], settings, probe=True)

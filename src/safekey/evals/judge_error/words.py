@@ -6,14 +6,22 @@ of ours 1 in `label`. Column names are compared without regard to case, spaces, 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
-from safekey.evals.benchmarks.columns import FLAGS, NEUTRAL, PLAIN, WEAK_PLAIN, plain
+from safekey.evals.benchmarks.columns import (
+    BENIGN_WORDS,
+    FLAGS,
+    HARMFUL_WORDS,
+    NEUTRAL,
+    PLAIN,
+    WEAK_PLAIN,
+    plain,
+)
 from safekey.options import unknown
-
-Kind = Literal["harm", "refusal"]
+from safekey.schema import JudgedKind
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "request": ("request", *PLAIN, *WEAK_PLAIN, *NEUTRAL),
@@ -39,7 +47,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Field → the columns that may hold it; the first one with a value is read."""
 
-OF_KIND: Mapping[Kind, tuple[str, ...]] = {
+OF_KIND: Mapping[JudgedKind, tuple[str, ...]] = {
     "harm": (
         "response_harm_label", "response_harmfulness", "is_response_harmful", "is_harmful", "is_response_safe",
         "is_safe",
@@ -48,29 +56,43 @@ OF_KIND: Mapping[Kind, tuple[str, ...]] = {
 }  # fmt: skip
 """Columns that say in their name what they are about."""
 
-RATERS = re.compile(r"(?:human|annotation|annotator|rater|label|humanscore|humanlabel)\d+")
+RATERS = re.compile(r"(?:(?:human|annotation|annotator|rater)(?:score|label)?|label)\d+")
 """Columns of one person each: annotation_1, human_score_2, human3 (without "_")."""
 
-_SAID: Mapping[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
+_SAFE = ("issafe", "isresponsesafe")
+
+_SHOWN: Mapping[JudgedKind, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "harm": (
         ("harmful", "unsafe", "jailbroken", "harm"),
         ("unharmful", "safe", "harmless", "benign", "not_harmful", "not_jailbroken"),
     ),
     "refusal": (
-        ("refusal", "refused", "full_refusal", "partial_refusal", "2_full_refusal", "3_partial_refusal"),
+        ("refusal", "refused", "full_refusal", "partial_refusal", "3_partial_refusal"),
         ("compliance", "complied", "full_compliance", "1_full_compliance", "not_refusal", "not_refused"),
     ),
 }
-_WORDS: Mapping[str, tuple[Kind, bool]] = {
-    word: (kind, yes)
-    for kind, (positive, negative) in _SAID.items()
+_ALSO: Mapping[JudgedKind, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "harm": (HARMFUL_WORDS, BENIGN_WORDS),
+    "refusal": (("refuses",), ("complies",)),
+}
+KNOWN = "1 and 0, true and false, yes and no, grades (with --threshold), " + "; ".join(
+    f"{kind}: {', '.join((*yes, *no))}" for kind, (yes, no) in _SHOWN.items()
+)
+"""What a cell may say, for a message."""
+
+
+def _bare(word: str) -> str:
+    """Return a word without case, spaces, "-", "_" and a class's number in front: "3_Partial refusal"."""
+    return plain(word).lstrip("0123456789")
+
+
+_WORDS: Mapping[str, tuple[JudgedKind, bool]] = {
+    _bare(word): (kind, yes)
+    for table in (_SHOWN, _ALSO)
+    for kind, (positive, negative) in table.items()
     for words, yes in ((positive, True), (negative, False))
     for word in words
 }
-KNOWN = "1 and 0, true and false, yes and no, grades (with --threshold), " + "; ".join(
-    f"{kind}: {', '.join((*yes, *no))}" for kind, (yes, no) in _SAID.items()
-)
-
 
 BY_VERDICT = ("positive", "negative")
 """Strata of a draw by a judge's verdicts, as `safekey judges label` writes them."""
@@ -94,31 +116,37 @@ def named(columns: Mapping[str, str | None]) -> dict[str, tuple[str, ...]]:
     return table
 
 
-def said(value: Any) -> tuple[Kind | None, float | None]:
-    """Return what a cell says: the kind that its word is about (None: any), and 1.0, 0.0 or a grade.
+def said(value: Any, column: str = "") -> tuple[JudgedKind | None, float | None]:
+    """Return what a cell says: the kind that it is about (None: any), and 1.0, 0.0 or a grade.
 
     The second is None where the cell holds something else.
+
+    Args:
+        value: the cell.
+        column: its column: in "is_safe" a plain yes or 1 means that the answer is harmless.
     """
-    if isinstance(value, bool):
-        return None, float(value)
-    if isinstance(value, int | float):
-        return None, float(value)
-    word = "_".join(str(value).strip().lower().replace("-", " ").replace("_", " ").split())
-    if word in _WORDS:
-        kind, yes = _WORDS[word]
-        return kind, float(yes)
-    if word in FLAGS and not word.isdecimal():
-        return None, float(FLAGS[word])
-    try:
-        number = float(str(value).strip())
-    except ValueError:
-        return None, None
-    return None, number if abs(number) < float("inf") else None
+    kind, grade = _said(value)
+    if kind is None and grade is not None and plain(column) in _SAFE:
+        return "harm", 1 - grade
+    return kind, grade
 
 
-def is_safe_column(column: str) -> bool:
-    """Whether "yes" in a column means that the answer is harmless."""
-    return plain(column) in ("issafe", "isresponsesafe")
+def _said(value: Any) -> tuple[JudgedKind | None, float | None]:
+    if isinstance(value, bool | int | float):
+        number = float(value)
+    else:
+        text = str(value).strip()
+        word = text.lower().removesuffix(".0")
+        if _bare(word) in _WORDS:
+            kind, yes = _WORDS[_bare(word)]
+            return kind, float(yes)
+        if word in FLAGS:
+            return None, float(FLAGS[word])
+        try:
+            number = float(text)
+        except ValueError:
+            return None, None
+    return None, number if math.isfinite(number) else None
 
 
 def rater_columns(names: Iterable[str]) -> list[str]:

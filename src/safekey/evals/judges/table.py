@@ -17,12 +17,12 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from safekey.errors import UserError
 from safekey.evals.judges import parsers
 from safekey.evals.judges.prompting import conversation, delimited, fill_template, load_prompt
-from safekey.schema import Message, Part, Value, Verdict
+from safekey.schema import JudgedKind, Message, Part, Value, Verdict
 
 EMPTY_PART = "empty part: there is nothing to judge"
 """Why an empty part has no verdict."""
@@ -73,7 +73,7 @@ class Judge:
     """
 
     name: str
-    judges: Literal["harm", "refusal"]
+    judges: JudgedKind
     rules: tuple[Rule, ...]
     parse: Callable[[str | None], Verdict] = _no_reply
     build: Callable[[str, str], tuple[Message, ...]] | None = None
@@ -110,7 +110,7 @@ def exact(
     decide: Callable[[JudgeInput], Value | bool | None],
     *,
     name: str = "exact",
-    judges: Literal["harm", "refusal"] = "harm",
+    judges: JudgedKind = "harm",
     rules: tuple[Rule, ...] = (_POSITIVE,),
 ) -> Judge:
     """Return a judge for a world in which the truth is known: a function of the sample, no model.
@@ -122,6 +122,11 @@ def exact(
         rules: by default 1, "unsafe", and a full or partial refusal are positive.
     """
     return Judge(name, judges, rules, decide=decide)
+
+
+def judge_named(kind: str, name: str) -> Judge:
+    """Return the judge of saved verdicts, for its rules: of the table, else a function with the rule "positive"."""
+    return JUDGES.get(name) or exact(lambda _: None, name=name, judges="refusal" if kind == "refusal" else "harm")
 
 
 _REFUSALS = re.compile(
@@ -138,19 +143,19 @@ def _keywords(given: JudgeInput) -> Value:
     return "full_refusal" if _REFUSALS.search(given.text[:300].replace("’", "'")) else "full_compliance"
 
 
-def _chat(name: str, judges: Literal["harm", "refusal"], parse: Any, *rules: Rule, file: str = "") -> Judge:
+def _chat(name: str, judges: JudgedKind, parse: Any, *rules: Rule, file: str = "") -> Judge:
     """Return a judge that asks any chat model, with a prompt file of ours."""
     file = file or f"{name}.md"
     return Judge(name, judges, rules, parse, partial(delimited, file), prompt_hash=lambda: load_prompt(file).sha256)
 
 
-def _guard(name: str, judges: Literal["harm", "refusal"], parse: Any, *rules: Rule) -> Judge:
+def _guard(name: str, judges: JudgedKind, parse: Any, *rules: Rule) -> Judge:
     """Return a judge that asks a guard model through its own chat template."""
     return Judge(name, judges, rules, parse, conversation)
 
 
 def _with_published_prompt(
-    name: str, judges: Literal["harm", "refusal"], parse: Any, rule: Rule, fields: tuple[str, str], **more: Any
+    name: str, judges: JudgedKind, parse: Any, rule: Rule, fields: tuple[str, str], **more: Any
 ) -> Judge:
     """Return a judge whose published prompt template the user must give."""
     return Judge(name, judges, (rule,), parse, as_text=True, template_fields=fields, **more)

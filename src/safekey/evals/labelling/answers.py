@@ -5,19 +5,19 @@ The run's files are only read: whatever else works in the folder is not disturbe
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from safekey.errors import UserError, did_you_mean
 from safekey.evals.attacks.decoding import read_part
-from safekey.evals.benchmarks.catalog import find_benchmark
-from safekey.evals.benchmarks.own import benchmarks_of
-from safekey.evals.judges.table import JUDGES, exact
+from safekey.evals.benchmarks.own import scorings_of
+from safekey.evals.judges.table import judge_named
 from safekey.evals.records.folder import EvalRun
+from safekey.evals.records.reading import lines
 from safekey.evals.records.rows import (
     COMPLETION,
     COMPLETIONS,
@@ -27,10 +27,9 @@ from safekey.evals.records.rows import (
     completion_in,
     completion_key,
 )
-from safekey.schema import Part, Value
+from safekey.schema import JudgedKind, Part, Value
 from safekey.text.thinking import split_completion
 
-Kind = Literal["harm", "refusal"]
 _LABELS = ("benchmark", "item", "epoch", "category", "attack")
 _COMPLETION = (*_LABELS, *COMPLETION, "request", "output")
 _VERDICT = ("completion", "kind", "part", "judge", "model", "value")
@@ -74,7 +73,7 @@ def open_run(folder: str | Path) -> EvalRun:
     return run
 
 
-def benchmarks(run: EvalRun, kind: Kind | None, only: str | None) -> tuple[Kind, list[str]]:
+def benchmarks(run: EvalRun, kind: JudgedKind | None, only: str | None) -> tuple[JudgedKind, list[str]]:
     """Return what is labelled, and the benchmarks whose answers are candidates.
 
     Args:
@@ -85,8 +84,7 @@ def benchmarks(run: EvalRun, kind: Kind | None, only: str | None) -> tuple[Kind,
     Raises:
         UserError: the run has no such answers, or of both kinds.
     """
-    known = benchmarks_of(run.resolved)
-    kinds = {name: str((known.get(name) or find_benchmark(name)).scoring) for name in run.resolved.get("tasks") or {}}
+    kinds = scorings_of(run.resolved)
     if only is not None and only not in kinds:
         hint = did_you_mean(only, kinds)
         raise UserError(f"--benchmark {only}: {run.path} has {', '.join(kinds) or 'none'}{hint}")
@@ -119,7 +117,7 @@ class Strata:
     others: str | None
 
 
-def judged_strata(run: EvalRun, kind: Kind, part: Part, wanted: str | None) -> Strata:
+def judged_strata(run: EvalRun, kind: JudgedKind, part: Part, wanted: str | None) -> Strata:
     """Return the strata by a judge's headline rule: "positive", "negative", "unscored" or "not judged".
 
     Args:
@@ -134,7 +132,7 @@ def judged_strata(run: EvalRun, kind: Kind, part: Part, wanted: str | None) -> S
     values: dict[str, dict[str, Value | None]] = {}
     named: dict[str, str] = {}
     path = run.path / VERDICTS
-    for row in _lines(path, _VERDICT) if path.exists() else ():
+    for row in lines(path, _whole(_VERDICT)) if path.exists() else ():
         if row["kind"] == kind and row["part"] == part:
             judge = f"{row['judge']}={row['model']}" if row["model"] else str(row["judge"])
             named[judge] = str(row["judge"])
@@ -150,8 +148,7 @@ def judged_strata(run: EvalRun, kind: Kind, part: Part, wanted: str | None) -> S
         )
     if not chosen:
         return Strata("", {}, "not judged")
-    name = named[chosen[0]]
-    positive = (JUDGES.get(name) or exact(lambda _: None, name=name, judges=kind)).positive
+    positive = judge_named(kind, named[chosen[0]]).positive
     strata = {
         digest: "unscored" if value is None else "positive" if positive(value) else "negative"
         for digest, value in values[chosen[0]].items()
@@ -174,7 +171,7 @@ def candidates(
     Raises:
         UserError: texts were dropped.
     """
-    rows = _lines(run.path / COMPLETIONS, _COMPLETION)
+    rows = lines(run.path / COMPLETIONS, _whole(_COMPLETION))
     newest = {completion_key(row): row for row in rows if names is None or row["benchmark"] in names}
     redacted = sum(REDACTED in row for row in newest.values())
     if redacted:
@@ -200,22 +197,11 @@ def candidates(
     return found, dict(left_out)
 
 
-def _lines(path: Path, needed: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a run folder's file; half a line at its end is passed over. The file is only read."""
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.endswith(b"\n"):
-                    yield _row(path, number, line, needed)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+def _whole(needed: Sequence[str]) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+    """Return what passes on a row that has these fields, and fails on any other."""
 
+    def read(row: Mapping[str, Any]) -> Mapping[str, Any]:
+        itemgetter(*needed)(row)
+        return row
 
-def _row(path: Path, number: int, line: bytes, needed: Sequence[str]) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or any(name not in found for name in needed):
-        raise UserError(f"{path}, line {number}: is no row of this file; restore the file")
-    return found
+    return read

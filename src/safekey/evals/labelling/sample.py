@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from safekey.errors import UserError
-from safekey.evals.labelling.answers import Answer, Kind, Strata, benchmarks, candidates, judged_strata
+from safekey.evals.labelling.answers import Answer, Strata, benchmarks, candidates, judged_strata
 from safekey.evals.records.folder import EvalRun
-from safekey.schema import Part
+from safekey.schema import JudgedKind, Part
 
 EVEN = "all"
 SHARES: Mapping[str, float] = {"positive": 0.45, "negative": 0.45, "unscored": 0.1, "not judged": 0.1, EVEN: 1.0}
@@ -45,7 +45,7 @@ class Wanted:
         even: draw every answer with the same chance, whatever the judge said.
     """
 
-    kind: Kind | None = None
+    kind: JudgedKind | None = None
     part: Part | None = None
     benchmark: str | None = None
     sample: int | None = None
@@ -84,7 +84,7 @@ class Draw:
         answers: those drawn, in the order in which they are shown.
     """
 
-    kind: Kind
+    kind: JudgedKind
     part: Part
     benchmark: str
     sample: int
@@ -100,7 +100,7 @@ class Draw:
         return self.strata[answer.stratum].weight
 
 
-def labelled(run: EvalRun, wanted: Wanted) -> tuple[Kind, Part, str]:
+def labelled(run: EvalRun, wanted: Wanted) -> tuple[JudgedKind, Part, str]:
     """Return what is labelled: the kind, the part, and the only benchmark, or "".
 
     Raises:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from safekey.errors import UserError
-from safekey.evals.labelling.answers import Answer, Kind, open_run
+from safekey.evals.labelling.answers import Answer, open_run
 from safekey.evals.labelling.sample import Draw, Stratum, Wanted, draw_answers, labelled, saved_answers
 from safekey.evals.records.folder import METRICS, EvalRun
 from safekey.evals.records.rows import COMPLETIONS, RESOLVED, VERDICTS
@@ -34,7 +34,7 @@ from safekey.run_folder import RUN, make_private, now, read_json
 from safekey.run_folder.appending import append_line, end_last_line
 from safekey.run_folder.ownership import Ledger, check_apart, is_stream, real
 from safekey.run_folder.records import NO_LOCKS, file_lock
-from safekey.schema import Part
+from safekey.schema import JudgedKind, Part
 
 FOLDER = "labels"
 _BEGINS = b'{"request": '
@@ -46,7 +46,7 @@ _TOLD = (*_ASKED, "left_out")
 Label = dict[str, Any]
 
 
-def default_path(run: Path, kind: Kind, part: Part, benchmark: str) -> Path:
+def default_path(run: Path, kind: JudgedKind, part: Part, benchmark: str) -> Path:
     """Return the label file of a draw in its run folder: labels/harm-answer.jsonl, or …-strongreject.jsonl."""
     only = f"-{benchmark}" if benchmark else ""
     return run / FOLDER / f"{kind}-{part}{only}.jsonl"

@@ -21,7 +21,7 @@ _KEYS = {"1": 1, "0": 0, "s": None}
 _BAR = "│ "
 _LEAST_LINES = 5  # of text on one screen
 _AROUND = 5  # lines of a screen that are no text of the answer
-TOO_SOON = 0.3  # seconds: nobody reads an answer so fast
+TOO_SOON = 0.4  # seconds, as on the page: nobody reads an answer so fast
 QUIT = ("q", "\x03", "\x04", "")  # q, Ctrl-C, Ctrl-D, the end of the input
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from safekey.evals.adaptive.summary import adaptive_metrics
 from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark
 from safekey.evals.judge_error.correct import Answer, Correction, KnownErrors, VerdictsOf
-from safekey.evals.judges.table import EMPTY_PART, JUDGES, UNDECODED, Judge, Rule, exact
+from safekey.evals.judges.table import EMPTY_PART, UNDECODED, Judge, Rule, exact, judge_named
 from safekey.evals.records.rows import Row, RunRows
 from safekey.evals.request import Grouping, TableOptions, Vote
 from safekey.evals.summary.best_of_n import asr_at_n
@@ -153,7 +153,7 @@ def _judge(name: str, kind: str) -> Judge:
     """Return the judge of saved verdicts; only its rules are used."""
     if kind == "accuracy":
         return _stored(name, Rule("correct", lambda value: value == 1.0))
-    return JUDGES.get(name) or exact(lambda _: None, name=name)
+    return judge_named(kind, name)
 
 
 def _correcting(known: KnownErrors, verdicts: Sequence[Row], kind: str) -> Correct:
