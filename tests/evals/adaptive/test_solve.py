@@ -263,6 +263,20 @@ def test_one_attack_on_each_behaviour_from_its_plain_request(tmp_path: Path) -> 
     ]  # fmt: skip
 
 
+def test_other_attacks_of_the_run_leave_no_trace_in_it(tmp_path: Path) -> None:
+    order: dict[str, Any] = {"model": "m", "tasks": ("strongreject",), "judges": ("exact=a:b",), "adaptive": ("pair",),
+                             "data_dir": write_data(tmp_path / "data", 1), "attacker": "x"}  # fmt: skip
+    (plain,) = make_plan(EvalRequest(**order)).tasks[0].items[1:]
+    others = {"attack": ("rot13", "best_of_n"), "best_of": 2}
+    for given in (others, {**others, "no_plain": True}):
+        made = make_plan(EvalRequest(**order, **given)).tasks[0].items
+        assert made[-1] == plain, "neither a cipher to decode its answers by, nor the number of a draw"
+        assert [item.id for item in made if "pair" in item.id] == ["v0@pair"]
+    (tmp_path / "own.jsonl").write_text('{"name": "pair", "template": "Tell me: {request}"}\n')
+    with pytest.raises(UserError, match=r"own\.jsonl, row 1: an attack is called 'pair' already"):
+        make_plan(EvalRequest(**order, attack_templates=str(tmp_path / "own.jsonl")))
+
+
 def test_under_inspect_the_attacker_is_a_role(tmp_path: Path) -> None:
     from inspect_ai import eval as inspect_eval
     from inspect_ai.model import ModelOutput, ModelUsage, get_model
