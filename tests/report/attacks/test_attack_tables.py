@@ -83,6 +83,16 @@ def test_attacks_on_prefilling_benchmarks_of_the_users_own_are_no_lines(tmp_path
     assert [row[0].text for row in table.rows] == ["plain request", "rot13"]
 
 
+def test_the_plain_requests_beside_are_of_the_attacked_benchmarks(tmp_path: Path) -> None:
+    other, (said,) = harm("vault-9", True)
+    other["benchmark"] = "harmbench"
+    plain = other, [{**said, "benchmark": "harmbench", "completion": completion_hash(other)}]
+    run = write_run(tmp_path / "a", [harm("vault-0", False), ciphered("vault-0", False), plain])
+    table = attack_table(read_content({"a": [run]}, "a"))
+    assert table is not None
+    assert {row[0].text: row[1].more[-1] for row in table.rows}["rot13"] == "plain 0.0 %"
+
+
 def test_attack_success_by_tries_and_arm(arms: dict[str, list[Path]]) -> None:
     (table,) = best_of_n_tables(read_content(arms, "sft"))
     assert [row[0].text for row in table.rows] == ["N = 1", "N = 2", "N = 4"]
@@ -172,6 +182,11 @@ def test_every_turn_of_an_attack_that_adapts(browser: Any, tmp_path: Path) -> No
     page = write_report({"sft": [run]}, tmp_path / "page", reference="sft").html
     opened = Opened(browser, page)
     opened.page.select_option("#f-attack", label="pair")
+    opened.wait_for_count(1)
+    for words, count in (("would rather not", 1), ("a play: a <b>vault", 1), ("nobody said this", 0)):
+        opened.page.fill("#f-text", words)
+        opened.wait_for_count(count)
+    opened.page.fill("#f-text", "")
     opened.wait_for_count(1)
     opened.page.click("#list li:first-child button")
     opened.page.get_by_role("button", name="Show it").first.click()
