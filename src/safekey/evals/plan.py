@@ -22,7 +22,7 @@ from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark, find_benchma
 from safekey.evals.benchmarks.load import Items, find_file, load_benchmark, what_was_read
 from safekey.evals.benchmarks.own import Own, find_names, own_benchmarks
 from safekey.evals.judge_error.fit import check_fit
-from safekey.evals.judge_error.record import load_records
+from safekey.evals.judge_error.record import JudgeRecord, load_records
 from safekey.evals.judges.open import DEFAULTS, JudgeSpec, judges_for, parse_judges
 from safekey.evals.request import PRESETS, SUITES, EvalRequest, JudgeSettings
 from safekey.evals.sandbox.run import need_sandbox
@@ -101,6 +101,7 @@ class EvalPlan:
         specs: all named judges.
         parts: the parts that they see.
         attacks: what `request.attack` and its file of templates name; None for nothing.
+        records: what is known of the judges' errors.
     """
 
     request: EvalRequest
@@ -109,6 +110,7 @@ class EvalPlan:
     specs: tuple[JudgeSpec, ...]
     parts: tuple[Part, ...]
     attacks: Chosen | None = None
+    records: tuple[JudgeRecord, ...] = ()
 
     @property
     def read(self) -> list[str]:
@@ -201,9 +203,9 @@ def make_plan(request: EvalRequest) -> EvalPlan:
             f"--adaptive {','.join(request.adaptive)}: none of {', '.join(task.benchmark.name for task in tasks)} is a "
             "harmful benchmark of single requests: name one, such as strongreject"
         )
-    if request.judge_records:
-        check_fit(load_records(request.judge_records), specs, check_parts(request.parts))
-    return EvalPlan(request, tuple(tasks), left_out, specs, check_parts(request.parts), attacks)
+    records, parts = load_records(request.judge_records), check_parts(request.parts)
+    check_fit(records, specs, parts)
+    return EvalPlan(request, tuple(tasks), left_out, specs, parts, attacks, records)
 
 
 def _check_sources(request: EvalRequest, names: Sequence[str], own: Mapping[str, Own]) -> None:
