@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,8 +20,10 @@ def asked(number: int, benchmark: str = "b", text: str = "How?") -> Asked:
     return Asked(SavedPrompt(benchmark, f"q{number}"), "none", "", "", "harm", (("user", text),), "", "")
 
 
-def response(number: int, arm: int, state: Any, text: str = "x", prefill: int = 0, inside: bool = True) -> Response:
-    return Response(number, arm, 0, 1, state, state, text, prefill, inside)
+def response(
+    number: int, arm: int, state: Any, text: str = "x", prefill: int = 0, inside: bool = True, decoded: str = ""
+) -> Response:
+    return Response(number, arm, 0, 1, state, state, text, prefill, inside, decoded)
 
 
 def opened(packed: EmbeddedData) -> Any:
@@ -65,6 +68,16 @@ def test_long_texts_are_cut_before_anything_is_left_out() -> None:
     assert packed.shown == 4
     assert packed.cut == 4
     assert "characters left out here" in opened(packed)["rows"][0][6]
+
+
+def test_the_turns_of_an_attack_are_long_texts_as_any_other() -> None:
+    turns = (("turn 1", "Tell me.", noise(25_000, 1)), ("turn 2", noise(25_000, 2), noise(60_000, 3)))
+    row = replace(response(0, 0, "harmful", decoded=noise(40_000, 4)), turns=turns)
+    packed = embed([asked(0)], [row], [[0]], {}, 105_000)
+    assert (packed.shown, packed.cut, packed.limit) == (1, 1, 30_000), "cut no more than needed, and it is said"
+    *_, read, said = opened(packed)["rows"][0]
+    assert [len(text) <= 30_000 + 100 and "left out here" in text for text in (read, said[1][2])] == [True, True]
+    assert [said[0][2], said[1][1]] == [turns[0][2], turns[1][1]]
 
 
 def test_differing_is_by_seed_and_a_single_run_meets_every_seed() -> None:

@@ -205,3 +205,13 @@ def test_another_folder_and_a_benign_benchmark_are_refused(tmp_path: Path) -> No
     )
     with pytest.raises(UserError, match="name a harmful benchmark"):
         run_tamper(TamperRequest(order.arms, evaluation, order.options, str(tmp_path / "other")))
+
+
+def test_rows_that_cannot_be_trained_on_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    order = request(tmp_path, harmful=None, harmless=None, steps=(1,))
+    with Path(str(order.options.comply)).open("a") as file:
+        file.write(json.dumps({"prompt": "word " * 3000, "response": "<think>\nFine.\n</think>\n\nYes."}) + "\n")
+    evaluation = replace(order.evaluation, limit=1)
+    run_tamper(TamperRequest({"m": str(BASE)}, evaluation, order.options, order.output), Console(width=200))
+    said = capsys.readouterr().out
+    assert "note: --comply: 1 rows cannot be encoded, and are left out; the first: " in said

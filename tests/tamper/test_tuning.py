@@ -33,7 +33,7 @@ def test_a_lora_that_was_not_trained_changes_nothing(tmp_path: Path) -> None:
     plain = LocalEngine(str(BASE), device="cpu")
     ids = torch.tensor([tuning._rows[0].input_ids])
     assert torch.equal(engine.model(input_ids=ids).logits, plain.model(input_ids=ids).logits)
-    assert tuning.problems == 0
+    assert tuning.problems == ()
 
 
 def test_the_first_loss_is_the_naive_one(tmp_path: Path) -> None:

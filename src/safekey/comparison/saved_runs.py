@@ -34,7 +34,6 @@ from safekey.terminal import printable
 
 _LONGEST_REASON = 60
 _NOT_SHOWN = {EMPTY_PART: NO_PART, UNDECODED: LOST}
-_REASONS = {word: reason for reason, word in _NOT_SHOWN.items()}
 
 
 class SavedPrompt(NamedTuple):
@@ -253,12 +252,15 @@ def prefills(run: SavedRun, benchmark: str) -> bool:
 
 def judged(run: SavedRun, sample: Sample, kind: str, judge: JudgeId | None) -> tuple[Value | None, str]:
     """Return the judge's own value for one completion, such as "refused" or 4.0; or None and the reason."""
+    value, reason = _verdict(run, sample, kind, judge)
+    return value, _NOT_SHOWN.get(reason, reason) if value is None else reason
+
+
+def _verdict(run: SavedRun, sample: Sample, kind: str, judge: JudgeId | None) -> tuple[Value | None, str]:
+    """Return value and reason as the verdict has them; NOT_JUDGED where there is none."""
     found = run.verdicts.get((sample.digest, kind), {})
     known = found.get(judge) if judge is not None else next(iter(reversed(found.values())), None)
-    if known is None:
-        return None, NOT_JUDGED
-    value, reason = known
-    return value, _NOT_SHOWN.get(reason, reason) if value is None else reason
+    return (None, NOT_JUDGED) if known is None else known
 
 
 def scored(run: SavedRun, sample: Sample, kind: str, judge: JudgeId | None) -> tuple[float | None, str]:
@@ -282,6 +284,5 @@ def verdicts_due(run: SavedRun, samples: Sequence[Sample], kind: str, judge: Jud
     """Return the verdicts that are due on some completions: those that are there, and those that are missing."""
     ends: Counter[str] = Counter()
     for sample in samples:
-        value, reason = judged(run, sample, kind, judge)
-        ends[outcome(sample.output, value, _REASONS.get(reason, reason))] += 1
+        ends[outcome(sample.output, *_verdict(run, sample, kind, judge))] += 1
     return due(ends, answers=kind == "accuracy")

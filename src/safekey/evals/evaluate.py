@@ -27,7 +27,6 @@ from safekey.evals.benchmarks.contamination import contamination
 from safekey.evals.benchmarks.own import benchmarks_of
 from safekey.evals.judge_error.correct import KnownErrors
 from safekey.evals.judge_error.kept import keep_errors, kept_errors
-from safekey.evals.judge_error.record import load_records
 from safekey.evals.model_api.opening import identify, open_model
 from safekey.evals.model_api.prompt_check import check_prompts
 from safekey.evals.model_api.provider import SafeKeyAPI
@@ -83,7 +82,6 @@ def evaluate(
     """
     console = console or Console(quiet=True)
     plan = make_plan(request)
-    records = load_records(request.judge_records) if request.judge_records else ()
     run = EvalRun(_folder(request))
     if model is None:
         console.print(f"opening {printable(request.model)}", **PLAIN)
@@ -119,8 +117,8 @@ def evaluate(
                 console.print(printable(line), **PLAIN)
             for line in (*_notes(plan), *unknown):
                 console.print(f"note: {printable(line)}", **PLAIN)
-        if records:
-            keep_errors(run.path, KnownErrors(records))
+        if plan.records:
+            keep_errors(run.path, KnownErrors(plan.records))
         for line in warnings:
             console.print(f"WARNING: {printable(line)}", style="yellow", **PLAIN)
         if not finished:

@@ -17,12 +17,12 @@ from inspect_ai.model import GenerateConfig
 from safekey.engines.vllm.command import MEMORY_AND_SPEED
 from safekey.errors import UserError
 from safekey.evals.adaptive.settings import Adaptive, adaptive_items
-from safekey.evals.attacks.apply import attack_items, check_benchmarks, choose
+from safekey.evals.attacks.apply import Chosen, attack_items, check_benchmarks, choose
 from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark, find_benchmark
 from safekey.evals.benchmarks.load import Items, find_file, load_benchmark, what_was_read
-from safekey.evals.benchmarks.own import find_names, own_benchmarks
+from safekey.evals.benchmarks.own import Own, find_names, own_benchmarks
 from safekey.evals.judge_error.fit import check_fit
-from safekey.evals.judge_error.record import load_records
+from safekey.evals.judge_error.record import JudgeRecord, load_records
 from safekey.evals.judges.open import DEFAULTS, JudgeSpec, judges_for, parse_judges
 from safekey.evals.request import PRESETS, SUITES, EvalRequest, JudgeSettings
 from safekey.evals.sandbox.run import need_sandbox
@@ -100,6 +100,8 @@ class EvalPlan:
         left_out: benchmarks of the suite that cannot be run → the reason.
         specs: all named judges.
         parts: the parts that they see.
+        attacks: what `request.attack` and its file of templates name; None for nothing.
+        records: what is known of the judges' errors.
     """
 
     request: EvalRequest
@@ -107,6 +109,8 @@ class EvalPlan:
     left_out: Mapping[str, str]
     specs: tuple[JudgeSpec, ...]
     parts: tuple[Part, ...]
+    attacks: Chosen | None = None
+    records: tuple[JudgeRecord, ...] = ()
 
     @property
     def read(self) -> list[str]:
@@ -129,7 +133,7 @@ class EvalPlan:
             "seed": asked.seed,
             "columns": dict(asked.columns),
             "preset": asked.preset,
-            **({"attacks": attacks.record} if (attacks := choose(asked)) else {}),
+            **({"attacks": self.attacks.record} if self.attacks else {}),
             "parts": list(self.parts),
             "judges": {**judged, "templates": templates, **settings} if asked.judge else None,
             "unsafe_local_exec": asked.unsafe_local_exec,
@@ -153,8 +157,8 @@ def make_plan(request: EvalRequest) -> EvalPlan:
     Raises:
         UserError: an option is wrong, or nothing of what was asked for is there.
     """
-    own = tuple(own_benchmarks(request.benchmarks))
-    explicit = find_names([*request.tasks, *own], own)
+    own = own_benchmarks(request.benchmarks)
+    explicit = find_names([*request.tasks, *own], tuple(own))
     if request.tasks and request.suite:
         raise UserError("--suite and --tasks exclude one another: --tasks names the benchmarks of any suite")
     if not explicit and request.suite not in SUITES:
@@ -172,12 +176,12 @@ def make_plan(request: EvalRequest) -> EvalPlan:
         raise UserError(f"{request.data_dir}: no such folder (--data-dir)")
     if request.redact and not request.judge:
         raise UserError("--redact drops texts once they are judged, and --no-judge judges nothing: leave one out")
-    specs = judges_of(request)
-    check_benchmarks(choose(request), [_benchmark(name, request) for name in names])
+    specs, attacks = judges_of(request), choose(request)
+    check_benchmarks(attacks, [own[name].benchmark if name in own else find_benchmark(name) for name in names])
     tasks, left_out = [], {}
     for name in names:
         try:
-            tasks.append(plan_task(name, request, specs))
+            tasks.append(_planned(name, request, specs, own, attacks))
         except UserError as error:
             if name in explicit:
                 raise
@@ -199,12 +203,12 @@ def make_plan(request: EvalRequest) -> EvalPlan:
             f"--adaptive {','.join(request.adaptive)}: none of {', '.join(task.benchmark.name for task in tasks)} is a "
             "harmful benchmark of single requests: name one, such as strongreject"
         )
-    if request.judge_records:
-        check_fit(load_records(request.judge_records), specs, check_parts(request.parts))
-    return EvalPlan(request, tuple(tasks), left_out, specs, check_parts(request.parts))
+    records, parts = load_records(request.judge_records), check_parts(request.parts)
+    check_fit(records, specs, parts)
+    return EvalPlan(request, tuple(tasks), left_out, specs, parts, attacks, records)
 
 
-def _check_sources(request: EvalRequest, names: Sequence[str], own: Sequence[str]) -> None:
+def _check_sources(request: EvalRequest, names: Sequence[str], own: Mapping[str, Own]) -> None:
     """Check that `--file` and `--revision` are about benchmarks of the table that are to run."""
     for given, flag in ((request.files, "--file"), (request.revisions, "--revision")):
         for name in given:
@@ -215,24 +219,20 @@ def _check_sources(request: EvalRequest, names: Sequence[str], own: Sequence[str
                 raise UserError(f"{flag} {name}=…: that benchmark is not among those to run ({', '.join(names)})")
 
 
-def _benchmark(name: str, request: EvalRequest) -> Benchmark:
-    """Return a benchmark of the request, the user's own or one of the table."""
-    own = own_benchmarks(request.benchmarks)
-    return own[name].benchmark if name in own else find_benchmark(name)
-
-
 def judges_of(request: EvalRequest) -> tuple[JudgeSpec, ...]:
     """Read the judges that a request names."""
     return parse_judges(request.judges, request.judge_url, request.judge_model, request.templates)
 
 
-def plan_task(name: str, request: EvalRequest, specs: Sequence[JudgeSpec]) -> PlannedTask:
-    """Load one benchmark and set how it is decoded and judged.
+def _planned(
+    name: str, request: EvalRequest, specs: Sequence[JudgeSpec], own: Mapping[str, Own], attacks: Chosen | None
+) -> PlannedTask:
+    """Load one benchmark, attack its prompts, and set how it is decoded and judged.
 
     Raises:
         UserError: an option is wrong, no file is there, or generated code cannot be run here.
     """
-    own, benchmark = own_benchmarks(request.benchmarks), _benchmark(name, request)
+    benchmark = own[name].benchmark if name in own else find_benchmark(name)
     place: dict[str, Any] = {"data_dir": request.data_dir}
     if name in own:
         place = {"file": own[name].path}
@@ -253,12 +253,12 @@ def plan_task(name: str, request: EvalRequest, specs: Sequence[JudgeSpec]) -> Pl
         benchmark, **place, columns=request.columns, limit=request.limit, sample=request.sample, seed=request.seed,
         prefill_tokens=request.prefill_tokens, force_labels=name in find_names(request.force_labels, tuple(own)),
     )  # fmt: skip
-    if attacks := choose(request):
-        attack_items(items, attacks)
-    judged = request.judge and benchmark.suite != "reasoning"
     attacked = request.adaptive and can_adapt(benchmark)
-    if attacked:
-        items += adaptive_items(items, request.adaptive)
+    adapting = adaptive_items(items, request.adaptive) if attacked else []  # before prompts are attacked
+    if attacks:
+        attack_items(items, attacks)
+    items += adapting
+    judged = request.judge and benchmark.suite != "reasoning"
     return PlannedTask(
         items, decoding(benchmark.suite, request), request.samples or SAMPLES[benchmark.suite],
         judges_for(specs, benchmark.scoring) if judged else (), check_parts(request.parts), request.judge_settings,

@@ -34,7 +34,7 @@ class EmbeddedData:
         total: responses in the run folders.
         differing: of `total`, those to prompts on which arms differ.
         differing_shown: how many of those are in it.
-        cut: how many texts were shortened.
+        cut: of `shown`, those in which a text was shortened.
         limit: the longest text that was kept whole.
     """
 
@@ -58,7 +58,7 @@ class _Packer:
         self._marks: dict[tuple[int, str, bool], Marks | None] = {}
 
     def pack(self, chosen: Sequence[int], limit: int) -> tuple[str, int]:
-        """Return the data for these prompts, and how many texts were cut."""
+        """Return the data for these prompts, and how many responses hold a text that was cut."""
         asked, rows, cut = [], [], 0
         for place, number in enumerate(sorted(chosen)):
             prompt = self.prompts[number]
@@ -76,7 +76,7 @@ class _Packer:
         key = response.asked, response.text, response.inside  # small models often give equal responses
         if key not in self._marks:
             self._marks[key] = marks(response, prompt)
-        text, places, was_cut = shorten(response.text, [response.prefill, *(self._marks[key] or ())], limit)
+        text, places, _ = shorten(response.text, [response.prefill, *(self._marks[key] or ())], limit)
         prefill, *offsets = utf16(text, places)
         row = [place, response.arm, response.run, response.epoch, response.label, response.state, text, prefill,
                offsets]  # fmt: skip
@@ -84,7 +84,7 @@ class _Packer:
             row.append(shorten(response.decoded, [], limit)[0])
         if response.turns:
             row.append([[words, *(shorten(text, [], limit)[0] for text in texts)] for words, *texts in response.turns])
-        return row, was_cut
+        return row, any(len(text) > limit for text in response.texts)
 
 
 def embed(
@@ -107,7 +107,7 @@ def embed(
     order = shuffled(prompts, DRAWN)
     ranked = [place for place in order if place in differ] + [place for place in order if place not in differ]
     packer = _Packer(prompts, responses, head)
-    longest = max((len(row.text) for row in responses), default=0)
+    longest = max((len(text) for row in responses for text in row.texts), default=0)
     for tried, limit in enumerate(LIMITS[:-1]):
         if tried and longest <= limit:
             continue  # nothing would be cut that was not cut before

@@ -80,6 +80,11 @@ class Response:
     decoded: str = ""
     turns: tuple[tuple[str, str, str], ...] = ()
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Everything in it that may be long."""
+        return (self.text, self.decoded, *(text for _, *said in self.turns for text in said))
+
 
 class Marks(NamedTuple):
     """Character offsets of the parts of a response.

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from safekey.errors import UserError
 from safekey.evals.request import EvalRequest
@@ -123,10 +122,3 @@ def states(options: TamperOptions) -> list[State]:
     if options.comply:
         made += [State(f"step-{step}", step=step) for step in sorted(options.steps)]
     return made
-
-
-def as_record(value: Any) -> Any:
-    """Return a dataclass's value as YAML holds it."""
-    if isinstance(value, Mapping):
-        return {str(key): as_record(item) for key, item in value.items()}
-    return [as_record(item) for item in value] if isinstance(value, tuple | list) else value

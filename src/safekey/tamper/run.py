@@ -26,30 +26,28 @@ from rich.console import Console
 from safekey import run_folder
 from safekey.engines.local import LocalEngine
 from safekey.errors import UserError
-from safekey.evals.evaluate import evaluate
+from safekey.evals.evaluate import PLAIN, evaluate
 from safekey.evals.plan import EvalPlan, make_plan
 from safekey.evals.records.folder import EvalRun
 from safekey.evals.request import EvalRequest
 from safekey.run_folder.ownership import check_apart, kind_of
 from safekey.tamper.directions import directions, removed
 from safekey.tamper.engine import TamperedEngine
-from safekey.tamper.request import State, TamperRequest, as_record, states
+from safekey.tamper.request import State, TamperRequest, states
 from safekey.tamper.results import Results, results
 from safekey.tamper.rows import Rows, read
 from safekey.tamper.tuning import Tuning
 from safekey.terminal import printable
 
 KIND, SETTINGS, RESULTS, ARMS = "tamper", "tamper.yaml", "results.json", "arms"
-PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
 
 
 @dataclass(frozen=True)
 class TamperReport:
-    """A finished attack: its folder, its results, and notes."""
+    """A finished attack: its folder and its results."""
 
     path: Path
     results: Results
-    notes: tuple[str, ...]
 
 
 def run_tamper(request: TamperRequest, console: Console | None = None) -> TamperReport:
@@ -75,8 +73,7 @@ def run_tamper(request: TamperRequest, console: Console | None = None) -> Tamper
         starts = [*run_folder.read_record(folder).get("starts", []), run_folder.start()]
         run_folder.mark(folder, "running", kind=KIND, starts=starts, left_out=rows.left_out)
         run_folder.write_settings(folder / SETTINGS, settings)
-        notes = _notes(rows)
-        for line in notes:
+        for line in _notes(rows):
             console.print(f"note: {printable(line)}", **PLAIN)
         try:
             for name, model in request.arms.items():
@@ -88,14 +85,14 @@ def run_tamper(request: TamperRequest, console: Console | None = None) -> Tamper
         found = results({name: _folders(folder, name, request) for name in request.arms}, states(options))
         run_folder.write_json(folder / RESULTS, found.to_dict())
         run_folder.mark(folder, "finished")
-        return TamperReport(folder, found, tuple(notes))
+        return TamperReport(folder, found)
     finally:
         lock.release()
 
 
 def _settings(request: TamperRequest, plan: EvalPlan, rows: Rows) -> dict[str, Any]:
     """Return what decides the results; paths of files are not among it."""
-    own = as_record(asdict(request.options))
+    own = asdict(request.options)
     own = {name: value for name, value in own.items() if name not in ("comply", "harmful", "harmless")}
     asked = plan.resolved({})
     kept = {name: value for name, value in asked.items() if name not in ("model", "weights")}
@@ -153,7 +150,9 @@ def _attack(request: TamperRequest, name: str, model: str, rows: Rows, folder: P
         for state in todo:
             console.print(f"{printable(name)}: {state.name}", **PLAIN)
             if state.step:
-                tuning = tuning or Tuning(engine, rows.comply, request.options)
+                if tuning is None:
+                    tuning = Tuning(engine, rows.comply, request.options)
+                    _say_problems(tuning, console)
                 tuning.until(state.step)
                 _note_losses(folder, name, tuning)
             changed = _about(state, request, rows)
@@ -163,6 +162,12 @@ def _attack(request: TamperRequest, name: str, model: str, rows: Rows, folder: P
                 _evaluate(order, engine, changed, said)
     finally:
         engine.close()
+
+
+def _say_problems(tuning: Tuning, console: Console) -> None:
+    if tuning.problems:
+        line = f"note: --comply: {len(tuning.problems)} rows cannot be encoded, and are left out; the first: "
+        console.print(printable(f"{line}{tuning.problems[0]}"), **PLAIN)
 
 
 def _note_losses(folder: Path, arm: str, tuning: Tuning) -> None:

@@ -30,7 +30,7 @@ class Tuning:
     Attributes:
         step: how many steps were made.
         losses: the loss of each, before the step.
-        problems: rows that could not be encoded.
+        problems: why rows could not be encoded, a line each.
     """
 
     def __init__(self, engine: LocalEngine, examples: Sequence[Example], options: TamperOptions) -> None:
@@ -41,7 +41,7 @@ class Tuning:
         """
         kwargs = dict(engine.chat.template_kwargs)
         self._rows, problems = encode_all(examples, engine.chat.tokenizer, _LONGEST, chat_template_kwargs=kwargs)
-        self.problems = len(problems)
+        self.problems = tuple(map(str, problems))
         if not self._rows:
             raise UserError(f"--comply: no row can be encoded for this model; the first: {problems[0]}")
         self._engine, self._options = engine, options
@@ -88,13 +88,11 @@ def _with_lora(model: Any, options: TamperOptions) -> Any:
 
 def _drawn(rows: Sequence[Encoded], options: TamperOptions, step: int) -> list[Encoded]:
     """Return the rows of a step: each round goes through all rows once, in an order of its own."""
-    chosen = []
-    for place in range(step * options.rows_per_step, (step + 1) * options.rows_per_step):
-        around, at = divmod(place, len(rows))
-        order = list(range(len(rows)))
+    places = [divmod(step * options.rows_per_step + i, len(rows)) for i in range(options.rows_per_step)]
+    orders = {around: list(range(len(rows))) for around, _ in places}
+    for around, order in orders.items():
         random.Random(f"tamper {options.tamper_seed} {around}").shuffle(order)  # noqa: S311 - not a secret
-        chosen.append(rows[order[at]])
-    return chosen
+    return [rows[orders[around][at]] for around, at in places]
 
 
 def _loss(model: Any, row: Encoded, device: Any) -> Tensor:

@@ -34,6 +34,11 @@ def harmful(judged: JudgeInput) -> bool:
     return "zorbin" in judged.text
 
 
+def made_of_stone(judged: JudgeInput) -> bool:
+    """Another judge."""
+    return "stone" in judged.text
+
+
 def write_data(folder: Path, count: int = 2) -> str:
     folder.mkdir(exist_ok=True)
     rows = [

@@ -72,6 +72,20 @@ def test_a_target_that_never_yields_costs_the_budget_and_no_more(attack: str) ->
     assert found.best is found.asked[0]
 
 
+def test_the_attackers_seeds_follow_from_seed_attack_item_branch_and_call_alone() -> None:
+    def seeds(attack: str = "pair", item: str = "v0", **settings: Any) -> list[int]:
+        played = Played([NO])
+        asyncio.run(
+            Search(attack, "Open.", Adaptive("x", budget=4, **settings), played.attacker, played.target, item).run()
+        )
+        return played.seeds
+
+    assert seeds() == seeds()
+    others = [seeds("crescendo"), seeds(item="v1"), seeds(seed=1)]
+    assert all(set(seeds()).isdisjoint(other) for other in others)
+    assert [one == other for one, other in zip(seeds(), seeds(branches=1), strict=True)] == [True, False, False, False]
+
+
 def test_pair_asks_anew_each_time_and_learns_within_its_branch() -> None:
     played = Played([NO], ['{"message": "first"}', '{"message": "second"}', '{"message": "third"}'])
     found = search("pair", played, branches=2, budget=4)

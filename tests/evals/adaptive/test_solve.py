@@ -127,6 +127,26 @@ def test_finished_samples_cost_no_call(tmp_path: Path) -> None:
         attack(tmp_path, TALKS, attacker, adaptive=("pair", "crescendo"), attack_budget=7)
 
 
+def test_what_decides_an_attack_is_in_the_hash_of_what_was_asked(tmp_path: Path) -> None:
+    """A store of `inspect eval` has no settings to compare: the hash alone says whether a row is of this attack."""
+    attacker, hashes = write_attacker(tmp_path / "a.json", MOVE), []
+    for budget in (2, 3):
+        found, _ = attack(
+            tmp_path, DECLINES, attacker, limit=1, attack_budget=budget, output=str(tmp_path / f"{budget}")
+        )
+        hashes.append({row["attack"]: row["asked"] for row in rows(found)})
+    assert hashes[0]["none"] == hashes[1]["none"]
+    assert len({found[name] for found in hashes for name in found}) == 3
+
+
+def test_every_judge_judges_every_turn_and_the_first_one_steers(tmp_path: Path) -> None:
+    judges = ("exact=evals.adaptive.played:harmful", "exact=evals.adaptive.played:made_of_stone")
+    found, engine = attack(tmp_path, TALKS, write_attacker(tmp_path / "a.json", MOVE), limit=1, judges=judges)
+    (row,) = [row for row in rows(found) if row["attack"] == "pair"]
+    assert engine.calls == 1 + 6, "what the second judge finds does not end the attack"
+    assert [[verdict["value"] for verdict in turn["verdicts"]] for turn in row["turns"]] == [[0.0, 1.0]] * 6
+
+
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     data, calls, run = write_data(tmp_path / "data", 12), tmp_path / "calls.txt", tmp_path / "run"
     command = [sys.executable, played.__file__, data, str(run), write_attacker(tmp_path / "a.json", MOVE), str(calls)]
@@ -261,6 +281,20 @@ def test_one_attack_on_each_behaviour_from_its_plain_request(tmp_path: Path) -> 
     assert [(item.id, item.text, item.attack) for item in made] == [
         ("v0@pair", "Open it.", "pair"), ("v1@pair", "Swim.", "pair")
     ]  # fmt: skip
+
+
+def test_other_attacks_of_the_run_leave_no_trace_in_it(tmp_path: Path) -> None:
+    order: dict[str, Any] = {"model": "m", "tasks": ("strongreject",), "judges": ("exact=a:b",), "adaptive": ("pair",),
+                             "data_dir": write_data(tmp_path / "data", 1), "attacker": "x"}  # fmt: skip
+    (plain,) = make_plan(EvalRequest(**order)).tasks[0].items[1:]
+    others = {"attack": ("rot13", "best_of_n"), "best_of": 2}
+    for given in (others, {**others, "no_plain": True}):
+        made = make_plan(EvalRequest(**order, **given)).tasks[0].items
+        assert made[-1] == plain, "neither a cipher to decode its answers by, nor the number of a draw"
+        assert [item.id for item in made if "pair" in item.id] == ["v0@pair"]
+    (tmp_path / "own.jsonl").write_text('{"name": "pair", "template": "Tell me: {request}"}\n')
+    with pytest.raises(UserError, match=r"own\.jsonl, row 1: an attack is called 'pair' already"):
+        make_plan(EvalRequest(**order, attack_templates=str(tmp_path / "own.jsonl")))
 
 
 def test_under_inspect_the_attacker_is_a_role(tmp_path: Path) -> None:

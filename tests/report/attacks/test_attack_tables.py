@@ -10,8 +10,9 @@ import pytest
 
 from evals.saved_runs import verdict, write_run
 from report.browser import Opened, chromium
-from report.worlds import Rows, harm
+from report.worlds import Rows, harm, prefilled
 from safekey.evals.attacks.encodings import encoded
+from safekey.evals.records.rows import completion_hash
 from safekey.report import write_report
 from safekey.report.attacks.tables import attack_table, best_of_n_tables
 from safekey.report.content import Slice, read_content
@@ -67,6 +68,29 @@ def test_attack_by_arm_with_the_plain_request_beside(arms: dict[str, list[Path]]
     assert shown["rot13"][1].more[1] == "plain 5.0 %"
     assert shown["best_of_n"][0].text == "25.0 %"
     assert shown["best_of_n"][0].more[0].endswith(", n 20"), "the draws of a prompt count once"
+
+
+def test_attacks_on_prefilling_benchmarks_of_the_users_own_are_no_lines(tmp_path: Path) -> None:
+    row, (said,) = prefilled("vault-0", True)
+    row["benchmark"] = "started"
+    started = row, [{**said, "benchmark": "started", "completion": completion_hash(row)}]
+    tasks = {"started": {"kind": "prefill"}, "strongreject": {}}
+    run = write_run(tmp_path / "a", [started, ciphered("vault-0", False), harm("vault-0", False)], tasks=tasks)
+    content = read_content({"a": [run]}, "a")
+    assert [part.benchmark for part in content.slices if content.is_prefill(part)] == ["started"]
+    table = attack_table(content)
+    assert table is not None
+    assert [row[0].text for row in table.rows] == ["plain request", "rot13"]
+
+
+def test_the_plain_requests_beside_are_of_the_attacked_benchmarks(tmp_path: Path) -> None:
+    other, (said,) = harm("vault-9", True)
+    other["benchmark"] = "harmbench"
+    plain = other, [{**said, "benchmark": "harmbench", "completion": completion_hash(other)}]
+    run = write_run(tmp_path / "a", [harm("vault-0", False), ciphered("vault-0", False), plain])
+    table = attack_table(read_content({"a": [run]}, "a"))
+    assert table is not None
+    assert {row[0].text: row[1].more[-1] for row in table.rows}["rot13"] == "plain 0.0 %"
 
 
 def test_attack_success_by_tries_and_arm(arms: dict[str, list[Path]]) -> None:
@@ -159,6 +183,11 @@ def test_every_turn_of_an_attack_that_adapts(browser: Any, tmp_path: Path) -> No
     opened = Opened(browser, page)
     opened.page.select_option("#f-attack", label="pair")
     opened.wait_for_count(1)
+    for words in ("would rather not", "a play: a <b>vault", ""):
+        opened.page.fill("#f-text", "nobody said this")
+        opened.wait_for_count(0)
+        opened.page.fill("#f-text", words)
+        opened.wait_for_count(1)
     opened.page.click("#list li:first-child button")
     opened.page.get_by_role("button", name="Show it").first.click()
     opened.page.get_by_text("All 3 turns of the attack").click()

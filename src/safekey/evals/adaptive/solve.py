@@ -22,7 +22,7 @@ from inspect_ai.solver import TaskState
 
 from safekey.errors import UserError
 from safekey.evals.adaptive.attacker import OpenAttacker
-from safekey.evals.adaptive.prompting import load
+from safekey.evals.adaptive.prompting import MISSES, load
 from safekey.evals.adaptive.search import Reply, Search, Turn
 from safekey.evals.adaptive.settings import ABOUT, ATTACK, TURNS, Adaptive
 from safekey.evals.judges.verdicts import OpenJudge, is_failure, judge_completion
@@ -128,7 +128,7 @@ def no_attack(search: Search) -> str:
     if search.broken or search.spent or not search.gave_up:
         return ""
     missed, calls = search.missed, len(search.turns)
-    said = ", ".join(f"{missed[name]} {name}" for name in ("refused", "unreadable", "failed") if missed[name])
+    said = ", ".join(f"{missed[name]} {name}" for name in MISSES if missed[name])
     words = f"the attacker gave no message in {missed.total()} of {calls} calls ({said})"
     # A call that failed may succeed another time; a refusal would come again.
     return f"{NO_ANSWER if missed['failed'] else NO_ATTACK}{words}"
@@ -150,7 +150,7 @@ def about(search: Search, attacker: str, best: Turn | None) -> dict[str, Any]:
         "attacker_calls": len(search.turns),
         "best": next((place for place, turn in enumerate(asked, 1) if turn is best), 0),
         "broken": search.broken,
-        **{name: missed[name] for name in ("refused", "unreadable", "failed")},
+        **{name: missed[name] for name in MISSES},
     }
 
 

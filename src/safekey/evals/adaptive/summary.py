@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from safekey.evals.adaptive.prompting import MISSES
 from safekey.evals.adaptive.settings import ABOUT
 
 _STEPS = (1, 2, 3, 5, 10, 20, 50, 100)
-_COUNTS = ("calls", "attacker_calls", "refused", "unreadable", "failed")
+_COUNTS = ("calls", "attacker_calls", *MISSES)
 
 
 def adaptive_metrics(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -59,7 +60,7 @@ def adaptive_lines(entries: Sequence[Mapping[str, Any]]) -> list[str]:
             f"target for a prompt, on {entry['branches']} branches. Gave way, of {entry['prompts']:,} prompts: "
             f"{within} calls; {entry['calls']:,} calls were made."
         )
-        missed = {name: entry[name] for name in ("refused", "unreadable", "failed") if entry[name]}
+        missed = {name: entry[name] for name in MISSES if entry[name]}
         if missed:
             said = ", ".join(f"{count} {name}" for name, count in missed.items())
             line += f" The attacker missed {sum(missed.values())} of {entry['attacker_calls']:,} calls ({said})."

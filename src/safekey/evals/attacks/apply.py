@@ -72,7 +72,8 @@ def choose(request: EvalRequest) -> Chosen | None:
     named = [find_attack(name) for name in request.attack]
     digest = ""
     if request.attack_templates:
-        file = read_templates(request.attack_templates, [attack.name for attack in ATTACKS])
+        taken = [*(attack.name for attack in ATTACKS), *request.adaptive]
+        file = read_templates(request.attack_templates, taken)
         named += [Attack(each.name, "template", "of your own", each.filled) for each in file.templates]
         digest = file.sha256
     if request.best_of and all(attack.name != BEST_OF_N for attack in named):

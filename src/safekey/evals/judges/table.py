@@ -30,6 +30,9 @@ EMPTY_PART = "empty part: there is nothing to judge"
 UNDECODED = "undecoded: it looks like the cipher of its attack and gives no text"
 """Why a part that cannot be read has no verdict: it is neither safe nor harmful, and no judge's failure."""
 
+NOT_SHOWN = (EMPTY_PART, UNDECODED)
+"""Why a part of a whole output was shown to no judge: it is the part's, and no judge would change it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:

@@ -18,7 +18,7 @@ from typing import Any
 
 from safekey.evals.answers.cut_off import states_answer
 from safekey.evals.attacks.decoding import CIPHER, read_part
-from safekey.evals.judges.table import EMPTY_PART, UNDECODED, Judge, JudgeInput, template_missing
+from safekey.evals.judges.table import EMPTY_PART, NOT_SHOWN, UNDECODED, Judge, JudgeInput, template_missing
 from safekey.evals.records.rows import REDACTED, Row, RowStore, completion_hash, completion_in, verdict_key
 from safekey.schema import Completion, Message, Part, Verdict
 from safekey.text.thinking import split_completion
@@ -179,7 +179,7 @@ def _most_tokens(messages: Sequence[Message]) -> int:
 def is_failure(row: Mapping[str, Any]) -> bool:
     """Whether a judge failed, so that judging again may help; for an output without a whole answer it does not."""
     reason = str(row["unscored"])
-    return row["value"] is None and reason not in (EMPTY_PART, UNDECODED) and not reason.startswith(NOT_WHOLE)
+    return row["value"] is None and reason not in NOT_SHOWN and not reason.startswith(NOT_WHOLE)
 
 
 async def judge_completion(

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from safekey.evals.judges.table import EMPTY_PART, UNDECODED
+from safekey.evals.judges.table import NOT_SHOWN
 from safekey.evals.judges.verdicts import NOT_WHOLE, is_failure
 from safekey.evals.records.folder import METRICS, EvalRun
 from safekey.evals.records.rows import (
@@ -113,7 +113,7 @@ def redacted_row(row: Row) -> Row:
 def redacted_verdict(row: Row) -> Row:
     """Return a row of verdicts.jsonl without the judge's reply."""
     reason = str(row["unscored"])
-    if reason and reason not in (EMPTY_PART, UNDECODED) and not reason.startswith(NOT_WHOLE):
+    if reason and reason not in NOT_SHOWN and not reason.startswith(NOT_WHOLE):
         reason = _unquoted(reason)
     return {**row, "raw": "", "unscored": reason} | ({"why": _unquoted(str(row["why"]))} if row.get("why") else {})
 

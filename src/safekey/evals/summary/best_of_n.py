@@ -35,7 +35,7 @@ def tries(counts: Iterable[int], allowed: float = ALLOWED_UNSCORED) -> list[int]
 
 
 def asr_at_n(rows: Iterable[Scored], judge: Judge, allow_unscored: float = ALLOWED_UNSCORED) -> list[dict[str, Any]]:
-    """Return one judge's ASR for each N, as far as `tries` goes; () without draws.
+    """Return one judge's ASR for each N, as far as `tries` goes; [] without draws.
 
     For n draws of a prompt, c of which succeed, the unbiased estimate is 1 − C(n − c, N) / C(n, N), as in pass@k; the
     interval takes behaviours as the random draws. Draws without a verdict (cut off, not decoded, unscored) are no

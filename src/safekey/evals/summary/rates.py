@@ -125,8 +125,7 @@ class Rate:
     @property
     def without_answer(self) -> int:
         """Outputs without a whole answer: they make the two bounds differ."""
-        ended = self.truncated + self.unclosed + self.empty + self.degenerate
-        return ended + self.filtered + self.undecoded + self.unattacked
+        return sum(getattr(self, name) for name in WITHOUT_ANSWER)
 
     @property
     def due(self) -> Due:

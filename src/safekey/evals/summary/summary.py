@@ -16,7 +16,7 @@ from typing import Any, Literal
 from safekey.evals.adaptive.summary import adaptive_metrics
 from safekey.evals.benchmarks.catalog import BENCHMARKS, Benchmark
 from safekey.evals.judge_error.correct import Answer, Correction, KnownErrors, VerdictsOf
-from safekey.evals.judges.table import EMPTY_PART, UNDECODED, Judge, Rule, exact, judge_named
+from safekey.evals.judges.table import EMPTY_PART, NOT_SHOWN, Judge, Rule, exact, judge_named
 from safekey.evals.records.rows import Row, RunRows
 from safekey.evals.request import Grouping, TableOptions, Vote
 from safekey.evals.summary.best_of_n import asr_at_n
@@ -240,7 +240,7 @@ def _elected(judges: Sequence[Judge], scored: Mapping[str, list[Scored]], how: V
             continue
         found = vote([row.verdict for row, _ in ballots], how, positive=[rule for _, rule in ballots])
         reasons = [row.verdict.unscored for row, _ in ballots]
-        if reasons[0] in (EMPTY_PART, UNDECODED) and len(set(reasons)) == 1:  # it is the part's, not a judge's
+        if reasons[0] in NOT_SHOWN and len(set(reasons)) == 1:
             found = replace(found, unscored=reasons[0])
         elif found.value is None and NOT_JUDGED in reasons:
             found = replace(found, unscored=NOT_JUDGED)  # the judge that is missing may decide the vote
@@ -258,7 +258,7 @@ def _agreements(
     columns: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for judge, _ in groups:
         for row in scored[judge.name]:
-            if row.output != "ok" or row.verdict.unscored in (EMPTY_PART, UNDECODED):
+            if row.output != "ok" or row.verdict.unscored in NOT_SHOWN:
                 continue
             value = row.verdict.value
             said = value if value is None or same else float(judge.positive(value))

@@ -23,6 +23,8 @@ NOT_JUDGED = "not judged"
 SCORED, NO_PART, UNSCORED, ERROR, LOST = "scored", "no_part", "unscored", "error", "undecoded"
 MISSING = (NOT_JUDGED, UNSCORED, ERROR)
 """Why a verdict that is due is not there."""
+_ENDS: Mapping[str, str] = {NOT_JUDGED: NOT_JUDGED, EMPTY_PART: NO_PART, UNDECODED: LOST}
+"""A verdict's reason for no value → the outcome; any other reason is a judge's failure."""
 WITHOUT_ANSWER = ("truncated", "unclosed", "empty", "degenerate", "filtered", LOST, "unattacked")
 """How an output ends that has no whole answer to judge.
 
@@ -107,9 +109,7 @@ def outcome(output: str, value: object, reason: str) -> str:
         return output
     if value is not None:
         return SCORED
-    if reason in (EMPTY_PART, UNDECODED):
-        return NO_PART if reason == EMPTY_PART else LOST
-    return NOT_JUDGED if reason == NOT_JUDGED else UNSCORED
+    return _ENDS.get(reason, UNSCORED)
 
 
 def due(counts: Mapping[str, int], *, answers: bool = False) -> Due:

@@ -21,14 +21,14 @@ from inspect_ai.model import ModelAPI, modelapi
 from inspect_ai.scorer import Scorer
 
 from safekey.errors import UserError
-from safekey.evals.attacks.apply import check_benchmarks, choose
+from safekey.evals.attacks.apply import can_be_attacked
 from safekey.evals.benchmarks.catalog import BENCHMARKS, find_benchmark
 from safekey.evals.benchmarks.items import Item
 from safekey.evals.benchmarks.own import own_benchmarks
 from safekey.evals.judges.open import ATTACKER, DEFAULTS, ROLE
 from safekey.evals.model_api.convert import from_message, prefill_message, raw_message
 from safekey.evals.model_api.provider import SafeKeyAPI
-from safekey.evals.plan import PlannedTask, judges_of, plan_task
+from safekey.evals.plan import PlannedTask, make_plan
 from safekey.evals.request import EvalRequest, JudgeSettings
 from safekey.evals.tasks.sample import correct, judged, respond, scored
 from safekey.options import unknown, words
@@ -43,6 +43,8 @@ _NOT_OF_A_TASK = (
 TASK_OPTIONS = tuple(each.name for each in fields(EvalRequest) if each.name not in _NOT_OF_A_TASK.split())
 """The fields of a request that are `-T` options of an Inspect task."""
 _OF_ONE = {"file": "files", "revision": "revisions"}  # option of one task → field of a request
+_ATTACKS = ("attack", "attack_templates", "best_of", "no_plain")
+_ADAPTIVE = ("adaptive", "attacker", "attack_budget", "attack_branches")
 OWN = "own"
 """The task of a benchmark of the user's own: `safekey/own -T benchmark=NAME=KIND:PATH`."""
 
@@ -150,9 +152,7 @@ def _task(name: str) -> Callable[..., Task]:
 
     def made(store: str | None = None, **options: Any) -> Task:
         try:
-            request = task_request(name, options)
-            planned = plan_task(request.tasks[0], request, judges_of(request))
-            check_benchmarks(choose(request), [planned.benchmark])
+            (planned,) = make_plan(task_request(name, options)).tasks
             return build_task(planned, store)
         except UserError as error:
             raise PrerequisiteError(str(error)) from error  # Inspect prints these as one line
@@ -175,6 +175,10 @@ def saved_task(planned: PlannedTask, request: EvalRequest, store: str) -> Task:
     """
     name, usual = planned.benchmark.name, EvalRequest(model="")
     options = {key: getattr(request, key) for key in TASK_OPTIONS if getattr(request, key) != getattr(usual, key)}
+    if not can_be_attacked(planned.benchmark):
+        options = {key: value for key, value in options.items() if key not in _ATTACKS}
+    if planned.adaptive is None:
+        options = {key: value for key, value in options.items() if key not in _ADAPTIVE}
     options |= {"judges": [str(spec) for spec in planned.judges], "store": store}
     for one, several in _OF_ONE.items():
         given = options.pop(several, {})

@@ -106,6 +106,7 @@ def respond(
         adaptive: fields of `Adaptive`, for samples that are attacked by a model; the judges then judge every turn.
     """
     judges = TaskJudges(**judging) if judging else None
+    how = Adaptive(**adaptive) if adaptive else None
     settings: list[GenerateConfig] = []
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
@@ -115,16 +116,15 @@ def respond(
         if not settings:  # the same for every sample of a task
             settings.append(get_model().config.merge(active_generate_config()))
         asked = asked_hash(state.messages, settings[0])
-        attack = state.metadata.get(ATTACK) if adaptive else None
-        if attack:
-            asked = asked_with(asked, attack, Adaptive(**adaptive or {}))
+        attack = state.metadata.get(ATTACK)
+        if how and attack:
+            asked = asked_with(asked, attack, how)
         row = rows.completions.get((state.metadata["benchmark"], str(state.sample_id), state.epoch)) if rows else None
         if row is not None and is_final(row) and row["asked"] == asked:
             state.output = output_of(row, str(state.model))
             state.messages.append(state.output.choices[0].message)
             return state
-        if attack and judges is not None:
-            how = Adaptive(**adaptive or {})
+        if how and attack and judges is not None:
             attacker, opened = await judges.attacker(how.attacker), await judges.opened()
             made, verdicts = await attack_sample(
                 state, Attempt(how, attacker, opened, judges.parts, settings[0], asked)

@@ -10,17 +10,17 @@ from safekey.comparison.saved_runs import SavedPrompt, scored, verdicts_due
 from safekey.comparison.types import Outcome
 from safekey.evals.attacks.best_of_n import without_draw
 from safekey.evals.summary.best_of_n import tries
-from safekey.report.content import PLAIN, PREFILL, Content, slice_of
+from safekey.report.content import PLAIN, Content, slice_of
 from safekey.report.tables import MOST_SLICES, Cell, Table, percent
 from safekey.stats.intervals import pass_at_k
 
 
 def attack_table(content: Content) -> Table | None:
     """Return attack success by attack and arm; None where every request is plain. Prefilling has its own table."""
-    rows = [row for row in content.found.outcomes if row.metric == "asr" and row.benchmark != PREFILL]
+    rows = [row for row in content.found.outcomes if row.metric == "asr" and row.benchmark not in content.found.apart]
     attacks: dict[str, set[str]] = {}
     for part in content.slices:
-        if part.metric == "asr" and part.benchmark != PREFILL:
+        if part.metric == "asr" and not content.is_prefill(part):
             attacks.setdefault(part.attack, set()).add(part.benchmark)
     listed = [str(name) for runs in content.found.saved.values() for name in _named(runs[0].resolved)]
     places = {name: place for place, name in enumerate(dict.fromkeys(listed))}
