@@ -16,7 +16,7 @@ and averaged over K's tokens. Nothing behind K is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,8 +26,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from safekey.analysis.inside import MAX_LENGTH, Inside, Seen, batches, encode_rows, padded
-from safekey.analysis.kl import Progress, check_same_tokens
+from safekey.analysis.inside import MAX_LENGTH, Inside, Progress, Seen, batches, check_same_tokens, encode_rows, padded
 from safekey.analysis.rows import KINDS, RowKind, Rows, with_spans
 from safekey.analysis.sheets import Sheet, mean_words
 from safekey.errors import UserError
@@ -150,9 +149,7 @@ def attention(
     return AttentionResult(model.about, base.about if base else None, rows.path, tuple(groups), every)
 
 
-def _shares(
-    seen: Sequence[Seen], model: Inside, batch_size: int, progress: Callable[[int, int], None] | None
-) -> list[Shares]:
+def _shares(seen: Sequence[Seen], model: Inside, batch_size: int, progress: Progress | None) -> list[Shares]:
     config = model.model.config.get_text_config()
     heads = getattr(config, "num_attention_heads", 0)
     if not isinstance(heads, int) or heads < 1:

@@ -18,10 +18,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from safekey.analysis.inside import MAX_LENGTH, Inside, Seen, batches, encode_rows, padded
+from safekey.analysis.inside import MAX_LENGTH, Inside, Progress, Seen, batches, check_same_tokens, encode_rows, padded
 from safekey.analysis.rows import KINDS, RowKind, Rows, with_spans
 from safekey.analysis.sheets import Sheet, mean_words
-from safekey.errors import UserError
 from safekey.stats.means import Mean, mean_of
 from safekey.training.encoding import Encoded
 
@@ -32,8 +31,6 @@ ALL = "whole response"
 _BEFORE, _BEHIND = 16, 32  # tokens around K's first token that are shown one by one
 _LOGITS = 1 << 27  # logits of one model in a batch, at most
 _CHUNK = 256  # tokens whose KL is computed at a time
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,35 +231,3 @@ def _plain(group: Group) -> dict[str, Any]:
         "contrasts": {name: plain(mean) for name, mean in group.contrasts.items()},
         "around_key": {str(at): plain(mean) for at, mean in group.around.items()},
     }  # fmt: skip
-
-
-def check_same_tokens(first: Inside, second: Inside, seen: Sequence[Seen]) -> list[str]:
-    """Check that both models read a text as the same tokens; return notes on what differs without harm.
-
-    Raises:
-        UserError: they do not: a KL between them has no meaning.
-    """
-    ours, theirs = first.tokenizer.get_vocab(), second.tokenizer.get_vocab()
-    differ = [token for token in ours.keys() & theirs.keys() if ours[token] != theirs[token]]
-    missing = ours.keys() ^ theirs.keys()
-    advice = "KL needs two models with the same tokenizer, such as a model and what was fine-tuned from it"
-    if differ or 100 * len(missing) > len(ours):
-        what = f"token {min(differ)!r} has another id" if differ else f"{len(missing)} tokens are in only one of them"
-        raise UserError(f"{first.name} and {second.name} have different tokenizers ({what}): {advice}")
-    known = min(first.vocabulary, second.vocabulary)
-    if any(max(each.encoded.input_ids) >= known for each in seen):
-        raise UserError(
-            f"{first.name} and {second.name}: the rows hold tokens that one of them does not know: {advice}"
-        )
-    template, other = first.tokenizer.chat_template, second.tokenizer.chat_template
-    for each in seen[:8]:  # the same vocabulary may be cut into words by other rules
-        text = each.row.example.response
-        if first.tokenizer(text)["input_ids"] != second.tokenizer(text)["input_ids"]:
-            raise UserError(f"{first.name} and {second.name} cut the same text into different tokens: {advice}")
-    notes = [f"{second.name} has another chat template; that of {first.name} is used for both"]
-    notes = notes if template != other else []
-    if first.vocabulary != second.vocabulary:
-        notes.append(
-            f"the models have {first.vocabulary} and {second.vocabulary} logits; the first {known} are compared"
-        )
-    return notes

@@ -13,7 +13,7 @@ is often a hundred times as large as the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from safekey.analysis.inside import Inside, Seen, batches, padded
+from safekey.analysis.inside import Inside, Progress, Seen, batches, padded
 from safekey.errors import UserError
 from safekey.training.encoding import Encoded
 
@@ -46,9 +46,7 @@ States = NDArray[np.float32]
 """[rows, layers + 1, spots, hidden]"""
 
 
-def states_of(
-    seen: Sequence[Seen], model: Inside, batch_size: int = 8, progress: Callable[[int, int], None] | None = None
-) -> States:
+def states_of(seen: Sequence[Seen], model: Inside, batch_size: int = 8, progress: Progress | None = None) -> States:
     """Return the states of rows at every layer and spot: [rows, layers + 1, spots, hidden].
 
     Args:
