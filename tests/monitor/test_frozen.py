@@ -9,7 +9,7 @@ import torch
 from safekey.monitor.frozen import PENALTIES, fit_linear, train_heads
 from safekey.monitor.monitor import head_logits
 from safekey.monitor.states import Pooled
-from safekey.training.loop.metrics import auroc
+from safekey.stats.auroc import area
 
 
 def vectors(n: int = 240, width: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -37,8 +37,8 @@ def test_rows_without_u_train_the_other_head_only() -> None:
     heads = train_heads(states, y.tolist(), [f"b{at}" for at in range(len(rows))], x.shape[1], "mean")
     logits = head_logits(heads, states)
     assert [pair[0] is None for pair in logits] == [at % 5 == 0 for at in range(len(rows))]
-    both = auroc([pair[1] for pair in logits], y.tolist())
-    only_u = auroc([pair[0] for pair in logits if pair[0] is not None], y[np.arange(len(y)) % 5 != 0].tolist())
+    both = area([pair[1] for pair in logits], y.tolist())
+    only_u = area([pair[0] for pair in logits if pair[0] is not None], y[np.arange(len(y)) % 5 != 0].tolist())
     assert both is not None
     assert only_u is not None
     assert min(both, only_u) > 0.8

@@ -22,7 +22,7 @@ from safekey.errors import UserError
 from safekey.evals.benchmarks.behaviours import same_text
 from safekey.evals.records.rows import REDACTED, RESOLVED, completion_in
 from safekey.monitor.border import find_border
-from safekey.monitor.request import Half
+from safekey.monitor.request import FitRequest, Half, MeasureRequest
 from safekey.schema import Example, Message
 from safekey.text.thinking import split_completion, thinking_span
 
@@ -203,6 +203,30 @@ def labelled(rows: Sequence[Row], what: str, *, keep: Callable[[Row], bool] = la
         word = "harmful" if classes.pop() else "benign"
         raise UserError(f"{files}: all {len(found)} rows are {word}: {what} needs harmful and benign requests")
     return found
+
+
+def labelled_rows(request: FitRequest | MeasureRequest, what: str) -> tuple[list[Row], list[str]]:
+    """Read the labelled rows that a request names, of its half of the behaviours, and notes on the others.
+
+    Args:
+        request: names files, column, half and seed.
+        what: as for `labelled`.
+
+    Raises:
+        UserError: as `read_rows` and `labelled`.
+    """
+    rows: list[Row] = []
+    notes: list[str] = []
+    for path in request.data:
+        found, said = read_rows(path, label_column=request.label_column)
+        rows += found
+        notes += said
+    half, seed = request.half, request.seed
+    kept = labelled(rows, what, keep=lambda row: half is None or half_of(row.behaviour, seed) == half)
+    unlabelled = sum(row.harmful is None for row in rows)
+    if unlabelled:
+        notes.append(f"{unlabelled} rows without a label are left out")
+    return kept, notes
 
 
 def counts_by_attack(rows: Iterable[Row], harmful: bool) -> dict[str, int]:
