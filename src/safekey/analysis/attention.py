@@ -26,9 +26,10 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from safekey.analysis.inside import MAX_LENGTH, Inside, Progress, Seen, batches, check_same_tokens, encode_rows, padded
+from safekey.analysis.inside import MAX_LENGTH, Inside, Progress, Seen, batches, check_same_tokens, encode_rows
 from safekey.analysis.rows import KINDS, RowKind, Rows, with_spans
 from safekey.analysis.sheets import Sheet, mean_words
+from safekey.engines.padding import padded
 from safekey.errors import UserError
 from safekey.stats.means import Mean, mean_of
 from safekey.training.encoding import Encoded
@@ -170,7 +171,7 @@ def _shares(seen: Sequence[Seen], model: Inside, batch_size: int, progress: Prog
 
 @torch.inference_mode()
 def _forward(ids: Sequence[Sequence[int]], model: Inside) -> list[Tensor]:
-    tokens, mask = padded(ids, model)
+    tokens, mask = padded(ids, model.tokenizer, model.device)
     try:
         out = model.model(input_ids=tokens, attention_mask=mask, output_attentions=True, use_cache=False)
     except TypeError as error:  # a model without attention does not know the argument

@@ -3,20 +3,18 @@
     model = open_inside("runs/sft-0")
     seen, notes = encode_rows(rows, model)
     for batch in batches([len(each.encoded.input_ids) for each in seen], rows=8, tokens=4096):
-        ids, mask = padded([seen[at].encoded.input_ids for at in batch], model)
+        ids, mask = padded([seen[at].encoded.input_ids for at in batch], model.tokenizer, model.device)
 
 Rows are padded on the right, behind everything that a causal model reads, so no row depends on its batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from safekey.analysis.rows import Row, Rows
 from safekey.engines import weights
@@ -171,15 +169,3 @@ def batches(lengths: Sequence[int], rows: int = BATCH, tokens: int = 8192) -> It
         size = max(1, min(rows, tokens // max(1, lengths[order[0]])))
         yield order[:size]
         order = order[size:]
-
-
-def padded(
-    ids: Iterable[Sequence[int]], model: Inside
-) -> tuple[Int[Tensor, "batch tokens"], Int[Tensor, "batch tokens"]]:
-    """Return ids padded on the right, and the mask."""
-    rows = [list(row) for row in ids]
-    width = max(map(len, rows))
-    pad = model.tokenizer.pad_token_id or 0
-    filled = [row + [pad] * (width - len(row)) for row in rows]
-    mask = [[1] * len(row) + [0] * (width - len(row)) for row in rows]
-    return torch.tensor(filled, device=model.device), torch.tensor(mask, device=model.device)

@@ -18,9 +18,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from safekey.analysis.inside import MAX_LENGTH, Inside, Progress, Seen, batches, check_same_tokens, encode_rows, padded
+from safekey.analysis.inside import MAX_LENGTH, Inside, Progress, Seen, batches, check_same_tokens, encode_rows
 from safekey.analysis.rows import KINDS, RowKind, Rows, with_spans
 from safekey.analysis.sheets import Sheet, mean_words
+from safekey.engines.padding import padded
 from safekey.stats.means import Mean, mean_of
 from safekey.training.encoding import Encoded
 
@@ -175,7 +176,7 @@ def _batch(seen: Sequence[Seen], first: Inside, second: Inside, width: int) -> l
     """Return the KL of each response token of each row, in the row's order from its first response token on."""
     logits = []
     for model in (first, second):
-        ids, mask = padded([each.encoded.input_ids for each in seen], model)
+        ids, mask = padded([each.encoded.input_ids for each in seen], model.tokenizer, model.device)
         logits.append(model.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[..., :width])
     values = []
     for at, each in enumerate(seen):

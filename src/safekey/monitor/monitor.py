@@ -82,8 +82,7 @@ class Loaded:
 
     def states(self, readings: Sequence[Reading], pooling: Pooling, batch_size: int) -> list[Pooled]:
         """Return the pooled states of readings; see `pooled_states`."""
-        pad = self.chat.tokenizer.pad_token_id or 0
-        return pooled_states(self.model, readings, pooling, batch_size=batch_size, pad=pad)
+        return pooled_states(self.model, self.chat.tokenizer, readings, pooling, batch_size=batch_size)
 
 
 def load_model(

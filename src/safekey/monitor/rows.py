@@ -20,7 +20,7 @@ from safekey.comparison.saved_runs import behaviour_names, completions, read_run
 from safekey.data.load import load_examples
 from safekey.errors import UserError
 from safekey.evals.benchmarks.behaviours import same_text
-from safekey.evals.records.rows import REDACTED, RESOLVED, completion_in
+from safekey.evals.records.rows import REDACTED, RESOLVED, completion_in, messages_in
 from safekey.monitor.border import find_border
 from safekey.monitor.request import FitRequest, Half, MeasureRequest
 from safekey.schema import Example, Message
@@ -151,7 +151,7 @@ def evaluation_rows(path: str) -> tuple[list[Row], list[str]]:
         completion = completion_in(row)
         parts = split_completion(completion, with_prefill=bool(completion.prefill))
         thinking = next((parts.text[span.start : span.end] for span in parts.spans if span.kind == "thinking"), "")
-        turns = tuple(Message(str(turn["role"]), str(turn["content"])) for turn in row["messages"])
+        turns = messages_in(row)
         known = kinds.get(prompt.benchmark, _HARMFUL.get(run.kinds.get(prompt.benchmark, "")))
         rows.append(
             Row(

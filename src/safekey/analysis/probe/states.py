@@ -22,7 +22,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from safekey.analysis.inside import Inside, Progress, Seen, batches, padded
+from safekey.analysis.inside import Inside, Progress, Seen, batches
+from safekey.engines.padding import padded
 from safekey.errors import UserError
 from safekey.training.encoding import Encoded
 
@@ -71,7 +72,7 @@ def states_of(seen: Sequence[Seen], model: Inside, batch_size: int = 8, progress
 
 @torch.inference_mode()
 def _forward(ids: Sequence[Sequence[int]], model: Inside) -> Sequence[Tensor]:
-    tokens, mask = padded(ids, model)
+    tokens, mask = padded(ids, model.tokenizer, model.device)
     out = model.model(input_ids=tokens, attention_mask=mask, output_hidden_states=True, use_cache=False)
     layers: Sequence[Tensor] | None = getattr(out, "hidden_states", None)
     if not layers:
