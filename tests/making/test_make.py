@@ -254,6 +254,8 @@ def test_interruptions_cost_no_reply_and_change_no_byte(recipe: str, data: Path,
                 make(load_recipe(recipe, words), stop_after(replies))
             assert json.loads((stopped / "run.json").read_text())["status"] == "interrupted"
         make(load_recipe(recipe, words))
+        twice = sum(count - 1 for count in teacher.asked.values())
+        assert twice <= 3 * 6, twice  # as for the kills below
         make(load_recipe(recipe, command(data, whole, teacher.url, recipe)[5:]))
     assert visible(stopped) == visible(whole)
     assert len(records(stopped / "rows.jsonl")) == 24
