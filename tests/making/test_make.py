@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,9 @@ from making.teacher import Reply, requests, said, teaching, thought
 from safekey.cli.app import main
 from safekey.data.load import load_examples
 from safekey.errors import UserError
+from safekey.making import models
 from safekey.making.config import load_recipe
+from safekey.making.forecast import forecast
 from safekey.making.run import Made, make
 
 FAST = ("backoff=0.001", "attempts=2", "near=0", "timeout=120")
@@ -254,6 +257,8 @@ def test_interruptions_cost_no_reply_and_change_no_byte(recipe: str, data: Path,
                 make(load_recipe(recipe, words), stop_after(replies))
             assert json.loads((stopped / "run.json").read_text())["status"] == "interrupted"
         make(load_recipe(recipe, words))
+        twice = sum(count - 1 for count in teacher.asked.values())
+        assert twice <= 3 * 6, twice  # as for the kills below
         make(load_recipe(recipe, command(data, whole, teacher.url, recipe)[5:]))
     assert visible(stopped) == visible(whole)
     assert len(records(stopped / "rows.jsonl")) == 24
@@ -384,6 +389,38 @@ def test_a_dry_run_counts_and_asks_nobody(data: Path, tmp_path: Path, capsys: py
     assert teacher_cost["tokens_out"] == 48 * 900
     assert teacher_cost["money"] == pytest.approx((teacher_cost["tokens_in"] + 2 * 48 * 900) / 1e6)
     assert next(one for one in found["forecast"] if one["stage"] == "7-score")["money"] is None
+
+
+def test_a_dry_run_of_benign_counts_the_look_alikes_alone(data: Path, tmp_path: Path) -> None:
+    words = [f"data={data}", f"output_dir={tmp_path / 'out'}", *FAST, "teacher=x", "judge=y"]
+    found = forecast(load_recipe("benign", words)).forecasts
+    assert {one.stage: one.calls for one in found if one.role == "teacher"} == {"6-deliberate": 24}
+
+
+def test_stages_that_a_changed_recipe_no_longer_has_leave_no_file(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with teaching() as teacher:
+        made_by("star1", data, out, teacher.url)
+        assert (out / "stages" / "5-score.jsonl").is_file()
+        (out / "stages" / "9-mine.jsonl").write_text("mine\n")
+        made_by("star1", data, out, teacher.url, "stages=[collect, classify, deliberate, segment, write]")
+    names = sorted(path.name for path in (out / "stages").glob("*.jsonl"))
+    assert names == ["1-collect.jsonl", "2-classify.jsonl", "3-deliberate.jsonl", "4-segment.jsonl", "9-mine.jsonl"]
+
+
+def test_other_weights_under_the_same_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = "a" * 64
+    monkeypatch.setattr(
+        models, "open_engine", lambda *_, **__: SimpleNamespace(describe=lambda: {"weights_sha256": weights})
+    )
+    config = load_recipe("self", ["data=x.jsonl", "model=runs/base", "judge=rule"]).config
+    first = models.Models(config)
+    first.engine("model")
+    assert first.weights == {"model runs/base": weights}
+    models.Models(config, first.weights).engine("model")
+    weights = "b" * 64
+    with pytest.raises(UserError, match="model runs/base: has other weights than when this folder's replies were"):
+        models.Models(config, first.weights).engine("model")
 
 
 def test_the_thought_of_the_script_is_no_leak() -> None:

@@ -16,7 +16,7 @@ and averaged over K's tokens. Nothing behind K is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,10 +26,10 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from safekey.analysis.inside import MAX_LENGTH, Inside, Seen, batches, encode_rows, padded
-from safekey.analysis.kl import Progress, check_same_tokens
+from safekey.analysis.inside import MAX_LENGTH, Inside, Progress, Seen, batches, check_same_tokens, encode_rows
 from safekey.analysis.rows import KINDS, RowKind, Rows, with_spans
 from safekey.analysis.sheets import Sheet, mean_words
+from safekey.engines.padding import padded
 from safekey.errors import UserError
 from safekey.stats.means import Mean, mean_of
 from safekey.training.encoding import Encoded
@@ -150,9 +150,7 @@ def attention(
     return AttentionResult(model.about, base.about if base else None, rows.path, tuple(groups), every)
 
 
-def _shares(
-    seen: Sequence[Seen], model: Inside, batch_size: int, progress: Callable[[int, int], None] | None
-) -> list[Shares]:
+def _shares(seen: Sequence[Seen], model: Inside, batch_size: int, progress: Progress | None) -> list[Shares]:
     config = model.model.config.get_text_config()
     heads = getattr(config, "num_attention_heads", 0)
     if not isinstance(heads, int) or heads < 1:
@@ -173,7 +171,7 @@ def _shares(
 
 @torch.inference_mode()
 def _forward(ids: Sequence[Sequence[int]], model: Inside) -> list[Tensor]:
-    tokens, mask = padded(ids, model)
+    tokens, mask = padded(ids, model.tokenizer, model.device)
     try:
         out = model.model(input_ids=tokens, attention_mask=mask, output_attentions=True, use_cache=False)
     except TypeError as error:  # a model without attention does not know the argument

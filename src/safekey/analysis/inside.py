@@ -3,20 +3,18 @@
     model = open_inside("runs/sft-0")
     seen, notes = encode_rows(rows, model)
     for batch in batches([len(each.encoded.input_ids) for each in seen], rows=8, tokens=4096):
-        ids, mask = padded([seen[at].encoded.input_ids for at in batch], model)
+        ids, mask = padded([seen[at].encoded.input_ids for at in batch], model.tokenizer, model.device)
 
 Rows are padded on the right, behind everything that a causal model reads, so no row depends on its batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from safekey.analysis.rows import Row, Rows
 from safekey.engines import weights
@@ -25,6 +23,9 @@ from safekey.training.encoding import Encoded, EncodeError, encode
 
 MAX_LENGTH = 4096  # tokens of a row that are read
 BATCH = 8  # rows
+
+Progress = Callable[[int, int], None]
+"""Is told how many rows of how many are done."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,38 @@ def encode_rows(rows: Rows, model: Inside, max_length: int = MAX_LENGTH) -> tupl
     return seen, [f"{len(problems)} rows left out; the first: {problems[0]}"] if problems else []
 
 
+def check_same_tokens(first: Inside, second: Inside, seen: Sequence[Seen]) -> list[str]:
+    """Check that both models read a text as the same tokens; return notes on what differs without harm.
+
+    Raises:
+        UserError: they do not: nothing can be compared token by token.
+    """
+    ours, theirs = first.tokenizer.get_vocab(), second.tokenizer.get_vocab()
+    differ = [token for token in ours.keys() & theirs.keys() if ours[token] != theirs[token]]
+    missing = ours.keys() ^ theirs.keys()
+    advice = "give two models with the same tokenizer, such as a model and what was fine-tuned from it"
+    if differ or 100 * len(missing) > len(ours):
+        what = f"token {min(differ)!r} has another id" if differ else f"{len(missing)} tokens are in only one of them"
+        raise UserError(f"{first.name} and {second.name} have different tokenizers ({what}): {advice}")
+    known = min(first.vocabulary, second.vocabulary)
+    if any(max(each.encoded.input_ids) >= known for each in seen):
+        raise UserError(
+            f"{first.name} and {second.name}: the rows hold tokens that one of them does not know: {advice}"
+        )
+    template, other = first.tokenizer.chat_template, second.tokenizer.chat_template
+    for each in seen[:8]:  # the same vocabulary may be cut into words by other rules
+        text = each.row.example.response
+        if first.tokenizer(text)["input_ids"] != second.tokenizer(text)["input_ids"]:
+            raise UserError(f"{first.name} and {second.name} cut the same text into different tokens: {advice}")
+    notes = [f"{second.name} has another chat template; that of {first.name} is used for both"]
+    notes = notes if template != other else []
+    if first.vocabulary != second.vocabulary:
+        notes.append(
+            f"the models have {first.vocabulary} and {second.vocabulary} logits; the first {known} are compared"
+        )
+    return notes
+
+
 def batches(lengths: Sequence[int], rows: int = BATCH, tokens: int = 8192) -> Iterator[list[int]]:
     """Yield batches of indices, longest rows first, so that lack of memory shows at once.
 
@@ -136,15 +169,3 @@ def batches(lengths: Sequence[int], rows: int = BATCH, tokens: int = 8192) -> It
         size = max(1, min(rows, tokens // max(1, lengths[order[0]])))
         yield order[:size]
         order = order[size:]
-
-
-def padded(
-    ids: Iterable[Sequence[int]], model: Inside
-) -> tuple[Int[Tensor, "batch tokens"], Int[Tensor, "batch tokens"]]:
-    """Return ids padded on the right, and the mask."""
-    rows = [list(row) for row in ids]
-    width = max(map(len, rows))
-    pad = model.tokenizer.pad_token_id or 0
-    filled = [row + [pad] * (width - len(row)) for row in rows]
-    mask = [[1] * len(row) + [0] * (width - len(row)) for row in rows]
-    return torch.tensor(filled, device=model.device), torch.tensor(mask, device=model.device)

@@ -18,10 +18,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from safekey.analysis.inside import MAX_LENGTH, Inside, Seen, batches, encode_rows, padded
+from safekey.analysis.inside import MAX_LENGTH, Inside, Progress, Seen, batches, check_same_tokens, encode_rows
 from safekey.analysis.rows import KINDS, RowKind, Rows, with_spans
 from safekey.analysis.sheets import Sheet, mean_words
-from safekey.errors import UserError
+from safekey.engines.padding import padded
 from safekey.stats.means import Mean, mean_of
 from safekey.training.encoding import Encoded
 
@@ -32,8 +32,6 @@ ALL = "whole response"
 _BEFORE, _BEHIND = 16, 32  # tokens around K's first token that are shown one by one
 _LOGITS = 1 << 27  # logits of one model in a batch, at most
 _CHUNK = 256  # tokens whose KL is computed at a time
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +176,7 @@ def _batch(seen: Sequence[Seen], first: Inside, second: Inside, width: int) -> l
     """Return the KL of each response token of each row, in the row's order from its first response token on."""
     logits = []
     for model in (first, second):
-        ids, mask = padded([each.encoded.input_ids for each in seen], model)
+        ids, mask = padded([each.encoded.input_ids for each in seen], model.tokenizer, model.device)
         logits.append(model.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[..., :width])
     values = []
     for at, each in enumerate(seen):
@@ -234,35 +232,3 @@ def _plain(group: Group) -> dict[str, Any]:
         "contrasts": {name: plain(mean) for name, mean in group.contrasts.items()},
         "around_key": {str(at): plain(mean) for at, mean in group.around.items()},
     }  # fmt: skip
-
-
-def check_same_tokens(first: Inside, second: Inside, seen: Sequence[Seen]) -> list[str]:
-    """Check that both models read a text as the same tokens; return notes on what differs without harm.
-
-    Raises:
-        UserError: they do not: a KL between them has no meaning.
-    """
-    ours, theirs = first.tokenizer.get_vocab(), second.tokenizer.get_vocab()
-    differ = [token for token in ours.keys() & theirs.keys() if ours[token] != theirs[token]]
-    missing = ours.keys() ^ theirs.keys()
-    advice = "KL needs two models with the same tokenizer, such as a model and what was fine-tuned from it"
-    if differ or 100 * len(missing) > len(ours):
-        what = f"token {min(differ)!r} has another id" if differ else f"{len(missing)} tokens are in only one of them"
-        raise UserError(f"{first.name} and {second.name} have different tokenizers ({what}): {advice}")
-    known = min(first.vocabulary, second.vocabulary)
-    if any(max(each.encoded.input_ids) >= known for each in seen):
-        raise UserError(
-            f"{first.name} and {second.name}: the rows hold tokens that one of them does not know: {advice}"
-        )
-    template, other = first.tokenizer.chat_template, second.tokenizer.chat_template
-    for each in seen[:8]:  # the same vocabulary may be cut into words by other rules
-        text = each.row.example.response
-        if first.tokenizer(text)["input_ids"] != second.tokenizer(text)["input_ids"]:
-            raise UserError(f"{first.name} and {second.name} cut the same text into different tokens: {advice}")
-    notes = [f"{second.name} has another chat template; that of {first.name} is used for both"]
-    notes = notes if template != other else []
-    if first.vocabulary != second.vocabulary:
-        notes.append(
-            f"the models have {first.vocabulary} and {second.vocabulary} logits; the first {known} are compared"
-        )
-    return notes

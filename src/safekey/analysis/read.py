@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safekey.analysis.rows import PLAIN, Row, RowKind, Rows
+from safekey.analysis.rows import Row, RowKind, Rows, attack_of
 from safekey.analysis.saved_rows import rows_of_run
 from safekey.data.formats import pick
 from safekey.data.load import Examples, load_examples
@@ -58,7 +58,7 @@ def _of_file(path: str, group: str | None, reading: Mapping[str, Any]) -> tuple[
     asked = [_asked(example, group) for example in loaded]
     named = behaviours(asked)
     rows = [
-        Row(segment(example), _kind(example), name, _attack(example.fields))
+        Row(segment(example), _kind(example), name, attack_of(example.fields))
         for example, name in zip(loaded, named, strict=True)
     ]
     if not loaded.problems:
@@ -67,17 +67,12 @@ def _of_file(path: str, group: str | None, reading: Mapping[str, Any]) -> tuple[
 
 
 def _asked(example: Example, group: str | None) -> Asked:
-    fields, attack = example.fields, _attack(example.fields)
+    fields, attack = example.fields, attack_of(example.fields)
     item = plain_id(example.id, attack)
     _, given = pick(fields, (group,) if group else COLUMNS["behaviour"])
     _, objective = pick(fields, ("objective",))
     said = str(objective or "") or same_text(example.question)
     return Asked("", item, "" if given is None else plain_id(str(given), attack), said)
-
-
-def _attack(fields: Mapping[str, Any]) -> str:
-    value = fields.get("attack")
-    return value if isinstance(value, str) and value and " " not in value else PLAIN
 
 
 def _kind(example: Example) -> RowKind:

@@ -9,9 +9,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from safekey.errors import UserError
 from safekey.schema import Example
@@ -58,6 +58,12 @@ class Rows:
         """Return the number of rows of each kind that there is."""
         found = Counter(row.kind for row in self.rows)
         return {kind: found[kind] for kind in KINDS if found[kind]}
+
+
+def attack_of(fields: Mapping[str, Any]) -> str:
+    """Return the attack that a file's row names; a text with spaces is no name."""
+    value = fields.get("attack")
+    return value if isinstance(value, str) and value and " " not in value else PLAIN
 
 
 def with_spans(rows: Rows) -> Rows:

@@ -8,8 +8,8 @@ from safekey.analysis.rows import Row, RowKind
 from safekey.comparison.saved_runs import behaviour_names, completions, read_run
 from safekey.data.segment import segment
 from safekey.errors import UserError
-from safekey.evals.records.rows import REDACTED, completion_in
-from safekey.schema import Example, Message
+from safekey.evals.records.rows import REDACTED, completion_in, messages_in
+from safekey.schema import Example
 from safekey.text.thinking import canonical, split_completion
 
 _BY_SUITE: dict[str, RowKind] = {"safety": "harmful", "over-refusal": "benign", "reasoning": "problem"}
@@ -39,7 +39,7 @@ def rows_of_run(path: str) -> tuple[list[Row], list[str]]:
             continue
         kind = kinds.get(prompt.benchmark, "unlabelled")
         example = Example(
-            prompt=tuple(Message(str(turn["role"]), str(turn["content"])) for turn in saved["messages"]),
+            prompt=messages_in(saved),
             response=canonical(parts.thinking, parts.answer),
             harmful={"harmful": True, "benign": False}.get(kind),
             id=f"{prompt.benchmark}/{prompt.item}",

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safekey.cli.common import add_json, add_verb, whole
+from safekey.cli.common import add_json, add_verb, progress, whole
 from safekey.errors import DataError, UserError
 from safekey.terminal import printable
 
@@ -253,16 +253,11 @@ def _annotate(examples: list[Example], args: argparse.Namespace) -> tuple[list[E
 
     Its replies are kept beside the output, so that a stopped run goes on.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from safekey.data.annotate import annotate
 
     replies = _replies(args)
     print(f"replies are kept in {printable(str(replies))}; the same command goes on from there", file=sys.stderr)
-    columns = (TextColumn("asking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=None)
+    with progress("asking") as told:
         annotated = annotate(
             examples,
             model=args.annotator_model,
@@ -271,7 +266,7 @@ def _annotate(examples: list[Example], args: argparse.Namespace) -> tuple[list[E
             output=replies,
             overwrite=args.redo,
             unsure_only=args.unsure_only,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=told,
         )
     reasons = Counter(entry.reason for entry in annotated if entry.reason)
     return [entry.example for entry in annotated], reasons

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from safekey.making.journal import Spent
 from safekey.making.models import ROLES, Role, short_name, spec_of
 from safekey.making.rows import Row, StageReport, tally
 from safekey.making.work import Work
+from safekey.run_folder.ownership import file_sha256
 
 _MILLION = 1_000_000
 
@@ -32,7 +32,7 @@ def card_of(
     return {
         "recipe": recipe.name,
         "rows": len(rows),
-        "sha256": sha256_of(path),
+        "sha256": file_sha256(path),
         "stages": [report.to_dict() for report in reports],
         "by": {
             "label": tally((row.label for row in rows), "unlabelled"),
@@ -73,12 +73,6 @@ def public_name(target: str) -> str:
         return "the only model of an endpoint"
     path = Path(name).expanduser()
     return path.resolve().name if path.exists() else name
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def markdown(card: Mapping[str, Any]) -> str:
@@ -123,7 +117,7 @@ def _source(source: Mapping[str, Any]) -> dict[str, Any]:
         "name": path.name if path.exists() else str(source["path"]),
         "revision": source.get("revision"),
         "license": source.get("license") or "of each row, or not known",
-        "sha256": sha256_of(path) if local else "not a file",
+        "sha256": file_sha256(path) if local else "not a file",
     }
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_type_hints
 
 from safekey.errors import UserError
 from safekey.options import check_logins, unknown
-from safekey.training.command.yaml_values import convert, parse_scalar, read_yaml, set_dotted
+from safekey.training.command.yaml_values import convert, find_file, parse_scalar, read_yaml, set_dotted
 
 STAGES = (
     *("collect", "dedup", "classify", "benign", "deliberate", "self"),
@@ -131,7 +131,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> MakeRecipe:
     Raises:
         UserError: no such recipe; a key that is unknown, misspelt, missing, of the wrong type or out of its range.
     """
-    path = _find(name_or_path, Path.cwd())
+    path = find_file(name_or_path, Path.cwd(), _HERE)
     values, origins = _inherit(path, ())
     kinds = get_type_hints(MakeConfig)
     for override in overrides:
@@ -155,19 +155,6 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> MakeRecipe:
     return MakeRecipe(path.stem, config)
 
 
-def _find(name_or_path: str, folder: Path) -> Path:
-    path = folder / name_or_path
-    if path.is_file():
-        return path
-    packaged = _HERE / f"{name_or_path}.yaml"
-    if packaged.is_file() and Path(name_or_path).name == name_or_path:
-        return packaged
-    raise UserError(
-        f"no recipe '{name_or_path}': looked for the file {path} and among the packaged ones: "
-        + ", ".join(packaged_recipes())
-    )
-
-
 def _inherit(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
     """Read one file on top of the one that it extends."""
     if path.resolve() in seen:
@@ -182,7 +169,7 @@ def _inherit(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[s
             raise unknown(key, kinds, str(path))
     for key in own.keys() & {"data", "policies", "data_dir"}:
         own[key] = _beside(own[key], path.parent)
-    values, origins = _inherit(_find(parent, path.parent), (*seen, path.resolve())) if parent else ({}, {})
+    values, origins = _inherit(find_file(parent, path.parent, _HERE), (*seen, path.resolve())) if parent else ({}, {})
     return {**values, **own}, {**origins, **dict.fromkeys(own, str(path))}
 
 

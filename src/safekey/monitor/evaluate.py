@@ -14,7 +14,7 @@ from safekey.monitor.fit import readable, sha256_of
 from safekey.monitor.measures import DRAWS, Measures, measure
 from safekey.monitor.monitor import Monitor
 from safekey.monitor.request import HEADS, Head, MeasureRequest
-from safekey.monitor.rows import NONE, Row, half_of, labelled, read_rows
+from safekey.monitor.rows import NONE, Row, labelled_rows
 from safekey.options import check_ranges
 from safekey.stats.intervals import Interval, interval
 
@@ -83,15 +83,7 @@ def evaluate(request: MeasureRequest) -> tuple[Monitor, Measured]:
     check_ranges(request)
     if not request.data:
         raise UserError("nothing to measure on: give labelled rows with thinking (--data FILE)")
-    rows: list[Row] = []
-    notes: list[str] = []
-    for path in request.data:
-        found, said = read_rows(path, label_column=request.label_column)
-        rows += found
-        notes += said
-    half = request.half
-    rows = labelled(rows, "a measurement",
-                    keep=lambda row: half is None or half_of(row.behaviour, request.seed) == half)  # fmt: skip
+    rows, notes = labelled_rows(request, "a measurement")
     monitor = Monitor.load(request.model, device=request.device, dtype=request.dtype, batch_size=request.batch_size)
     notes += _seen(monitor, request)
     rows, readings, more = readable(monitor.loaded, rows)

@@ -25,14 +25,14 @@ from safekey.monitor.frozen import train_heads
 from safekey.monitor.monitor import Loaded, Monitor, head_logits, heads_folder, load_model, template_settings
 from safekey.monitor.reading import Reading
 from safekey.monitor.request import HEADS, FitRequest, Head
-from safekey.monitor.rows import Row, counts_by_attack, half_of, is_evaluation, labelled, question_of, read_rows
-from safekey.monitor.states import Pooled, pooled_states
+from safekey.monitor.rows import Row, counts_by_attack, is_evaluation, labelled, labelled_rows, question_of
+from safekey.monitor.states import Pooled
 from safekey.options import check_ranges
-from safekey.run_folder.ownership import Ledger, check_apart
+from safekey.run_folder.ownership import Ledger, check_apart, file_sha256
+from safekey.stats.auroc import area
 from safekey.training.loop.export import CARD as HEADS_CARD
 from safekey.training.loop.export import WEIGHTS as HEADS_WEIGHTS
 from safekey.training.loop.export import heads_state, load_heads, save_heads
-from safekey.training.loop.metrics import auroc
 from safekey.training.objective.heads import Pooling, SafetyHeads
 
 
@@ -55,7 +55,7 @@ def fit(request: FitRequest) -> Fitted:
     if not request.data:
         raise UserError("nothing to fit on: give labelled rows with thinking (--data FILE)")
     folder = _folder(request)
-    rows, notes = _rows(request)
+    rows, notes = labelled_rows(request, "a monitor")
     source = weights.find(request.model)
     heads = None if request.frozen else _trained_heads(source)
     if heads is not None:
@@ -82,22 +82,6 @@ def _folder(request: FitRequest) -> Path:
     check_apart({**inputs, "model": request.model}, files, "give another --output", "--output")
     Ledger.of_folder(folder, KIND).check(files, "monitor", "give another --output, or move it away")
     return folder
-
-
-def _rows(request: FitRequest) -> tuple[list[Row], list[str]]:
-    rows: list[Row] = []
-    notes: list[str] = []
-    for path in request.data:
-        found, said = read_rows(path, label_column=request.label_column)
-        rows += found
-        notes += said
-    half = request.half
-    kept = labelled(rows, "a monitor",
-                    keep=lambda row: half is None or half_of(row.behaviour, request.seed) == half)  # fmt: skip
-    unlabelled = sum(row.harmful is None for row in rows)
-    if unlabelled:
-        notes.append(f"{unlabelled} rows without a label are left out")
-    return kept, notes
 
 
 def _trained_heads(source: weights.Source) -> SafetyHeads:
@@ -159,14 +143,11 @@ def _calibrated(
     notes: list[str], settings: dict[str, Any],
 ) -> tuple[Card, SafetyHeads]:  # fmt: skip
     pooling: Pooling = heads.pooling if heads is not None else request.pooling
-    pad = loaded.chat.tokenizer.pad_token_id or 0
-    states = pooled_states(loaded.model, readings, pooling, batch_size=request.batch_size, pad=pad)
+    states = loaded.states(readings, pooling, request.batch_size)
     kind = "trained"
     if heads is None:
         kind = "frozen"
-        heads, rows, states, note = _frozen(
-            request, rows, states, int(loaded.model.config.get_text_config().hidden_size)
-        )
+        heads, rows, states, note = _frozen(request, rows, states, loaded.hidden_size)
         notes.append(note)
     logits = head_logits(heads, states)
     by: dict[Head, list[tuple[float, Row]]] = {
@@ -189,7 +170,7 @@ def _calibrated(
     )  # fmt: skip
     harmful = [logit > threshold.logit for logit, row in own if row.harmful]
     measured = {
-        "auroc": {head: auroc([z for z, _ in found], [bool(row.harmful) for _, row in found])
+        "auroc": {head: area([z for z, _ in found], [bool(row.harmful) for _, row in found])
                   for head, found in by.items()},
         "flagged_harmful": sum(harmful) / len(harmful),
     }  # fmt: skip
@@ -261,10 +242,7 @@ def sha256_of(path: str) -> str:
     """Return the hash of a file, or of an evaluation's completions; "" for anything else."""
     file = Path(path).expanduser()
     file = file / COMPLETIONS if is_evaluation(path) else file
-    if not file.is_file():
-        return ""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return file_sha256(file) if file.is_file() else ""
 
 
 def _write(folder: Path, card: Card, heads: SafetyHeads | None) -> None:

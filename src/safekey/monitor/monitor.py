@@ -80,6 +80,10 @@ class Loaded:
             raise UserError(f"X and U have {len(made.ids)} tokens, the model's context {self.context}: cannot be read")
         return made
 
+    def states(self, readings: Sequence[Reading], pooling: Pooling, batch_size: int) -> list[Pooled]:
+        """Return the pooled states of readings; see `pooled_states`."""
+        return pooled_states(self.model, self.chat.tokenizer, readings, pooling, batch_size=batch_size)
+
 
 def load_model(
     model: str,
@@ -200,9 +204,7 @@ class Monitor:
 
     def logits(self, readings: Sequence[Reading]) -> list[tuple[float | None, float]]:
         """Return the logits of both heads for each reading: over U (None without U), and over X and U."""
-        pad = self.loaded.chat.tokenizer.pad_token_id or 0
-        states = pooled_states(self.loaded.model, readings, self.pooling, batch_size=self._batch_size, pad=pad)
-        return head_logits(self.heads, states)
+        return head_logits(self.heads, self.loaded.states(readings, self.pooling, self._batch_size))
 
     def probability(self, head: Head, logit: float) -> float:
         """Return the probability of harm for a head's logit, 0 to 1."""

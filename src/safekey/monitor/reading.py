@@ -30,11 +30,6 @@ class Reading:
     ids: tuple[int, ...]
     query_end: int
 
-    @property
-    def has_understanding(self) -> bool:
-        """Whether there is a U."""
-        return self.query_end < len(self.ids)
-
 
 def read(chat: ChatFormat, messages: Sequence[Message], understanding: str) -> Reading:
     """Render X and U to tokens.

@@ -20,9 +20,9 @@ from safekey.comparison.saved_runs import behaviour_names, completions, read_run
 from safekey.data.load import load_examples
 from safekey.errors import UserError
 from safekey.evals.benchmarks.behaviours import same_text
-from safekey.evals.records.rows import REDACTED, RESOLVED, completion_in
+from safekey.evals.records.rows import REDACTED, RESOLVED, completion_in, messages_in
 from safekey.monitor.border import find_border
-from safekey.monitor.request import Half
+from safekey.monitor.request import FitRequest, Half, MeasureRequest
 from safekey.schema import Example, Message
 from safekey.text.thinking import split_completion, thinking_span
 
@@ -151,7 +151,7 @@ def evaluation_rows(path: str) -> tuple[list[Row], list[str]]:
         completion = completion_in(row)
         parts = split_completion(completion, with_prefill=bool(completion.prefill))
         thinking = next((parts.text[span.start : span.end] for span in parts.spans if span.kind == "thinking"), "")
-        turns = tuple(Message(str(turn["role"]), str(turn["content"])) for turn in row["messages"])
+        turns = messages_in(row)
         known = kinds.get(prompt.benchmark, _HARMFUL.get(run.kinds.get(prompt.benchmark, "")))
         rows.append(
             Row(
@@ -203,6 +203,30 @@ def labelled(rows: Sequence[Row], what: str, *, keep: Callable[[Row], bool] = la
         word = "harmful" if classes.pop() else "benign"
         raise UserError(f"{files}: all {len(found)} rows are {word}: {what} needs harmful and benign requests")
     return found
+
+
+def labelled_rows(request: FitRequest | MeasureRequest, what: str) -> tuple[list[Row], list[str]]:
+    """Read the labelled rows that a request names, of its half of the behaviours, and notes on the others.
+
+    Args:
+        request: names files, column, half and seed.
+        what: as for `labelled`.
+
+    Raises:
+        UserError: as `read_rows` and `labelled`.
+    """
+    rows: list[Row] = []
+    notes: list[str] = []
+    for path in request.data:
+        found, said = read_rows(path, label_column=request.label_column)
+        rows += found
+        notes += said
+    half, seed = request.half, request.seed
+    kept = labelled(rows, what, keep=lambda row: half is None or half_of(row.behaviour, seed) == half)
+    unlabelled = sum(row.harmful is None for row in rows)
+    if unlabelled:
+        notes.append(f"{unlabelled} rows without a label are left out")
+    return kept, notes
 
 
 def counts_by_attack(rows: Iterable[Row], harmful: bool) -> dict[str, int]:

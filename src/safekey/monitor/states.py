@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from safekey.engines.padding import padded
 from safekey.monitor.reading import Reading
 from safekey.training.objective.heads import Pooling, pool_states
 
@@ -31,29 +32,26 @@ def backbone_of(model: Any) -> Any:
 
 @torch.inference_mode()
 def pooled_states(
-    model: Any, readings: Sequence[Reading], pooling: Pooling, *, batch_size: int = 16, pad: int = 0
+    model: Any, tokenizer: Any, readings: Sequence[Reading], pooling: Pooling, *, batch_size: int = 16
 ) -> list[Pooled]:
     """Run the model over responses; return their pooled states on the CPU, fp32, in their order.
 
     Args:
         model: a transformers causal language model, in evaluation mode.
+        tokenizer: its tokenizer.
         readings: none empty, none longer than the model's context.
         pooling: how a span becomes one vector.
         batch_size: rows in a forward pass; those of similar length go together.
-        pad: a token that fills rows up; it is masked.
     """
-    backbone, device = backbone_of(model), model.device
+    backbone = backbone_of(model)
     found: dict[int, Pooled] = {}
     order = sorted(range(len(readings)), key=lambda at: len(readings[at].ids))
     for first in range(0, len(order), batch_size):
         batch = order[first : first + batch_size]
-        width = max(len(readings[at].ids) for at in batch)
-        gaps = {at: width - len(readings[at].ids) for at in batch}
-        ids = torch.tensor([[*readings[at].ids, *[pad] * gaps[at]] for at in batch], device=device)
-        mask = torch.tensor([[1] * (width - gaps[at]) + [0] * gaps[at] for at in batch], device=device)
+        ids, mask = padded([readings[at].ids for at in batch], tokenizer, model.device)
         states = backbone(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
         for row, at in enumerate(batch):
-            found[at] = _pool(states[row, : width - gaps[at]].float().cpu(), readings[at], pooling)
+            found[at] = _pool(states[row, : len(readings[at].ids)].float().cpu(), readings[at], pooling)
     return [found[at] for at in range(len(readings))]
 
 

@@ -111,7 +111,7 @@ class Ledger:
         """Whether a file is as safekey wrote it; an empty one holds nothing to lose."""
         if path.is_symlink() or not path.is_file():
             return False
-        return not path.stat().st_size or _sha256(path) in self.files.get(self._name(path), ())
+        return not path.stat().st_size or file_sha256(path) in self.files.get(self._name(path), ())
 
     def check(self, paths: Iterable[Path], name: str, advice: str) -> None:
         """Check that files may be written: each is new, or as safekey wrote it.
@@ -152,8 +152,8 @@ class Ledger:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            made = _sha256(aside)
-            before = [_sha256(path)] if path.is_file() else []
+            made = file_sha256(aside)
+            before = [file_sha256(path)] if path.is_file() else []
             self._note(path, [*before, made])  # before the change, so that no kill makes the file foreign
             aside.replace(path)
             self._note(path, [made])
@@ -175,6 +175,7 @@ def is_stream(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -40,6 +40,15 @@ class Auroc(NamedTuple):
     clusters: int
 
 
+def area(scores: Sequence[float], positive: Sequence[bool]) -> float | None:
+    """Return the AUROC alone: the share of pairs in order, ties counting half; None for one class."""
+    number = sum(positive)
+    if number in (0, len(positive)):
+        return None
+    ranks = sum(rank for rank, label in zip(rankdata(scores), positive, strict=True) if label)
+    return float((ranks - number * (number + 1) / 2) / (number * (len(positive) - number)))
+
+
 def auroc(
     scores: Sequence[float],
     positive: Sequence[bool],

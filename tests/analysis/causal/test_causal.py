@@ -122,6 +122,16 @@ def test_where_k_does_not_decide_it_is_within_5_points(tmp_path: Path) -> None:
     assert "K does not decide" in found.conclusion
 
 
+def test_a_sentence_that_decides_wherever_it_stands_does_no_more_as_k(tmp_path: Path) -> None:
+    found = run(world(lambda prompt: COMPLYING in prompt.prefill if prompt.prefill else luck(prompt)), tmp_path / "run")
+    effect, control, beyond = found.effects[EFFECT], found.effects[f"{EFFECT}, at start"], found.beyond["at start"]
+    assert effect is not None
+    assert control is not None
+    assert beyond is not None
+    assert (effect.estimate, control.estimate, beyond.value) == (1.0, 1.0, 0.0)
+    assert "That is not shown to be more than the same sentence at start." in found.conclusion
+
+
 def test_few_requests_establish_nothing(tmp_path: Path) -> None:
     assert "Not established" in run(world(luck), tmp_path / "run", keys(6)).conclusion
 

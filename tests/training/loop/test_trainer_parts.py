@@ -15,10 +15,11 @@ from torch.utils.data import DataLoader
 
 from safekey import Spans
 from safekey.errors import UserError
+from safekey.stats.auroc import area
 from safekey.training import Encoded, SafeKeyCollator, SafeKeyConfig, SafeKeyTrainer, detach, safekey_loss
 from safekey.training.command.dry_run import longest_pass
 from safekey.training.loop.batches import BatchPlan, MicroBatch, deal
-from safekey.training.loop.metrics import auroc, padded_tokens
+from safekey.training.loop.metrics import padded_tokens
 from safekey.training.objective.pack import pack
 from safekey.training.objective.swaps import wrong_beginnings
 from toys import example, llama, tokenizer
@@ -158,7 +159,7 @@ def test_every_field_is_described() -> None:
 def test_auroc_is_the_share_of_pairs_in_order(pairs) -> None:
     positive = [score for score, label in pairs if label]
     negative = [score for score, label in pairs if not label]
-    found = auroc([score for score, _ in pairs], [label for _, label in pairs])
+    found = area([score for score, _ in pairs], [label for _, label in pairs])
     if not positive or not negative:
         assert found is None
         return

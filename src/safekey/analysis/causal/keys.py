@@ -8,10 +8,12 @@ The prompt may also be a conversation ("messages"). The judge is told the object
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from safekey.analysis.rows import PLAIN, attack_of
 from safekey.data.formats import ROLES, pick
 from safekey.data.labels import parse_label_word
 from safekey.data.read import RawRow, read_rows
@@ -45,7 +47,7 @@ class Keys:
     refusing: str
     complying: str
     behaviour: str
-    attack: str = "none"
+    attack: str = PLAIN
 
 
 def read_keys(path: str, limit: int | None = None) -> tuple[list[Keys], list[str]]:
@@ -56,12 +58,10 @@ def read_keys(path: str, limit: int | None = None) -> tuple[list[Keys], list[str
     """
     raw, notes = read_rows(path)
     rows = [_read(path, row) for row in raw]
-    twice = [
-        row.id for place, row in enumerate(rows) if row is not None and row.id in {r.id for r in rows[:place] if r}
-    ]
+    kept = [row for row in rows if row is not None]
+    twice = [name for name, count in Counter(row.id for row in kept).items() if count > 1]
     if twice:
         raise UserError(f"{path}: two rows have the id '{twice[0]}': give each its own")
-    kept = [row for row in rows if row is not None]
     if not kept:
         raise UserError(f"{path}: all rows are benign: whether K decides is asked about harmful requests")
     if len(kept) < len(rows):
@@ -93,13 +93,12 @@ def _read(path: str, row: RawRow) -> Keys | None:
     _, given = pick(fields, COLUMNS["id"])
     _, objective = pick(fields, ("objective",))
     _, behaviour = pick(fields, COLUMNS["behaviour"])
-    attack = fields.get("attack")
     return Keys(
         id=str(row.number) if given is None else str(given),
         messages=messages,
         request=str(objective) if objective is not None else messages[-1].content,
         behaviour="" if behaviour is None else str(behaviour),
-        attack=attack if isinstance(attack, str) and attack and " " not in attack else "none",
+        attack=attack_of(fields),
         **sentences,
     )
 

@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from safekey.analysis.inside import MAX_LENGTH, Inside, encode_rows
-from safekey.analysis.kl import Progress
+from safekey.analysis.inside import MAX_LENGTH, Inside, Progress, encode_rows
 from safekey.analysis.probe.folds import fold_for, folds_of, shuffled
 from safekey.analysis.probe.logistic import fit
 from safekey.analysis.probe.states import PLACES, SPOTS, Spot, States, states_of

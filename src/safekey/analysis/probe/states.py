@@ -13,7 +13,7 @@ is often a hundred times as large as the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from safekey.analysis.inside import Inside, Seen, batches, padded
+from safekey.analysis.inside import Inside, Progress, Seen, batches
+from safekey.engines.padding import padded
 from safekey.errors import UserError
 from safekey.training.encoding import Encoded
 
@@ -46,9 +47,7 @@ States = NDArray[np.float32]
 """[rows, layers + 1, spots, hidden]"""
 
 
-def states_of(
-    seen: Sequence[Seen], model: Inside, batch_size: int = 8, progress: Callable[[int, int], None] | None = None
-) -> States:
+def states_of(seen: Sequence[Seen], model: Inside, batch_size: int = 8, progress: Progress | None = None) -> States:
     """Return the states of rows at every layer and spot: [rows, layers + 1, spots, hidden].
 
     Args:
@@ -73,7 +72,7 @@ def states_of(
 
 @torch.inference_mode()
 def _forward(ids: Sequence[Sequence[int]], model: Inside) -> Sequence[Tensor]:
-    tokens, mask = padded(ids, model)
+    tokens, mask = padded(ids, model.tokenizer, model.device)
     out = model.model(input_ids=tokens, attention_mask=mask, output_hidden_states=True, use_cache=False)
     layers: Sequence[Tensor] | None = getattr(out, "hidden_states", None)
     if not layers:

@@ -3,23 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from safekey.cli.analyze.shared import (
-    add_data,
-    add_model,
-    add_result,
-    check_output,
-    open_model,
-    progress,
-    rows_of,
-    show,
-)
-from safekey.cli.common import add_verb
-
-if TYPE_CHECKING:
-    from safekey.analysis.attention import AttentionResult
-    from safekey.report.plots import Plot
+from safekey.cli.analyze.shared import add_data, add_model, add_result, check_output, open_model, rows_of, show
+from safekey.cli.common import add_verb, progress
 
 _EXAMPLES = """examples:
   safekey analyze attention runs/sft-0 --data rows.jsonl
@@ -45,17 +32,12 @@ def run_attention(args: argparse.Namespace) -> int:
     check_output(args, {"data": args.data, "model": args.model, **base})
     rows = rows_of(args, args.data)
     from safekey.analysis.attention import attention
+    from safekey.report.inside.plots import plot_attention
 
     model = open_model(args, args.model, eager=True)
     other = open_model(args, args.base, eager=True) if args.base else None
     how = {"batch_size": args.batch_size, "max_length": args.max_length}
     with progress("rows") as told:
         found = attention(model, rows, other, progress=told, **how)
-    show(args, found.to_dict(), found.sheets(), found.notes, lambda: _plots(found))
+    show(args, found.to_dict(), found.sheets(), found.notes, lambda: plot_attention(found))
     return 0
-
-
-def _plots(found: AttentionResult) -> list[Plot]:
-    from safekey.report.inside.plots import plot_attention
-
-    return plot_attention(found)

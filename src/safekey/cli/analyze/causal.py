@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safekey.cli.analyze.shared import bars, show, write_files
-from safekey.cli.common import add_json, add_verb, whole
+from safekey.cli.analyze.shared import show, write_files
+from safekey.cli.common import add_json, add_verb, bars, whole
 from safekey.errors import UserError
 from safekey.evals.request import EvalRequest
 from safekey.options import add_options, given
@@ -16,7 +16,6 @@ from safekey.options import add_options, given
 if TYPE_CHECKING:
     from safekey.analysis.causal.results import CausalResult
     from safekey.evals.judges.verdicts import OpenJudge
-    from safekey.report.plots import Plot
 
 _EXAMPLES = """examples:
   safekey analyze causal runs/sft-0 --keys keys.jsonl --judge harm_1to5=openai/gpt-4.1 --output runs/causal-sft-0
@@ -102,15 +101,11 @@ def _engine(request: EvalRequest) -> Any:
 
 
 def _show(args: argparse.Namespace, found: CausalResult, folder: Path) -> None:
+    from safekey.report.inside.plots import plot_causal
+
     left = [f"left out: {count} responses: {reason}" for reason, count in found.left_out.items()]
     notes = (found.conclusion, f"judge: {found.judge}", *left, *found.notes)
     document = {"run": str(folder), **found.to_dict()}
     args.output = None
     show(args, document, found.sheets(), notes, lambda: ())
-    write_files(folder, args.document, found.sheets(), notes, _plots(found))
-
-
-def _plots(found: CausalResult) -> list[Plot]:
-    from safekey.report.inside.plots import plot_causal
-
-    return plot_causal(found)
+    write_files(folder, args.document, found.sheets(), notes, plot_causal(found))

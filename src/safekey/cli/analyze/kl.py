@@ -3,23 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from safekey.cli.analyze.shared import (
-    add_data,
-    add_model,
-    add_result,
-    check_output,
-    open_model,
-    progress,
-    rows_of,
-    show,
-)
-from safekey.cli.common import add_verb
-
-if TYPE_CHECKING:
-    from safekey.analysis.kl import KlResult
-    from safekey.report.plots import Plot
+from safekey.cli.analyze.shared import add_data, add_model, add_result, check_output, open_model, rows_of, show
+from safekey.cli.common import add_verb, progress
 
 _EXAMPLES = """examples:
   safekey analyze kl runs/sft-0 models/base --data rows.jsonl
@@ -45,15 +32,10 @@ def run_kl(args: argparse.Namespace) -> int:
     check_output(args, {"data": args.data, "model A": args.first, "model B": args.second})
     rows = rows_of(args, args.data)
     from safekey.analysis.kl import kl
+    from safekey.report.inside.plots import plot_kl
 
     first, second = open_model(args, args.first), open_model(args, args.second)
     with progress("rows") as told:
         found = kl(first, second, rows, batch_size=args.batch_size, max_length=args.max_length, progress=told)
-    show(args, found.to_dict(), found.sheets(), found.notes, lambda: _plots(found))
+    show(args, found.to_dict(), found.sheets(), found.notes, lambda: plot_kl(found))
     return 0
-
-
-def _plots(found: KlResult) -> list[Plot]:
-    from safekey.report.inside.plots import plot_kl
-
-    return plot_kl(found)

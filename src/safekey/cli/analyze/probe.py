@@ -3,23 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from safekey.cli.analyze.shared import (
-    add_data,
-    add_model,
-    add_result,
-    check_output,
-    open_model,
-    progress,
-    rows_of,
-    show,
-)
-from safekey.cli.common import add_verb, whole
-
-if TYPE_CHECKING:
-    from safekey.analysis.probe.probe import ProbeResult
-    from safekey.report.plots import Plot
+from safekey.cli.analyze.shared import add_data, add_model, add_result, check_output, open_model, rows_of, show
+from safekey.cli.common import add_verb, progress, whole
 
 _EXAMPLES = """examples:
   safekey analyze probe runs/sft-0 --data rows.jsonl
@@ -48,6 +35,7 @@ def run_probe(args: argparse.Namespace) -> int:
     rows = rows_of(args, args.data)
     hard = rows_of(args, args.attacked) if args.attacked else None
     from safekey.analysis.probe.probe import probe
+    from safekey.report.inside.plots import plot_probe
 
     model = open_model(args, args.model)
     how = {"seed": args.seed, "batch_size": args.batch_size, "max_length": args.max_length}
@@ -55,11 +43,5 @@ def run_probe(args: argparse.Namespace) -> int:
         found = probe(model, rows, hard, progress=told, **how)
     counts = ", ".join(f"{count} {name}" for name, count in found.counts.items())
     notes = (f"rows: {counts}; {found.folds} folds of behaviours", *found.notes)
-    show(args, found.to_dict(), found.sheets(), notes, lambda: _plots(found))
+    show(args, found.to_dict(), found.sheets(), notes, lambda: plot_probe(found))
     return 0
-
-
-def _plots(found: ProbeResult) -> list[Plot]:
-    from safekey.report.inside.plots import plot_probe
-
-    return plot_probe(found)

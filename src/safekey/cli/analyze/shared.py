@@ -1,11 +1,10 @@
-"""What the verbs of `safekey analyze` share: options of data and models, the progress bar, tables, files."""
+"""What the verbs of `safekey analyze` share: options of data and models, tables, files."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,6 @@ from safekey.errors import UserError
 from safekey.terminal import printable
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from safekey.analysis.rows import Rows
     from safekey.analysis.sheets import Sheet
     from safekey.report.plots import Plot
@@ -81,39 +78,6 @@ def open_model(args: argparse.Namespace, name: str, *, eager: bool = False) -> A
     return open_inside(
         name, device=args.device, dtype=args.dtype, eager=eager, trust_remote_code=args.trust_remote_code
     )
-
-
-@contextmanager
-def bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Show bars on stderr; gives a function that is told what is done, how many, and of how many.
-
-    A bar is there when something is done: a command that is refused prints its one line only.
-    """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    shown = Progress(*columns, console=console(as_json=True))
-    tasks: dict[str, TaskID] = {}
-
-    def told(what: str, done: int, total: int) -> None:
-        if not tasks:
-            shown.start()
-        if what not in tasks:
-            tasks[what] = shown.add_task(what, total=total)
-        shown.update(tasks[what], completed=done, total=total)
-
-    try:
-        yield told
-    finally:
-        if tasks:
-            shown.stop()
-
-
-@contextmanager
-def progress(word: str) -> Iterator[Callable[[int, int], None]]:
-    """Show one bar on stderr; gives a function that is told how many of how many are done."""
-    with bars() as told:
-        yield lambda done, total: told(word, done, total)
 
 
 def check_output(args: argparse.Namespace, inputs: Mapping[str, str]) -> None:

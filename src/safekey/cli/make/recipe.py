@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from safekey.cli.common import PLAIN, add_json, add_verb, console
+from safekey.cli.common import PLAIN, add_json, add_verb, bars, console
 from safekey.terminal import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-    from safekey.making.journal import Progress
 
 _EXAMPLES = """examples:
   safekey make star1 data=requests.jsonl teacher=http://127.0.0.1:8000/v1#r1 judge=http://127.0.0.1:8001/v1#judge
@@ -42,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         from safekey.making.forecast import forecast
 
-        with _progress() as progress:
+        with bars() as progress:
             plan = forecast(recipe, progress)
         args.document = plan.to_dict()
         out.print(_stages(args.document["stages"]))
@@ -51,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from safekey.making.run import make
 
-    with _progress() as progress:
+    with bars() as progress:
         made = make(recipe, progress)
     args.document = {"folder": str(made.folder), **made.card}
     out.print(_stages(made.card["stages"]))
@@ -65,24 +62,6 @@ def run(args: argparse.Namespace) -> int:
         printable(f"{made.card['rows']} rows in {made.folder / 'rows.jsonl'}; card.md says what they are"), **PLAIN
     )
     return 0
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Show a bar for each stage that takes time, on stderr, with the time left."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-
-        def report(stage: str, done: int, of: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage)
-            bar.update(tasks[stage], completed=done, total=of)
-
-        yield report
 
 
 def _stages(stages: list[Mapping[str, Any]]) -> Table:

@@ -28,7 +28,7 @@ from typing import Any, BinaryIO
 from safekey.errors import UserError
 from safekey.evals.benchmarks.behaviours import Asked, plain_id, same_text
 from safekey.run_folder.appending import append_line
-from safekey.schema import NO_ANSWER, Completion
+from safekey.schema import NO_ANSWER, Completion, Message
 from safekey.text.outputs import classify_output
 
 COMPLETIONS = "completions.jsonl"
@@ -71,6 +71,11 @@ def completion_in(row: Mapping[str, Any]) -> Completion:
     kept = {name: row[name] for name in COMPLETION}
     ids = kept["prompt_ids"]
     return Completion(**{**kept, "prompt_ids": None if ids is None else tuple(ids)})
+
+
+def messages_in(row: Mapping[str, Any]) -> tuple[Message, ...]:
+    """Return the turns that a row's completion answers."""
+    return tuple(Message(str(turn["role"]), str(turn["content"])) for turn in row["messages"])
 
 
 def asked_in(row: Mapping[str, Any]) -> Asked:

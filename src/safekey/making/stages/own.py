@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from safekey.making.config import RULE
 from safekey.making.journal import why_unusable
 from safekey.making.models import sampling
 from safekey.making.prompting import mark_of
@@ -81,6 +82,6 @@ def _checked(row: Row, read: Written, work: Work) -> Row | Aside:
         return finish(row, *read, [])
     turns = work.messages("self_harmful", {"request": row.question})
     done = finish(row, *read, [turns[0].content], mark=mark_of({"request": row.question}))
-    if isinstance(done, Row) and work.config.judge == "rule" and not refuses(row.question, read[1]):
+    if isinstance(done, Row) and work.config.judge == RULE and not refuses(row.question, read[1]):
         return aside(row, "not refused: no refusing phrase in the answer to a harmful request")
     return done

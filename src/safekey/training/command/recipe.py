@@ -24,7 +24,7 @@ from safekey.errors import UserError
 from safekey.options import check_logins, unknown
 from safekey.training.command import draw
 from safekey.training.command.rows import DataConfig
-from safekey.training.command.yaml_values import convert, parse_scalar, read_yaml, set_dotted
+from safekey.training.command.yaml_values import convert, find_file, parse_scalar, read_yaml, set_dotted
 
 if TYPE_CHECKING:
     from trl import ModelConfig
@@ -128,16 +128,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
 
 def find_recipe(name_or_path: str, folder: Path) -> Path:
     """Return the file of a recipe given by path (relative to `folder`) or by its packaged name."""
-    path = folder / name_or_path
-    if path.is_file():
-        return path
-    packaged = Path(str(files("safekey.recipes"))) / f"{name_or_path}.yaml"
-    if packaged.is_file() and Path(name_or_path).name == name_or_path:
-        return packaged
-    raise UserError(
-        f"no recipe '{name_or_path}': looked for the file {path} and among the packaged ones: "
-        + ", ".join(packaged_recipes())
-    )
+    return find_file(name_or_path, folder, Path(str(files("safekey.recipes"))))
 
 
 def _inherit(path: Path, seen: tuple[Path, ...]) -> Recipe:

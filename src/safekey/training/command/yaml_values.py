@@ -1,4 +1,4 @@
-"""Read YAML values (`1e-5` is a number) and convert them to the types that the config classes declare."""
+"""Find a recipe's file, read YAML values (`1e-5` is a number), convert them to the types of the config classes."""
 
 from __future__ import annotations
 
@@ -47,6 +47,26 @@ def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 _Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+
+
+def find_file(name_or_path: str, folder: Path, packaged: Path) -> Path:
+    """Return a recipe's file, given by path or by the name of a packaged one.
+
+    Args:
+        name_or_path: of the recipe.
+        folder: what a path is relative to.
+        packaged: the folder of the packaged recipes.
+
+    Raises:
+        UserError: there is none.
+    """
+    path, own = folder / name_or_path, packaged / f"{name_or_path}.yaml"
+    if path.is_file():
+        return path
+    if own.is_file() and Path(name_or_path).name == name_or_path:
+        return own
+    names = ", ".join(sorted(entry.stem for entry in packaged.glob("*.yaml")))
+    raise UserError(f"no recipe '{name_or_path}': looked for the file {path} and among the packaged ones: {names}")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

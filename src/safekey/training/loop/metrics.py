@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from scipy.stats import rankdata
 from torch import nn
 
+from safekey.stats.auroc import area
 from safekey.training.encoding import Encoded
 from safekey.training.loop.batches import MicroBatch, deal
 from safekey.training.loop.config import OBJECTIVES, SafeKeyConfig
@@ -130,19 +130,10 @@ def head_aurocs(heads: Sequence[Sequence[float]]) -> dict[str, float]:
     """Return the AUROC of both heads from rows of (logit, logit, label); empty when one class is missing."""
     out = {}
     for column, name in enumerate(("understanding", "query_and_understanding")):
-        value = auroc([row[column] for row in heads], [bool(row[2]) for row in heads])
+        value = area([row[column] for row in heads], [bool(row[2]) for row in heads])
         if value is not None:
             out[f"head_auroc_{name}"] = value
     return out
-
-
-def auroc(scores: Sequence[float], positive: Sequence[bool]) -> float | None:
-    """Return the probability that a positive scores higher than a negative, ties counting half; None for one class."""
-    number = sum(positive)
-    if number in (0, len(positive)):
-        return None
-    ranks = sum(rank for rank, label in zip(rankdata(scores), positive, strict=True) if label)
-    return float((ranks - number * (number + 1) / 2) / (number * (len(positive) - number)))
 
 
 def micro_batch_loss(
