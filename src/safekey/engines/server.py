@@ -42,6 +42,7 @@ class ServerEngine:
         backoff: float = 1.0,
         api_key_env: str | None = None,
         chat_template_kwargs: dict[str, Any] | None = None,
+        reply_schema: dict[str, Any] | None = None,
         today: str = DEFAULT_DATE,
     ):
         """Connect to the server, and find out which mode it supports.
@@ -60,6 +61,7 @@ class ServerEngine:
             api_key_env: the environment variable that holds the key. Default: AZURE_OPENAI_API_KEY for Azure's hosts,
                 else OPENAI_API_KEY.
             chat_template_kwargs: variables for the chat template, here or on the server.
+            reply_schema: a JSON schema that the server must hold every reply to (mode "chat").
             today: ISO date that a template with a clock prints when it is rendered here.
 
         Raises:
@@ -70,6 +72,7 @@ class ServerEngine:
         self._probe_timeout = probe_timeout
         self.concurrency = max(1, concurrency)
         self._kwargs, self._tokenizer_name = dict(chat_template_kwargs or {}), tokenizer
+        self._reply_schema = reply_schema
         self.chat: ChatFormat | None = self._format(tokenizer, revision, today)
         self._ends = end_ids(self.chat) if self.chat else ()
         self._owner, self._why_chat = "", ""
@@ -103,6 +106,7 @@ class ServerEngine:
             "end_token_ids": list(self._ends),
             "chat_template_sha256": template_hash(self.chat) if self.chat else None,
             "chat_template_kwargs": self._kwargs,
+            **({"reply_schema": self._reply_schema} if self._reply_schema else {}),
             "versions": {"safekey": metadata.version("safekey"), "openai": openai.__version__},
         }
 
@@ -207,6 +211,8 @@ class ServerEngine:
         request = wire.chat_request(prompt, params, extended=extended, hosted=self._wire.hosted)
         if self._kwargs:
             request["extra_body"] = request.get("extra_body", {}) | {"chat_template_kwargs": self._kwargs}
+        if self._reply_schema:
+            request["response_format"] = wire.reply_format(self._reply_schema)
         return request
 
     async def _find_model(self) -> None:

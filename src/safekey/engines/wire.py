@@ -29,6 +29,10 @@ _FINISH: dict[str, Finish] = {
 }
 
 
+REPLY = "reply"
+"""The name of the form of a reply, which servers ask for."""
+
+
 class GarbageError(ValueError):
     """The body of a reply is not a completion."""
 
@@ -79,6 +83,11 @@ def chat_request(prompt: Prompt, params: SamplingParams, *, extended: bool, host
     """Return the arguments of a chat request."""
     turns = [{"role": message.role, "content": message.content} for message in prompt.messages]
     return sampling(params, extended=extended, hosted=hosted, chat=True) | {"messages": turns}
+
+
+def reply_format(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the field `response_format` of a chat request that holds the reply to a JSON schema."""
+    return {"type": "json_schema", "json_schema": {"name": REPLY, "schema": schema, "strict": True}}
 
 
 def read_tokens(body: Any, chat: ChatFormat, placed: Placed, params: SamplingParams, ends: Sequence[int]) -> Completion:

@@ -123,6 +123,8 @@ class EvalPlan:
         templates = {name: hashlib.sha256(Path(at).read_bytes()).hexdigest() for name, at in asked.templates.items()}
         judged = {kind: [str(s) for s in judges_for(self.specs, kind)] for kind in ("harm", "refusal")}
         settings = {name: value for name, value in asdict(asked.judge_settings).items() if name in _JUDGING}
+        if asked.judge_settings.structured:  # a folder from before this setting has no such key
+            settings["structured"] = True
         return {
             "model": asked.model if asked.engine == "inspect" else _absolute(asked.model),
             "weights": {name: identity[name] for name in _IDENTITY if name in identity},
@@ -221,7 +223,10 @@ def _check_sources(request: EvalRequest, names: Sequence[str], own: Mapping[str,
 
 def judges_of(request: EvalRequest) -> tuple[JudgeSpec, ...]:
     """Read the judges that a request names."""
-    return parse_judges(request.judges, request.judge_url, request.judge_model, request.templates)
+    return parse_judges(
+        request.judges, request.judge_url, request.judge_model, request.templates,
+        structured=request.judge_settings.structured,
+    )  # fmt: skip
 
 
 def _planned(

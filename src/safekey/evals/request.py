@@ -70,6 +70,10 @@ class JudgeSettings:
         "calls to one judging model at a time (default 16)", int, default=16, flag="--judge-concurrency", metavar="N",
         low=1,
     )  # fmt: skip
+    structured: bool = _judging(
+        "have a judge's server hold its reply to the JSON object that is asked for (structured output)",
+        bool, default=False, flag="--judge-structured",
+    )  # fmt: skip
     max_tokens: int = 4096
     api_key_env: str | None = _judging(
         "environment variable with the endpoint's key (default OPENAI_API_KEY)", flag="--judge-key-env", metavar="VAR"

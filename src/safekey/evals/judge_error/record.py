@@ -272,7 +272,8 @@ def differs(key: JudgeKey, *, judge: str, model: str, prompt_hash: str, parsers:
     if not same_model(key.model, model):
         return f"it is of the model {key.model or 'none'}, these verdicts are of {model or 'none'}"
     if key.prompt_hash != prompt_hash:
-        return f"it is of another prompt ({key.prompt_hash[:8] or 'none'}, these verdicts: {prompt_hash[:8] or 'none'})"
+        both = f"{key.prompt_hash[:8] or 'none'}, these verdicts: {prompt_hash[:8] or 'none'}"
+        return f"it is of another prompt, or only one of the two is with --judge-structured ({both})"
     others = {parser.partition("+")[0] for parser in parsers} - {key.parser.partition("+")[0]}
     if others:
         return f"its replies were read by parser {key.parser or 'none'}, these by {', '.join(sorted(others)) or 'none'}"

@@ -7,15 +7,17 @@ Inspect's providers. A failure is an exception, which `judge_part` turns into an
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from inspect_ai._util.error import PrerequisiteError
-from inspect_ai.model import GenerateConfig, Model, get_model
+from inspect_ai.model import GenerateConfig, Model, ResponseSchema, get_model
+from inspect_ai.util import JSONSchema
 
 from safekey.engines.transport import StatusError, Transport, UnreachableError
-from safekey.engines.wire import GarbageError
+from safekey.engines.wire import REPLY, GarbageError
 from safekey.errors import UserError
 from safekey.evals.judges.verdicts import Ask, Reply
 from safekey.evals.model_api.convert import completion_from, from_message
@@ -32,13 +34,14 @@ _PROBE_SECONDS = 60.0
 _FINAL = (401, 403, 404)  # another attempt does not help
 
 
-def open_judge_model(model: str, settings: JudgeSettings, probe: bool) -> Opened:
+def open_judge_model(model: str, settings: JudgeSettings, probe: bool, schema: str = "") -> Opened:
     """Open a judging model.
 
     Args:
         model: a URL, a model's folder, "local:ID", "role:NAME", or a model name of Inspect's.
         settings: how it is asked.
         probe: check now that it answers.
+        schema: the JSON schema that its server must hold every reply to; "" for none.
 
     Returns:
         its name for the record, the function that asks it, and one that closes it.
@@ -46,8 +49,8 @@ def open_judge_model(model: str, settings: JudgeSettings, probe: bool) -> Opened
     Raises:
         UserError: it cannot be opened, or does not answer the probe.
     """
-    name, asking, close = _open_chat(model, settings, probe)
-    return name, asking(_config(settings)), close
+    name, asking, close = _open_chat(model, settings, probe, schema)
+    return name, asking(_config(settings, schema)), close
 
 
 def open_drawing_model(
@@ -66,7 +69,9 @@ def open_drawing_model(
     return name, ask, close
 
 
-def _open_chat(model: str, settings: JudgeSettings, probe: bool) -> tuple[str, Asking, Callable[[], None]]:
+def _open_chat(
+    model: str, settings: JudgeSettings, probe: bool, schema: str = ""
+) -> tuple[str, Asking, Callable[[], None]]:
     """Return a model's name, how it is asked with some settings, and how it is closed."""
     if model.startswith("role:"):
         role = model.removeprefix("role:")
@@ -78,13 +83,15 @@ def _open_chat(model: str, settings: JudgeSettings, probe: bool) -> tuple[str, A
         api = _safekey_model(
             model, kind="server", mode="chat", concurrency=settings.concurrency, timeout=settings.timeout,
             max_attempts=settings.attempts, backoff=settings.backoff, api_key_env=settings.api_key_env,
-            probe_timeout=min(_PROBE_SECONDS, settings.timeout),
+            probe_timeout=min(_PROBE_SECONDS, settings.timeout), reply_schema=json.loads(schema) if schema else None,
         )  # fmt: skip
         if probe:
             _open(api)
         return model, _asking(api, settings, attempts=1), api.api.close
     name = model.removeprefix("local:")
     if name != model or Path(model).expanduser().is_dir():
+        if schema:
+            raise UserError(f"--judge-structured: {model} is run on this machine; serve it, and name its URL")
         api = _safekey_model(name, kind="local")
         weights = _open(api).get("weights_sha256")
         return f"{name}@{str(weights)[:12]}", _asking(api, settings, attempts=1), api.api.close
@@ -153,8 +160,10 @@ def _open(model: Model) -> dict[str, Any]:
     return described
 
 
-def _config(settings: JudgeSettings) -> GenerateConfig:
+def _config(settings: JudgeSettings, schema: str = "") -> GenerateConfig:
+    form = JSONSchema.model_validate_json(schema) if schema else None
     return GenerateConfig(
+        response_schema=None if form is None else ResponseSchema(name=REPLY, json_schema=form, strict=True),
         temperature=0.0,
         max_tokens=settings.max_tokens,
         max_connections=settings.concurrency,
@@ -171,7 +180,8 @@ def _ask(model: Model, settings: JudgeSettings, attempts: int, config: GenerateC
     # Our own engines queue calls and limit the time of each attempt themselves; a limit here would count the queue.
     limit = settings.timeout if attempts > 1 else None
     if isinstance(model.api, SafeKeyAPI):
-        config = config.model_copy(update={"attempt_timeout": None})  # Inspect's own limit would count it as well
+        # Inspect's own limit would count it as well; the engine was given the schema when it was opened.
+        config = config.model_copy(update={"attempt_timeout": None, "response_schema": None})
 
     async def once(said: list[Any]) -> Reply:
         async with asyncio.timeout(limit):

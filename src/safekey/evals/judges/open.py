@@ -19,10 +19,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safekey.errors import UserError
+from safekey.evals.judges.structured import need_structured, structured
 from safekey.evals.judges.table import Judge, exact, find_judge, template_missing, with_template
 from safekey.evals.judges.verdicts import Ask, OpenJudge, Reply
 from safekey.evals.request import JudgeSettings
@@ -38,18 +39,31 @@ ATTACKER = "attacker"
 
 @dataclass(frozen=True, slots=True)
 class JudgeSpec:
-    """One judge as the user named it: its name, its model ("" without a model), and its template's file."""
+    """One judge as the user named it.
+
+    Attributes:
+        name: of the table, or "exact".
+        model: its model; "" without one.
+        template: the file of its published prompt; "" for none.
+        structured: its server is asked to hold the reply to the form.
+    """
 
     name: str
     model: str = ""
     template: str = ""
+    structured: bool = False
 
     def __str__(self) -> str:
         return f"{self.name}={self.model}" if self.model else self.name
 
 
 def parse_judges(
-    named: Sequence[str], url: str | None = None, model: str | None = None, templates: Mapping[str, str] | None = None
+    named: Sequence[str],
+    url: str | None = None,
+    model: str | None = None,
+    templates: Mapping[str, str] | None = None,
+    *,
+    structured: bool = False,
 ) -> tuple[JudgeSpec, ...]:
     """Read judges as users type them; nothing is opened.
 
@@ -58,6 +72,7 @@ def parse_judges(
         url: an endpoint for every judge without a model of its own; without any names, for the two default judges.
         model: the model's name there, or a model name of Inspect's.
         templates: judge → file with its published prompt template.
+        structured: the judges that reply with a JSON object demand it from their server.
 
     Raises:
         UserError: a judge does not exist, lacks a model or a template, has one too many, or is named twice.
@@ -65,7 +80,9 @@ def parse_judges(
     check_logins([*named, url, model], "--judge")
     common = f"{url}#{model}" if url and model else url or model or ""
     words = list(named) or (list(DEFAULTS.values()) if common else [])
-    specs = [_spec(word, common, dict(templates or {})) for word in words]
+    specs = [replace(_spec(word, common, dict(templates or {})), structured=structured) for word in words]
+    if structured:
+        need_structured([spec.name for spec in specs])
     twice = [str(spec) for place, spec in enumerate(specs) if spec in specs[:place]]
     if twice:
         raise UserError(f"--judge {twice[0]}: named twice")
@@ -122,7 +139,9 @@ def judge_of(spec: JudgeSpec, kind: str) -> Judge:
         assert decide is not None
         return exact(decide, judges="refusal" if kind == "refusal" else "harm")
     judge = find_judge(spec.name)
-    return with_template(judge, spec.template) if spec.template else judge
+    if spec.template:
+        return with_template(judge, spec.template)
+    return structured(judge) if spec.structured else judge
 
 
 def open_judges(
@@ -157,7 +176,10 @@ def _open(judge: Judge, model: str, settings: JudgeSettings, probe: bool) -> Ope
         return OpenJudge(judge, *scripted(model.removeprefix("scripted:")), settings.cut_long)
     from safekey.evals.judges.models import open_judge_model, open_text_model
 
-    name, ask, close = (open_text_model if judge.as_text else open_judge_model)(model, settings, probe)
+    if judge.as_text:
+        name, ask, close = open_text_model(model, settings, probe)
+    else:
+        name, ask, close = open_judge_model(model, settings, probe, judge.schema)
     return OpenJudge(judge, name, ask, settings.cut_long, close)
 
 

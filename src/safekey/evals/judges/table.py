@@ -73,6 +73,7 @@ class Judge:
         context_tokens: the judging model's context, where it is so short that responses may not fit.
         template_fields: placeholders of the prompt template that a user must give, because we may not copy the
             published one; () for judges that need none.
+        schema: the JSON schema that the server must hold the reply to (`structured`), as JSON; "" for none.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Judge:
     as_text: bool = False
     context_tokens: int | None = None
     template_fields: tuple[str, ...] = ()
+    schema: str = ""
 
     def positive(self, value: Value) -> bool:
         """Whether a value counts as positive by the headline's rule."""

@@ -76,8 +76,9 @@ class TaskJudges:
         """
         async with self._lock:
             if not self._found:
-                specs = judges_for(parse_judges(self.judges, templates=self.templates), self.kind)
                 settings = JudgeSettings(**self.settings)
+                named = parse_judges(self.judges, templates=self.templates, structured=settings.structured)
+                specs = judges_for(named, self.kind)
                 self._found = await asyncio.to_thread(shared_judges, specs, self.kind, settings)
         return self._found
 
