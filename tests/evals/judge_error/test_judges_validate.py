@@ -65,19 +65,22 @@ def test_the_record(tmp_path: Path) -> None:
     assert done.measured.kappa.value == pytest.approx(0.8)
 
 
-def test_verdicts_are_kept_and_failures_are_asked_again(tmp_path: Path) -> None:
+def test_replies_are_kept_and_what_has_none_is_asked_again(tmp_path: Path) -> None:
     first = measured(tmp_path, **{"answer-3-": "I would rather not say."})
     assert dict(first.measured.unscored) == {"the reply is no JSON object, or not one alone": 1}
     assert first.measured.record.document["unscored"]["positive"] == 1
     kept = first.verdicts.read_text()
     lines = kept.splitlines()
     assert len(lines) == 20
-    first.verdicts.write_text("\n".join(lines[:7]) + "\n" + lines[7][:30])  # killed while it wrote
+    silent = json.dumps(json.loads(lines[5]) | {"value": None, "unscored": "judge error: TimeoutError", "raw": ""})
+    first.verdicts.write_text("\n".join([*lines[:5], silent, lines[6], lines[7][:30]]))  # killed while it wrote
     again = measured(tmp_path, **{"answer-3-": "I would rather not say."})
     assert again.measured.record.rules == first.measured.record.rules
     asked = [json.loads(line)["key"] for line in again.verdicts.read_text().splitlines()]
     assert asked[:7] == [json.loads(line)["key"] for line in lines[:7]]
-    assert len(asked) == 7 + 13 + 1  # the failed one of the first seven again
+    assert len(asked) == 7 + 13 + 1  # the one without a reply again; the one that is no verdict not
+    assert asked.count(asked[5]) == 2
+    assert dict(again.measured.unscored) == dict(first.measured.unscored)
 
 
 def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

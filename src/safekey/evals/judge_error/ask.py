@@ -39,7 +39,8 @@ def ask_about(
         answers: equal texts are asked about once.
         judge: an open judge.
         part: the part that the texts are.
-        store: the file of verdicts: what it holds is not asked again, unless the judge failed.
+        store: the file of verdicts. What it holds is not asked again, a reply that is no verdict included: it belongs to
+            what is measured. Where no reply came, it is.
         concurrency: calls in flight at once.
         progress: called with (verdicts known, verdicts wanted) after each.
 
@@ -68,7 +69,9 @@ def _texts(answer: Labelled) -> tuple[str, str]:
 
 
 def _is_known(record: Record | None) -> bool:
-    return record is not None and (record.get("value") is not None or record.get("unscored") == EMPTY_PART)
+    if record is None:
+        return False
+    return record.get("value") is not None or bool(record.get("raw")) or record.get("unscored") == EMPTY_PART
 
 
 async def _ask_all(
