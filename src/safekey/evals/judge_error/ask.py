@@ -39,8 +39,8 @@ def ask_about(
         answers: equal texts are asked about once.
         judge: an open judge.
         part: the part that the texts are.
-        store: the file of verdicts. What it holds is not asked again, a reply that is no verdict included: it belongs to
-            what is measured. Where no reply came, it is.
+        store: the file of verdicts. What it holds is not asked again, a reply that is no verdict included: it belongs
+            to what is measured. Where no reply came, it is.
         concurrency: calls in flight at once.
         progress: called with (verdicts known, verdicts wanted) after each.
 
