@@ -52,7 +52,6 @@ class JudgeSettings:
 
     Attributes:
         backoff: seconds before the second attempt; it doubles, up to a minute.
-        max_tokens: longest reply; a judge that reasons needs room for it.
         cut_long: judges with a short context see the beginning of a response that does not fit.
 
     Raises:
@@ -74,7 +73,10 @@ class JudgeSettings:
         "have a judge's server hold its reply to the JSON object that is asked for (structured output)",
         bool, default=False, flag="--judge-structured",
     )  # fmt: skip
-    max_tokens: int = 4096
+    max_tokens: int = _judging(
+        "tokens of a judge's longest reply, its thinking included (default 4096)", int, default=4096,
+        flag="--judge-max-tokens", metavar="N", low=1,
+    )  # fmt: skip
     api_key_env: str | None = _judging(
         "environment variable with the endpoint's key (default OPENAI_API_KEY)", flag="--judge-key-env", metavar="VAR"
     )

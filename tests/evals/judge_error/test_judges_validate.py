@@ -73,13 +73,14 @@ def test_replies_are_kept_and_what_has_none_is_asked_again(tmp_path: Path) -> No
     lines = kept.splitlines()
     assert len(lines) == 20
     silent = json.dumps(json.loads(lines[5]) | {"value": None, "unscored": "judge error: TimeoutError", "raw": ""})
-    first.verdicts.write_text("\n".join([*lines[:5], silent, lines[6], lines[7][:30]]))  # killed while it wrote
+    cut = json.dumps(json.loads(lines[6]) | {"value": None, "unscored": "the judge's reply was cut off", "raw": "{"})
+    first.verdicts.write_text("\n".join([*lines[:5], silent, cut, lines[7][:30]]))  # killed while it wrote
     again = measured(tmp_path, **{"answer-3-": "I would rather not say."})
     assert again.measured.record.rules == first.measured.record.rules
     asked = [json.loads(line)["key"] for line in again.verdicts.read_text().splitlines()]
     assert asked[:7] == [json.loads(line)["key"] for line in lines[:7]]
-    assert len(asked) == 7 + 13 + 1  # the one without a reply again; the one that is no verdict not
-    assert asked.count(asked[5]) == 2
+    assert len(asked) == 7 + 13 + 2  # again: without a reply, cut off; a reply that is no verdict is not
+    assert asked.count(asked[5]) == asked.count(asked[6]) == 2
     assert dict(again.measured.unscored) == dict(first.measured.unscored)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from safekey.data.write import Record, append_record, open_for_append, read_records
 from safekey.evals.judge_error.raters import Labelled
 from safekey.evals.judges.table import EMPTY_PART
-from safekey.evals.judges.verdicts import OpenJudge, judge_part
+from safekey.evals.judges.verdicts import REPLY_CUT, OpenJudge, judge_part
 from safekey.schema import Part, Value, Verdict
 
 Progress = Callable[[int, int], None]
@@ -40,7 +40,7 @@ def ask_about(
         judge: an open judge.
         part: the part that the texts are.
         store: the file of verdicts. What it holds is not asked again, a reply that is no verdict included: it belongs
-            to what is measured. Where no reply came, it is.
+            to what is measured. Where no reply came, or a limit on tokens cut it off, it is.
         concurrency: calls in flight at once.
         progress: called with (verdicts known, verdicts wanted) after each.
 
@@ -71,7 +71,9 @@ def _texts(answer: Labelled) -> tuple[str, str]:
 def _is_known(record: Record | None) -> bool:
     if record is None:
         return False
-    return record.get("value") is not None or bool(record.get("raw")) or record.get("unscored") == EMPTY_PART
+    if record.get("value") is not None or record.get("unscored") == EMPTY_PART:
+        return True
+    return bool(record.get("raw")) and record.get("unscored") != REPLY_CUT
 
 
 async def _ask_all(

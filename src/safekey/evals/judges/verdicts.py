@@ -27,6 +27,9 @@ Reply = str | Completion | None
 Ask = Callable[[Sequence[Message]], Awaitable[Reply]]
 
 CUT = "+cut"  # appended to the parser's version when the judge saw only the beginning of the response
+REPLY_CUT = "the judge's reply was cut off"
+"""Why a reply that reached the token limit gives no verdict."""
+
 CUT_OFF = ("truncated", "degenerate")
 """How an output may have ended that the token limit stopped."""
 
@@ -117,7 +120,7 @@ def _read(judge: Judge, reply: Reply) -> Verdict:
         return judge.parse(reply)
     verdict = judge.parse(reply.text)
     reason = {
-        "length": "the judge's reply was cut off",
+        "length": REPLY_CUT,
         "filter": "the judge's reply was withheld by its provider",
         "error": "judge error: the engine gave no reply",
     }.get(reply.finish, "")
