@@ -140,6 +140,7 @@ def test_an_answer_that_may_hold_thinking_is_said(
     assert {row["output"] for row in rows(tmp_path / "run2" / "completions.jsonl")} == {"ok"}
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_in_a_line_and_the_same_command_goes_on(folder: str, data: str, tmp_path: Path) -> None:
     """Inspect returns from Ctrl-C as if nothing had happened: half a run must not be called finished."""
     place = Path(data) / "xstest_safe.jsonl"

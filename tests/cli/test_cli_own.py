@@ -142,6 +142,7 @@ def test_an_own_benchmark_that_nobody_judged_fails_its_gate(run: Path, capsys: p
     assert main(["gate", str(run), "--max", "orr@bank-benign=100"]) == 1
 
 
+@pytest.mark.slow
 def test_inspects_own_command(folder: str, tmp_path: Path) -> None:
     path = write(tmp_path / "rows,1=2.jsonl", [{"id": "q0", "prompt": "How do I borrow a plum?"}])
     words = [

@@ -83,6 +83,7 @@ def test_an_evaluation_is_recorded_and_a_finished_one_starts_nothing(
     assert "max_model_len: 512 then, 300 now" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_start_binds_nobody(
     words: list[str], run: Path, seen: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +101,7 @@ def test_a_server_that_does_not_start_binds_nobody(
     assert not alive(seen)
 
 
+@pytest.mark.slow
 def test_one_death_is_mended_and_two_are_one_line(
     words: list[str], run: Path, seen: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +125,7 @@ def test_one_death_is_mended_and_two_are_one_line(
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_stopped_in_the_middle_it_leaves_nothing_and_goes_on(
     words: list[str], run: Path, seen: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:

@@ -81,6 +81,7 @@ def test_both_kinds_need_a_choice(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "give --kind harm (strongreject) or --kind refusal (xstest-safe)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_page_begins_is_killed_goes_on_and_ends_by_ctrl_c(run: Path) -> None:
     root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-m", "safekey.cli", "judges", "label", str(run)]

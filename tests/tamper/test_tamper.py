@@ -43,6 +43,7 @@ def request(folder: Path, **options: Any) -> TamperRequest:
                          str(folder / "out"))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_state_is_evaluated_and_a_finished_one_is_not_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,6 +85,7 @@ def test_every_state_is_evaluated_and_a_finished_one_is_not_made_again(
         run_tamper(request(tmp_path, learning_rate=1e-3))
 
 
+@pytest.mark.slow
 def test_a_model_that_refuses_gives_way_under_training(tmp_path: Path) -> None:
     order = request(tmp_path)
     options = TamperOptions(comply=comply_file(tmp_path, 64), steps=(30,), learning_rate=5e-3)

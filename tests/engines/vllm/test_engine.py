@@ -121,6 +121,7 @@ def test_an_adapter_that_cannot_be_served(model: str, stub: str, tmp_path: Path,
         VllmEngine(str(adapter(tmp_path / "lora", model, **changes)), vllm=stub)
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_is_started_again_once(
     model: str, stub: str, seen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +141,7 @@ def test_a_server_that_dies_is_started_again_once(
     whole.close()
 
 
+@pytest.mark.slow
 def test_the_second_death_is_final(
     model: str, stub: str, seen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +167,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("how", FAILURES)
+@pytest.mark.slow
 def test_a_server_that_cannot_start_is_one_line(
     model: str, stub: str, seen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
@@ -224,6 +227,7 @@ time.sleep(600)
     ("how", "number"),
     [("", signal.SIGKILL), ("", signal.SIGTERM), ("", signal.SIGINT), ("deaf", signal.SIGKILL)],
 )
+@pytest.mark.slow
 def test_it_ends_with_its_owner(
     model: str, stub: str, seen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, number: int
 ) -> None:

@@ -147,6 +147,7 @@ def test_every_judge_judges_every_turn_and_the_first_one_steers(tmp_path: Path) 
     assert [[verdict["value"] for verdict in turn["verdicts"]] for turn in row["turns"]] == [[0.0, 1.0]] * 6
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     data, calls, run = write_data(tmp_path / "data", 12), tmp_path / "calls.txt", tmp_path / "run"
     command = [sys.executable, played.__file__, data, str(run), write_attacker(tmp_path / "a.json", MOVE), str(calls)]

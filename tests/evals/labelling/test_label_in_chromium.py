@@ -57,6 +57,7 @@ def labels(server: LabelServer) -> list[int | None]:
     return [server.session.said(place)[1] for place in range(1, len(server.session) + 1)]
 
 
+@pytest.mark.slow
 def test_keys_label_go_back_and_reach_the_end(browser: Any, server: LabelServer) -> None:
     one = Page(browser, server)
     one.press("Enter", "Answer 1")

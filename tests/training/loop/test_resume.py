@@ -154,6 +154,7 @@ def test_killed_again_and_again(tmp_path, uninterrupted) -> None:
     assert log(tmp_path) == uninterrupted[False][1]
 
 
+@pytest.mark.slow
 def test_a_fresh_process_killed_from_outside(tmp_path, uninterrupted) -> None:
     code = (
         f"import sys; sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[2])]!r}\n"

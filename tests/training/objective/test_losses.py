@@ -159,6 +159,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.slow
 def test_shapes_in_annotations_hold():
     pytest.importorskip("beartype")
     done = subprocess.run([sys.executable, "-c", SHAPES], capture_output=True, text=True)
