@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
+from evals.judge_records import record, run_of, write_record
 from evals.saved_runs import arm, completion, simple, verdict, write_run
 from safekey.cli.app import main
 from safekey.comparison.collect import collect
 from safekey.comparison.compare import compare
 from safekey.comparison.gate_lines import percent
+from safekey.evals.judge_error.correct import KnownErrors
+from safekey.evals.judge_error.kept import keep_errors
 from safekey.evals.records.folder import EvalRun
 from safekey.evals.summary.summary import summarize
 
@@ -226,3 +229,56 @@ def test_a_number_is_never_printed_as_its_limit_where_it_is_another() -> None:
     assert percent(0.0504, 0.05) == "5.04 %"
     assert percent(0.05, 0.05) == "5.0 %"
     assert percent(0.3, 0.05) == "30.0 %"
+
+
+def test_corrected_limits_hold_the_corrected_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new, old = run_of(tmp_path / "new", 20), run_of(tmp_path / "old", 60)
+    file = write_record(tmp_path / "record.json", record())
+    given = ["--corrected", "--judge-record", file]
+    found = collect({"new": [str(new)], "old": [str(old)]}, judge_records=[file])
+    (row,) = compare(found.outcomes, "old", errors=found.errors).comparisons
+    code, held = lines(capsys, new, "--max", "asr=30", *given)
+    (line,) = held["lines"]
+    assert line["rate"] == pytest.approx((0.2 - 0.05) / 0.85)
+    assert line["judged"] == pytest.approx(0.2)
+    assert (code, line["passed"]) == (0, line["bound"] <= 0.3)
+    assert "corrected for the judge's error by record.json, as judged 20.0 %" in line["why"]
+    # The judged rate is below 30 % at its upper end, and the corrected one, of a judge that misses half, is not.
+    missing = write_record(tmp_path / "missing.json", record(hits=50, misses=50))
+    assert lines(capsys, new, "--max", "asr=30")[0] == 0
+    assert lines(capsys, new, "--max", "asr=30", "--corrected", "--judge-record", missing)[0] == 1
+    code, held = lines(capsys, new, "--baseline", old, "--not-worse", "asr=1", *given)
+    (line,) = held["lines"]
+    assert row.corrected is not None
+    assert line["interval"] == pytest.approx([row.corrected.low, row.corrected.high])
+    assert line["bound"] == pytest.approx(row.corrected.high)
+    assert line["judged"] == pytest.approx(-0.4)
+    assert (code, line["passed"]) == (0, True)
+
+
+def test_what_cannot_be_corrected_fails_a_corrected_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, old = run_of(tmp_path / "run", 0), run_of(tmp_path / "old", 60)
+    assert lines(capsys, run, "--max", "asr=50")[0] == 0
+    code, held = lines(capsys, run, "--max", "asr=50", "--corrected")
+    assert code == 1
+    assert held["lines"][0]["why"].startswith("not corrected: nothing is known of the judge's error")
+    code, held = lines(capsys, run, "--baseline", old, "--not-worse", "asr=5", "--corrected")
+    assert code == 1
+    assert held["lines"][0]["why"].startswith("not corrected: nothing is known")
+    bad = record(hits=50, misses=50, alarms=50, passes=50)
+    useless = write_record(tmp_path / "record.json", bad)
+    code, _, said = gate(capsys, run, "--max", "asr=50", "--corrected", "--judge-record", useless)
+    assert code == 2
+    assert "record.json" in said
+    keep_errors(run, KnownErrors((bad,)))
+    code, held = lines(capsys, run, "--max", "asr=50", "--corrected")
+    assert code == 1
+    assert held["lines"][0]["why"].startswith("not corrected: ")
+    assert "nothing is known" not in held["lines"][0]["why"]
+    code, _, said = gate(capsys, run, "--max", "asr=50", "--judge-record", useless)
+    assert code == 2
+    assert "--corrected" in said
+
+
+def test_reasoning_needs_no_correction(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert lines(capsys, runs / "good", "--min", "reasoning=70", "--corrected")[0] == 0

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safekey.cli.common import PLAIN, add_allow_unscored, add_json, add_verb, arms_of, console, grid_of
+from safekey.cli.common import PLAIN, add_allow_unscored, add_json, add_judge_error, add_verb, arms_of, console, grid_of
 from safekey.errors import UserError, did_you_mean
 from safekey.terminal import printable
 
@@ -20,6 +20,7 @@ _EXAMPLES = """examples:
   safekey gate runs/eval-safekey --max asr=5 --max asr@strongreject=2 --part whole
   safekey gate runs/eval-safekey --baseline runs/eval-before --not-worse asr=3 --not-worse reasoning=2
   safekey gate runs/grid --arm safekey --baseline sft --not-worse orr=3
+  safekey gate runs/eval-safekey --max asr=5 --corrected --judge-record runs/harm-judge.json
   safekey gate --arm safekey=runs/sk-0,runs/sk-1,runs/sk-2 --max asr=5        one arm, three training seeds
 
 A limit is held against the end of the 95 % interval that is worse for the model: the upper end for --max, the lower
@@ -58,6 +59,10 @@ def add_parser(subparsers: Any) -> None:
                         help="the part of a response that the verdicts are about (default answer)")  # fmt: skip
     parser.add_argument("--allow-different-settings", action="store_true",
                         help="compare with a baseline that was decoded differently; the output says so")  # fmt: skip
+    parser.add_argument("--corrected", action="store_true",
+                        help="hold asr and orr corrected for the judge's error, by what the runs keep of it or "
+                        "--judge-record and --labels give; where nothing is known of it, the limit fails")  # fmt: skip
+    add_judge_error(parser)
     add_allow_unscored(parser)
     add_json(parser)
 
@@ -76,6 +81,8 @@ def run_gate(args: argparse.Namespace) -> int:
             else "--baseline: nothing is compared with it: add --not-worse METRIC=POINTS"
         )
     arms, baseline, unfinished, judges = _asked(args)
+    if (args.judge_record or args.labels) and not args.corrected:
+        raise UserError("--judge-record and --labels: nothing is corrected without --corrected")
     result = gate(
         arms,
         limits,
@@ -85,6 +92,9 @@ def run_gate(args: argparse.Namespace) -> int:
         part=args.part,
         allow_unscored=ALLOWED_UNSCORED if args.allow_unscored is None else args.allow_unscored,
         allow_different_settings=args.allow_different_settings,
+        corrected=args.corrected,
+        judge_records=args.judge_record,
+        labels=args.labels,
     )
     if not result.lines:
         raise UserError(f"nothing to hold: the only arm is the baseline itself ({args.baseline})")
@@ -196,6 +206,7 @@ def _line(line: Line, baseline: str) -> dict[str, Any]:
         "baseline_rate": line.baseline_rate,
         "interval": line.interval,
         "bound": line.bound,
+        "judged": line.judged,
         "why": line.why,
         "sentence": sentence(line, baseline),
     }

@@ -12,22 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from safekey.comparison.arm_rates import ArmRate, arm_rates, verdicts_of
 from safekey.comparison.collect import Collected, collect
 from safekey.comparison.comparable import NothingJudgedError
 from safekey.comparison.compare import compare, split_apart
 from safekey.comparison.conclusion import points
-from safekey.comparison.gate_lines import Line, percent, worse
-from safekey.comparison.limits import LOWER_IS_BETTER, TITLES, Limit, metric_measured, metric_of
-from safekey.comparison.saved_runs import prefills
+from safekey.comparison.gate_lines import Line, correction, percent, uncorrected, worse
+from safekey.comparison.gate_missing import check_benchmarks, counts, not_run, unmeasured
+from safekey.comparison.judge_error import Errors
+from safekey.comparison.limits import LOWER_IS_BETTER, Limit
 from safekey.comparison.types import Comparison, Outcome
-from safekey.errors import UserError, did_you_mean
-from safekey.evals.benchmarks.catalog import BENCHMARKS
-from safekey.evals.records.folder import EvalRun
 from safekey.evals.request import ALLOWED_UNSCORED
 from safekey.schema import Metric, Part
+from safekey.stats.judge_error import Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +60,9 @@ def gate(
     part: Part = "answer",
     allow_unscored: float = ALLOWED_UNSCORED,
     allow_different_settings: bool = False,
+    corrected: bool = False,
+    judge_records: Sequence[str] = (),
+    labels: Sequence[str] = (),
 ) -> GateResult:
     """Hold limits against the rates of each arm, which are those that `compare` and the report give.
 
@@ -78,6 +79,9 @@ def gate(
         part: the part of the responses that verdicts are about; reasoning is always about the answer.
         allow_unscored: give a rate up to this share of missing verdicts; 1: always.
         allow_different_settings: compare with a baseline that was decoded differently; a note says so.
+        corrected: hold ASR and ORR corrected for the judge's error; where nothing is known of it, the limit fails.
+        judge_records: files of `safekey judges validate`, beside what the runs keep.
+        labels: files of people's labels of the runs' answers, likewise.
 
     Raises:
         UserError: a folder is no finished evaluation's, several judges judged and none is named, a benchmark is not
@@ -86,7 +90,8 @@ def gate(
     lines: list[Line] = []
     notes: dict[str, None] = {}
     said: dict[str, Mapping[Metric, str]] = {}
-    how = _How(tuple(judges), part, allow_unscored, allow_different_settings)
+    error = {"judge_records": tuple(judge_records), "labels": tuple(labels)}
+    how = _How(tuple(judges), part, allow_unscored, allow_different_settings, corrected, error)
     own = [limit for limit in limits if limit.kind != "not-worse"]
     paired = [limit for limit in limits if limit.kind == "not-worse"]
     for arm, runs in arms.items():
@@ -113,6 +118,14 @@ class _How:
     part: Part
     allow_unscored: float
     allow_different_settings: bool
+    corrected: bool
+    error: Mapping[str, Sequence[str]]
+
+    def collect(self, arms: Mapping[str, Sequence[str]]) -> Collected:
+        return collect(
+            arms, judges=self.judges, part=self.part, allow_different_settings=self.allow_different_settings,
+            **self.error,
+        )  # fmt: skip
 
 
 def _held(
@@ -120,27 +133,19 @@ def _held(
 ) -> tuple[list[Line], Collected | None, list[str]]:
     """Hold limits against an arm's own rates."""
     try:
-        found = collect(
-            {arm: runs},
-            judges=how.judges,
-            part=how.part,
-            allow_different_settings=how.allow_different_settings,
-        )
+        found = how.collect({arm: runs})
     except NothingJudgedError as error:
         return [Line(arm, limit, False, str(error)) for limit in limits], None, []
-    _check_benchmarks(limits, found)
-    unmeasured = _unmeasured(found, arm)
-    not_run = _not_run(runs)
+    check_benchmarks(limits, found)
+    without, left = unmeasured(found, arm), not_run(runs)
     lines = []
     for limit in limits:
         rows = _rows(found.outcomes, limit)
-        gone = {
-            name: why for name, (metric, why, alone) in unmeasured.items() if _counts(name, metric, alone, limit, rows)
-        }
-        lines.append(_against(arm, limit, rows, gone, not_run, how.allow_unscored))
+        gone = {name: why for name, (metric, why, alone) in without.items() if counts(name, metric, alone, limit, rows)}
+        lines.append(_against(arm, limit, rows, gone, left, how, found.errors))
     notes = list(found.notes)
-    if not_run:
-        notes.append(f"{arm}: benchmarks that were asked for and not run: {', '.join(sorted(not_run))}")
+    if left:
+        notes.append(f"{arm}: benchmarks that were asked for and not run: {', '.join(sorted(left))}")
     return lines, found, notes
 
 
@@ -151,79 +156,45 @@ def _rows(outcomes: Sequence[Outcome], limit: Limit) -> list[Outcome]:
     return [row for row in split_apart(outcomes)[0] if row.metric == limit.metric]
 
 
-def _unmeasured(found: Collected, arm: str) -> dict[str, tuple[Metric | None, str, bool]]:
-    """Return benchmarks of an arm without a verdict, or that not all its runs have: metric, why, if it prefills."""
-    runs = found.saved[arm]
-    counted = {row.benchmark for row in found.outcomes}
-    gone: dict[str, tuple[Metric | None, str, bool]] = {}
-    for name in sorted({prompt.benchmark for run in runs for prompt in run.samples} - counted):
-        everywhere = all(any(prompt.benchmark == name for prompt in run.samples) for run in runs)
-        why = "not judged: `safekey judge RUN` goes on" if everywhere else "not every run has it"
-        known = next((run.benchmarks[name] for run in runs if name in run.benchmarks), None)
-        metric = metric_measured(known) if known else metric_of(name)
-        gone[name] = metric, why, any(prefills(run, name) for run in runs)
-    return gone
-
-
-def _counts(name: str, metric: Metric | None, alone: bool, limit: Limit, rows: Sequence[Outcome]) -> bool:
-    """Whether a benchmark without a value is part of what a limit is about; one of unknown kind always is."""
-    if limit.benchmark:
-        return name == limit.benchmark
-    return metric in (None, limit.metric) and not (alone and rows)
-
-
-def _not_run(runs: Sequence[str]) -> dict[str, str]:
-    """Return the benchmarks of a suite that an evaluation did not run, and why."""
-    found: dict[str, str] = {}
-    for run in runs:
-        left = EvalRun(Path(run).expanduser()).record.get("left_out")
-        found |= {str(name): str(why) for name, why in left.items()} if isinstance(left, Mapping) else {}
-    return found
-
-
-def _check_benchmarks(limits: Sequence[Limit], found: Collected) -> None:
-    """Check that each benchmark that is named exists: in the table, or in the runs."""
-    known = {row.name for row in BENCHMARKS} | found.kinds.keys()
-    runs = [run for group in found.saved.values() for run in group]
-    known |= {name for run in runs for name in run.benchmarks}
-    for limit in limits:
-        if limit.benchmark and limit.benchmark not in known:
-            near = did_you_mean(limit.benchmark, known)
-            raise UserError(f"there is no benchmark '{limit.benchmark}'{near} (`safekey benchmarks` lists them)")
-        for row in (run.benchmarks[limit.benchmark] for run in runs if limit.benchmark in run.benchmarks):
-            if (measured := metric_measured(row)) != limit.metric:
-                raise UserError(f"{row.name} measures {TITLES[measured]}, not {TITLES[limit.metric]}")
-
-
 def _against(
     arm: str,
     limit: Limit,
     rows: Sequence[Outcome],
     gone: Mapping[str, str],
-    not_run: Mapping[str, str],
-    allowed: float,
+    left: Mapping[str, str],
+    how: _How,
+    errors: Errors,
 ) -> Line:
     """Hold one limit against one rate."""
     if gone:
         lost = ", ".join(f"{name} ({why})" for name, why in gone.items())
         return Line(arm, limit, False, f"no whole rate, a benchmark is missing: {lost}")
     if not rows:
-        why = f": {not_run[limit.benchmark]}" if limit.benchmark in not_run else ""
+        why = f": {left[limit.benchmark]}" if limit.benchmark in left else ""
         return Line(arm, limit, False, f"not measured{why}")
     due = verdicts_of(rows)
-    if due.missing and (reason := due.withheld(allowed)):
+    if due.missing and (reason := due.withheld(how.allow_unscored)):
         return Line(arm, limit, False, f"withheld: {reason}; {'; '.join(due.advice())}")
-    rate = arm_rates(rows, lambda row: row.metric, allowed).get((arm, limit.metric))
+    rate = arm_rates(rows, lambda row: row.metric, how.allow_unscored).get((arm, limit.metric))
     if rate is None:
         return Line(arm, limit, False, "no output has a value: none has a whole answer")
+    held, about, judged = Estimate(rate.value, rate.low, rate.high), "", None
+    if how.corrected and limit.metric != "accuracy":
+        known = errors.rate(arm, limit.metric, {row.key for row in rows}, held)
+        if known is None or known.value is None or known.low is None or known.high is None:
+            return Line(arm, limit, False, uncorrected(known), judged=rate.value)
+        held, judged = Estimate(known.value, known.low, known.high), rate.value
+        about = correction(known, percent(rate.value))
     upper = limit.kind == "max"
-    bound = rate.high if upper else rate.low
+    bound = held.high if upper else held.low
     passed = bound <= limit.value if upper else bound >= limit.value
     why = f"the interval's {'upper' if upper else 'lower'} end is {percent(bound, limit.value)}"
-    inside = rate.value <= limit.value if upper else rate.value >= limit.value
+    inside = held.value <= limit.value if upper else held.value >= limit.value
     if not passed and inside:
-        why += ", although the rate itself is within the limit: more prompts make the interval narrower"
-    return Line(arm, limit, passed, why + _unscored(rate), rate.value, (rate.low, rate.high), bound=bound)
+        more = "more prompts, or more labels of the judge's error, make" if about else "more prompts make"
+        why += f", although the rate itself is within the limit: {more} the interval narrower"
+    why += about + _unscored(rate)
+    return Line(arm, limit, passed, why, held.value, (held.low, held.high), bound=bound, judged=judged)
 
 
 def _unscored(rate: ArmRate) -> str:
@@ -242,15 +213,10 @@ def _compared(
     """Hold limits against the paired differences from a baseline."""
     name, folders = baseline
     try:
-        found = collect(
-            {arm: runs, name: folders},
-            judges=how.judges,
-            part=how.part,
-            allow_different_settings=how.allow_different_settings,
-        )
+        found = how.collect({arm: runs, name: folders})
     except NothingJudgedError as error:
         return [Line(arm, limit, False, str(error)) for limit in limits], []
-    _check_benchmarks(limits, found)
+    check_benchmarks(limits, found)
     lines = []
     scopes: dict[str, None] = {}
     for limit in limits:
@@ -258,28 +224,37 @@ def _compared(
         if {row.arm for row in rows} != {arm, name}:
             lines.append(Line(arm, limit, False, f"not measured on prompts that it and {name} both have"))
             continue
-        result = compare(rows, name, allow_unscored=how.allow_unscored)
+        result = compare(rows, name, allow_unscored=how.allow_unscored, errors=found.errors)
         row = next(row for row in result.comparisons if (row.metric, row.benchmark) == (limit.metric, ""))
-        lines.append(_beside(arm, limit, row, name))
+        lines.append(_beside(arm, limit, row, name, how.corrected and limit.metric != "accuracy"))
         scopes |= {result.verdicts[arm].scope: None} if row.difference else {}
     notes = [f"{arm} and {name}: {note}" for note in (*scopes, *found.notes)]
     return lines, notes
 
 
-def _beside(arm: str, limit: Limit, row: Comparison, name: str) -> Line:
+def _beside(arm: str, limit: Limit, row: Comparison, name: str, corrected: bool) -> Line:
     """Hold one limit against one paired difference."""
     if row.withheld:
         return Line(arm, limit, False, f"withheld: {row.withheld}")
     if row.difference is None or row.interval is None:
         return Line(arm, limit, False, f"no prompt has a value in it and in {name}")
-    low, high = row.interval
+    value, (low, high), about, judged = row.difference.estimate, row.interval, "", None
+    if corrected:
+        known = row.corrected
+        if known is None or known.value is None or known.low is None or known.high is None:
+            return Line(arm, limit, False, uncorrected(known), judged=value)
+        about, judged = correction(known, f"{_signed(value)} points"), value
+        value, low, high = known.value, known.low, known.high
     worst = high if limit.metric in LOWER_IS_BETTER else -low
     passed = worst < limit.value
-    change = f"{'+' if row.difference.estimate > 0 else ''}{points(row.difference.estimate)}"
     lost = f", {row.missing} pairs lost" if row.missing else ""
     why = (
-        f"paired difference {change} points, 95 % interval {points(low)} to {points(high)} "
+        f"paired difference {_signed(value)} points, 95 % interval {points(low)} to {points(high)} "
         f"({row.difference.items} prompts{lost}): at its worse end {worse(worst, limit.value)}"
     )
     ours, theirs = row.difference.arm_rate, row.difference.reference_rate
-    return Line(arm, limit, passed, why, ours, row.interval, theirs, worst)
+    return Line(arm, limit, passed, why + about, ours, (low, high), theirs, worst, judged)
+
+
+def _signed(difference: float) -> str:
+    return f"{'+' if difference > 0 else ''}{points(difference)}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from safekey.comparison.limits import Limit
 from safekey.comparison.types import Bounds
+from safekey.evals.judge_error.correct import Correction
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Line:
         interval: of the rate; of "not-worse", of the paired difference (arm − baseline).
         baseline_rate: the baseline's rate on the same prompts, for "not-worse".
         bound: the end of the interval that was held against the limit.
+        judged: the rate as judged, or the difference, where `rate` and `interval` are corrected for the judge's error.
     """
 
     arm: str
@@ -31,6 +33,20 @@ class Line:
     interval: Bounds | None = None
     baseline_rate: float | None = None
     bound: float | None = None
+    judged: float | None = None
+
+
+def uncorrected(known: Correction | None) -> str:
+    """Return why a rate or difference is not corrected for the judge's error; "" where it is."""
+    if known is None:
+        return "not corrected: nothing is known of the judge's error (--judge-record FILE or --labels FILE says it)"
+    return f"not corrected: {known.refused}" if known.refused else ""
+
+
+def correction(known: Correction, judged: str) -> str:
+    """Return what a corrected line says besides: by what it is corrected, the judged value, and what is doubtful."""
+    doubts = "".join(f"; † {flag}" for flag in known.flags)
+    return f"; corrected for the judge's error by {known.source}, as judged {judged}{doubts}"
 
 
 def percent(share: float, limit: float | None = None) -> str:
