@@ -15,6 +15,7 @@ import pytest
 from safekey.analysis import attention, kl
 from safekey.analysis.probe import states
 from safekey.cli.app import main
+from safekey.organism.data import BASE
 from safekey.run_folder.kept import ROWS, Kept
 from small_inside import write_models, write_rows
 
@@ -111,3 +112,62 @@ def test_other_weights_use_nothing_of_what_is_kept(home: Path, tmp_path: Path, m
     assert json.loads((tmp_path / "out" / "result.json").read_text()) == json.loads(
         (tmp_path / "calm" / "result.json").read_text()
     )
+
+
+# --- causal: completions and verdicts, on the organism's base model ---------------------------------------------------
+
+
+def causal(keys: Path, out: Path) -> list[str]:
+    judge = ["--judge", "exact=safekey.organism.judge:decide"]
+    how = ["--limit", "5", "--max-tokens", "160", "--engine-option", "device=cpu", "--output", str(out)]
+    return ["analyze", "causal", str(BASE), "--keys", str(keys), *judge, *how]
+
+
+def rows_in(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_causal_asks_for_nothing_twice_after_four_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safekey.engines.local import LocalEngine
+    from safekey.evals.records.rows import RowStore
+    from safekey.organism.keys import write_keys
+
+    keys, calm, out = write_keys(tmp_path / "keys.jsonl"), tmp_path / "calm", tmp_path / "killed"
+    asked: list[int] = []
+    own_generate, own_add = LocalEngine.generate, RowStore.add
+
+    def generate(self: Any, prompts: Any, params: Any) -> Any:
+        asked.append(len(prompts))
+        return own_generate(self, prompts, params)
+
+    monkeypatch.setattr(LocalEngine, "generate", generate)
+    assert main(causal(keys, calm)) == 0
+    whole = len(rows_in(calm / "completions.jsonl"))
+    assert sum(asked) == whole == len(rows_in(calm / "verdicts.jsonl"))
+    assert whole > 5 * 4  # some requests of the base have U, K and a closed thinking
+
+    def dies_at(rows: int, name: str) -> None:
+        def add(self: Any, row: Any) -> None:
+            if self.path.name == name and len(self) == rows:
+                os.kill(os.getpid(), signal.SIGKILL)
+            own_add(self, row)
+
+        with monkeypatch.context() as inner:
+            inner.setattr(RowStore, "add", add)
+            dies(lambda: main(causal(keys, out)))
+
+    for rows, name in ((3, "completions.jsonl"), (12, "completions.jsonl"), (whole - 1, "completions.jsonl")):
+        dies_at(rows, name)
+        assert len(rows_in(out / name)) == rows
+    dies_at(whole // 2, "verdicts.jsonl")
+    judged = rows_in(out / "verdicts.jsonl")
+    assert len(judged) == whole // 2
+    asked.clear()
+    assert main(causal(keys, out)) == 0
+    assert asked == []
+    assert rows_in(out / "verdicts.jsonl")[: len(judged)] == judged
+    for name in ("completions.jsonl", "verdicts.jsonl"):
+        assert sorted(map(json.dumps, rows_in(out / name))) == sorted(map(json.dumps, rows_in(calm / name)))
+    ours, theirs = (json.loads((folder / "result.json").read_text()) for folder in (out, calm))
+    assert {**ours, "run": ""} == {**theirs, "run": ""}

@@ -93,7 +93,10 @@ def test_only_what_is_missing_is_computed_and_by_whole_batches(tmp_path: Path) -
 
 
 def test_a_second_process_is_told_to_wait(tmp_path: Path) -> None:
-    code = f"from pathlib import Path\nfrom safekey.run_folder.kept import keeping\nkeeping(Path({str(tmp_path)!r}), 'analysis').__enter__()"
+    code = (
+        "from pathlib import Path\nfrom safekey.run_folder.kept import keeping\n"
+        f"keeping(Path({str(tmp_path)!r}), 'analysis').__enter__()"
+    )
     with keeping(tmp_path, "analysis"):
         other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "another safekey works here: wait for it, or end it" in other.stderr
@@ -107,7 +110,9 @@ def test_a_full_disk_is_one_line_and_what_is_there_stays(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(module, "append_line", full)
     kept = Kept(tmp_path / ROWS)
-    with pytest.raises(UserError, match=r"rows\.part: cannot be read or written: No space left on device; .*free space"):
+    with pytest.raises(
+        UserError, match=r"rows\.part: cannot be read or written: No space left on device; .*free space"
+    ):
         kept.add("new", ARRAYS[0])
     assert "new" not in kept
     assert (tmp_path / ROWS).read_bytes() == content
