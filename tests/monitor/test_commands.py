@@ -103,6 +103,26 @@ def test_eval_says_when_the_rows_calibrated_it(home: Path, capfd: pytest.Capture
     assert json.loads(output.read_text())["rows"] > 0
 
 
+def test_a_file_that_tells_the_label_is_said(home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Heads on harmful rows of one source and benign ones of another may tell the sources apart."""
+    rows = [json.loads(line) for line in (home / "rows.jsonl").read_text().splitlines()]
+    bad = write(tmp_path / "bad.jsonl", [row for row in rows if row["harmful"]])
+    good = write(tmp_path / "good.jsonl", [row for row in rows if not row["harmful"]])
+    mixed = write(tmp_path / "mixed.jsonl", world_rows(60, seed=9))
+
+    def said(verb: str, *data: Path, more: tuple[object, ...] = ()) -> str:
+        words = [word for path in data for word in ("--data", path)]
+        code, out, _ = run(capfd, verb, home / "run", *words, *more)
+        assert code == 0
+        return out
+
+    warning = f"all harmful rows are of {bad} and all benign ones of {good}"
+    assert warning in said("eval", bad, good)
+    assert warning in said("fit", good, bad, more=("--output", tmp_path / "out"))
+    for data in ((bad, good, mixed), (home / "rows.jsonl",)):
+        assert "all harmful rows are of" not in said("eval", *data)
+
+
 def test_score_writes_one_line_for_each_row(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     output = home / "scores.jsonl"
     code, said, _ = run(capfd, "score", home / "run", home / "rows.jsonl", "--output", output)

@@ -84,8 +84,9 @@ class Loaded:
         self, readings: Sequence[Reading], pooling: Pooling, batch_size: int, progress: Progress | None = None
     ) -> list[Pooled]:
         """Return the pooled states of readings; see `pooled_states`."""
-        how = {"batch_size": batch_size, "progress": progress}
-        return pooled_states(self.model, self.chat.tokenizer, readings, pooling, **how)
+        return pooled_states(
+            self.model, self.chat.tokenizer, readings, pooling, batch_size=batch_size, progress=progress
+        )
 
 
 def load_model(

@@ -13,6 +13,7 @@ A record is one line of JSON, then the array's bytes:
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -108,7 +109,7 @@ class Kept:
 
 def _size(head: dict[str, Any]) -> int:
     """Return how many bytes an array has."""
-    return int(np.prod(head["shape"], dtype=np.int64)) * np.dtype(head["dtype"]).itemsize
+    return int(math.prod(head["shape"])) * int(np.dtype(head["dtype"]).itemsize)
 
 
 @contextmanager
