@@ -57,6 +57,26 @@ def test_the_score_is_the_heads_on_the_models_last_hidden_states(monitor: Monito
     assert score.flagged is None  # never fitted: there is no threshold
 
 
+def test_the_longest_rows_come_first_and_no_logit_is_computed(monitor: Monitor) -> None:
+    """Lack of memory then shows in the first batch, and a large vocabulary costs nothing."""
+    readings = [monitor.loaded.reading(turns, response[:40]) for turns, response in talks()]
+    widths, told = [], []
+    backbone, embed = monitor.loaded.model.base_model, monitor.loaded.model.lm_head
+    hooks = [
+        backbone.register_forward_pre_hook(
+            lambda _, __, named: widths.append(named["input_ids"].shape[1]), with_kwargs=True
+        ),
+        embed.register_forward_pre_hook(lambda *_: pytest.fail("logits were computed")),
+    ]
+    found = monitor.loaded.states(readings, monitor.pooling, 5, lambda done, of: told.append((done, of)))
+    for hook in hooks:
+        hook.remove()
+    assert len(found) == 12
+    assert widths[0] == max(len(each.ids) for each in readings)
+    assert widths == sorted(widths, reverse=True)
+    assert told == [(5, 12), (10, 12), (12, 12)]
+
+
 def test_alone_in_a_batch_from_ids_and_streamed(monitor: Monitor) -> None:
     rows = talks()
     together = monitor.score_all(whole(*row) for row in rows)

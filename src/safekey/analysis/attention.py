@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,16 +27,27 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from safekey.analysis.inside import MAX_LENGTH, Inside, Progress, Seen, batches, check_same_tokens, encode_rows
+from safekey.analysis.inside import (
+    MAX_LENGTH,
+    Inside,
+    Progress,
+    Seen,
+    batches,
+    check_same_tokens,
+    encode_rows,
+    names_of,
+)
 from safekey.analysis.rows import KINDS, RowKind, Rows, with_spans
 from safekey.analysis.sheets import Sheet, mean_words
 from safekey.engines.padding import padded
 from safekey.errors import UserError
+from safekey.run_folder.kept import Kept, filled
 from safekey.stats.means import Mean, mean_of
 from safekey.training.encoding import Encoded
 
 PARTS = ("first", "X", "U", "K", "other")
 _SHOWN = ("X", "U", "K")
+_WHAT = "attention 1"  # what is kept of rows; another number where the numbers change
 _WEIGHTS = 1 << 28  # attention weights of all layers in a batch, at most
 
 Shares = NDArray[np.float64]
@@ -111,7 +123,7 @@ class AttentionResult:
 
 def attention(
     model: Inside, rows: Rows, base: Inside | None = None, *, batch_size: int = 8, max_length: int = MAX_LENGTH,
-    progress: Progress | None = None,
+    progress: Progress | None = None, kept: Kept | None = None,
 ) -> AttentionResult:  # fmt: skip
     """Measure where K's tokens look.
 
@@ -122,6 +134,7 @@ def attention(
         batch_size: most rows in a batch.
         max_length: longest row in tokens, up to K's end.
         progress: told how many rows of how many are done, over both models.
+        kept: keeps the shares of finished rows, and has those of an earlier call that was stopped.
 
     Raises:
         UserError: no row has U and K, a model shows no attention, or model and base do not match.
@@ -134,7 +147,7 @@ def attention(
     for at, each in enumerate(models):
         behind = at * len(seen)
         step = (lambda done, _, behind=behind: progress(behind + done, len(models) * len(seen))) if progress else None
-        shares.append(_shares(seen, each, batch_size, step))
+        shares.append(_shares(seen, each, batch_size, step, kept))
     if base is not None and shares[0][0].shape != shares[1][0].shape:
         ours, theirs = ("{1} layers with {2} heads".format(*some[0].shape) for some in shares)
         raise UserError(f"{model.name} has {ours}, {base.name} {theirs}: expected a base of the same architecture")
@@ -150,7 +163,9 @@ def attention(
     return AttentionResult(model.about, base.about if base else None, rows.path, tuple(groups), every)
 
 
-def _shares(seen: Sequence[Seen], model: Inside, batch_size: int, progress: Progress | None) -> list[Shares]:
+def _shares(
+    seen: Sequence[Seen], model: Inside, batch_size: int, progress: Progress | None, kept: Kept | None
+) -> list[Shares]:
     config = model.model.config.get_text_config()
     heads = getattr(config, "num_attention_heads", 0)
     if not isinstance(heads, int) or heads < 1:
@@ -158,15 +173,20 @@ def _shares(seen: Sequence[Seen], model: Inside, batch_size: int, progress: Prog
     ends = [each.encoded.spans.key_sentence.stop for each in seen]
     longest = max(ends)
     most = max(1, _WEIGHTS // (heads * model.layers * longest))  # tokens in a batch
+    names = names_of(_WHAT, seen, model)
     found: dict[int, Shares] = {}
     for batch in batches(ends, batch_size, most):
-        layers = _forward([seen[at].encoded.input_ids[: ends[at]] for at in batch], model)
-        for place, at in enumerate(batch):
-            weights = torch.stack([layer[place] for layer in layers])
-            found[at] = shares_of(weights, seen[at].encoded).cpu().numpy()
+        computed = filled(kept, [names[at] for at in batch], partial(_batch, [seen[at] for at in batch], model))
+        found |= dict(zip(batch, computed, strict=True))
         if progress:
             progress(len(found), len(seen))
     return [found[at] for at in range(len(seen))]
+
+
+def _batch(seen: Sequence[Seen], model: Inside) -> list[Shares]:
+    layers = _forward([each.encoded.input_ids[: each.encoded.spans.key_sentence.stop] for each in seen], model)
+    weights = (torch.stack([layer[place] for layer in layers]) for place in range(len(seen)))
+    return [shares_of(some, each.encoded).cpu().numpy() for some, each in zip(weights, seen, strict=True)]
 
 
 @torch.inference_mode()

@@ -10,8 +10,11 @@ Rows are padded on the right, behind everything that a causal model reads, so no
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -122,6 +125,24 @@ def encode_rows(rows: Rows, model: Inside, max_length: int = MAX_LENGTH) -> tupl
     if not seen:
         raise UserError(f"{rows.path}: no row can be read by {model.name}; the first: {problems[0]}")
     return seen, [f"{len(problems)} rows left out; the first: {problems[0]}"] if problems else []
+
+
+def names_of(what: str, seen: Sequence[Seen], *models: Inside) -> list[str]:
+    """Return a name for what is computed of each row: equal for the same tokens, spans and weights only.
+
+    Args:
+        what: the analysis, with its version.
+        seen: encoded rows.
+        models: those that read them.
+    """
+    head = json.dumps([what, [model.about for model in models]], sort_keys=True, default=str)
+    before: Counter[str] = Counter()
+    names = []
+    for each in seen:
+        row = json.dumps([each.encoded.input_ids, asdict(each.encoded.spans)], default=str)
+        names.append(hashlib.sha256(f"{head}\n{row}\n{before[row]}".encode()).hexdigest())
+        before[row] += 1  # equal rows in two batches differ in rounding
+    return names
 
 
 def check_same_tokens(first: Inside, second: Inside, seen: Sequence[Seen]) -> list[str]:

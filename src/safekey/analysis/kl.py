@@ -12,16 +12,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
-from safekey.analysis.inside import MAX_LENGTH, Inside, Progress, Seen, batches, check_same_tokens, encode_rows
+from safekey.analysis.inside import (
+    MAX_LENGTH,
+    Inside,
+    Progress,
+    Seen,
+    batches,
+    check_same_tokens,
+    encode_rows,
+    names_of,
+)
 from safekey.analysis.rows import KINDS, RowKind, Rows, with_spans
 from safekey.analysis.sheets import Sheet, mean_words
 from safekey.engines.padding import padded
+from safekey.run_folder.kept import Kept, filled
 from safekey.stats.means import Mean, mean_of
 from safekey.training.encoding import Encoded
 
@@ -31,6 +44,7 @@ FIRST = "K's first token"
 ALL = "whole response"
 _BEFORE, _BEHIND = 16, 32  # tokens around K's first token that are shown one by one
 _LOGITS = 1 << 27  # logits of one model in a batch, at most
+_WHAT = "kl 1"  # what is kept of rows; another number where the numbers change
 _CHUNK = 256  # tokens whose KL is computed at a time
 
 
@@ -139,7 +153,7 @@ def parts_of(encoded: Encoded) -> dict[str, slice]:
 
 def kl(
     first: Inside, second: Inside, rows: Rows, *, batch_size: int = 8, max_length: int = MAX_LENGTH,
-    progress: Progress | None = None,
+    progress: Progress | None = None, kept: Kept | None = None,
 ) -> KlResult:  # fmt: skip
     """Compare two models on the same responses.
 
@@ -150,6 +164,7 @@ def kl(
         batch_size: most rows in a batch.
         max_length: longest row in tokens; a longer one loses its end.
         progress: told how many rows of how many are done.
+        kept: keeps the tokens' KL of finished rows, and has those of an earlier call that was stopped.
 
     Raises:
         UserError: the tokenizers differ, or no row has U and K.
@@ -160,9 +175,12 @@ def kl(
     found: dict[int, RowKl] = {}
     width = min(first.vocabulary, second.vocabulary)
     lengths = [len(each.encoded.input_ids) for each in seen]
+    names = names_of(_WHAT, seen, first, second)
     for batch in batches(lengths, batch_size, max(1, _LOGITS // max(first.vocabulary, second.vocabulary))):
-        for at, values in zip(batch, _batch([seen[at] for at in batch], first, second, width), strict=True):
-            found[at] = _row(seen[at], values)
+        some = [seen[at] for at in batch]
+        computed = filled(kept, [names[at] for at in batch], partial(_batch, some, first, second, width))
+        for at, values in zip(batch, computed, strict=True):
+            found[at] = _row(seen[at], torch.from_numpy(values))
         if progress:
             progress(len(found), len(seen))
     each = tuple(found[at] for at in range(len(seen)))
@@ -172,7 +190,7 @@ def kl(
 
 
 @torch.inference_mode()
-def _batch(seen: Sequence[Seen], first: Inside, second: Inside, width: int) -> list[Tensor]:
+def _batch(seen: Sequence[Seen], first: Inside, second: Inside, width: int) -> list[NDArray[np.float64]]:
     """Return the KL of each response token of each row, in the row's order from its first response token on."""
     logits = []
     for model in (first, second):
@@ -182,7 +200,7 @@ def _batch(seen: Sequence[Seen], first: Inside, second: Inside, width: int) -> l
     for at, each in enumerate(seen):
         begin, end = each.encoded.spans.query.stop, len(each.encoded.input_ids)
         ours, theirs = (some[at, begin - 1 : end - 1] for some in logits)
-        values.append(token_kl(ours, theirs.to(ours.device)).cpu())
+        values.append(token_kl(ours, theirs.to(ours.device)).cpu().double().numpy())
     return values
 
 

@@ -15,6 +15,7 @@ from safekey.monitor.measures import DRAWS, Measures, measure
 from safekey.monitor.monitor import Monitor
 from safekey.monitor.request import HEADS, Head, MeasureRequest
 from safekey.monitor.rows import NONE, Row, labelled_rows
+from safekey.monitor.states import Progress
 from safekey.options import check_ranges
 from safekey.stats.intervals import Interval, interval
 
@@ -74,8 +75,8 @@ def _plain(found: Interval | None) -> dict[str, Any] | None:
     return None if found is None else found._asdict()
 
 
-def evaluate(request: MeasureRequest) -> tuple[Monitor, Measured]:
-    """Load a monitor and measure it.
+def evaluate(request: MeasureRequest, progress: Progress | None = None) -> tuple[Monitor, Measured]:
+    """Load a monitor and measure it; `progress` is told how many rows of how many are read.
 
     Raises:
         UserError: no rows that can be used, one class only, or no monitor.
@@ -87,7 +88,7 @@ def evaluate(request: MeasureRequest) -> tuple[Monitor, Measured]:
     monitor = Monitor.load(request.model, device=request.device, dtype=request.dtype, batch_size=request.batch_size)
     notes += _seen(monitor, request)
     rows, readings, more = readable(monitor.loaded, rows)
-    logits = monitor.logits(readings)
+    logits = monitor.logits(readings, progress)
     return monitor, measure_rows(monitor, rows, logits, [*notes, *more], seed=request.seed)
 
 

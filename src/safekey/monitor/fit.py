@@ -26,7 +26,7 @@ from safekey.monitor.monitor import Loaded, Monitor, head_logits, heads_folder, 
 from safekey.monitor.reading import Reading
 from safekey.monitor.request import HEADS, FitRequest, Head
 from safekey.monitor.rows import Row, counts_by_attack, is_evaluation, labelled, labelled_rows, question_of
-from safekey.monitor.states import Pooled
+from safekey.monitor.states import Pooled, Progress
 from safekey.options import check_ranges
 from safekey.run_folder.ownership import Ledger, check_apart, file_sha256
 from safekey.stats.auroc import area
@@ -45,8 +45,8 @@ class Fitted:
     monitor: Monitor
 
 
-def fit(request: FitRequest) -> Fitted:
-    """Fit a monitor and write it.
+def fit(request: FitRequest, progress: Progress | None = None) -> Fitted:
+    """Fit a monitor and write it; `progress` is told how many rows of how many are read.
 
     Raises:
         UserError: no heads, rows that cannot be used, one class, too few benign rows, or a folder that is not ours.
@@ -66,7 +66,9 @@ def fit(request: FitRequest) -> Fitted:
     loaded = load_model(request.model, device=request.device, dtype=request.dtype, **settings)
     rows, readings, more = readable(loaded, rows)
     notes += more
-    card, heads = _calibrated(request, loaded, heads, rows, readings, notes, settings)
+    pooling: Pooling = heads.pooling if heads is not None else request.pooling
+    states = loaded.states(readings, pooling, request.batch_size, progress)
+    card, heads = _calibrated(request, loaded, heads, rows, states, notes, settings)
     monitor = Monitor(loaded, heads, card, batch_size=request.batch_size)
     _write(folder, card, heads if request.frozen else None)
     return Fitted(folder, card, monitor)
@@ -139,11 +141,9 @@ def readable(loaded: Loaded, rows: Sequence[Row]) -> tuple[list[Row], list[Readi
 
 
 def _calibrated(
-    request: FitRequest, loaded: Loaded, heads: SafetyHeads | None, rows: list[Row], readings: list[Reading],
+    request: FitRequest, loaded: Loaded, heads: SafetyHeads | None, rows: list[Row], states: list[Pooled],
     notes: list[str], settings: dict[str, Any],
 ) -> tuple[Card, SafetyHeads]:  # fmt: skip
-    pooling: Pooling = heads.pooling if heads is not None else request.pooling
-    states = loaded.states(readings, pooling, request.batch_size)
     kind = "trained"
     if heads is None:
         kind = "frozen"
@@ -176,7 +176,7 @@ def _calibrated(
     }  # fmt: skip
     card = Card(
         model=_lasting(request.model), weights_sha256=weights.fingerprint(loaded.source), heads=kind,  # type: ignore[arg-type]
-        pooling=pooling, head=request.head, scales=scales, threshold=threshold,
+        pooling=heads.pooling, head=request.head, scales=scales, threshold=threshold,
         calibration=_about(request, rows), measured=measured, settings=settings,
         notes=(*notes, *_border_note(rows)), start=run_folder.start(),
     )  # fmt: skip

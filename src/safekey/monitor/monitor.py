@@ -23,7 +23,7 @@ from safekey.monitor.calibration import Scale
 from safekey.monitor.card import CARD, KIND, Card, read_card
 from safekey.monitor.reading import Reading, read, turns_of
 from safekey.monitor.request import HEADS, Head
-from safekey.monitor.states import Pooled, pooled_states
+from safekey.monitor.states import Pooled, Progress, pooled_states
 from safekey.run_folder import RUN
 from safekey.schema import Message
 from safekey.text.chat import DEFAULT_DATE, ChatFormat
@@ -80,9 +80,13 @@ class Loaded:
             raise UserError(f"X and U have {len(made.ids)} tokens, the model's context {self.context}: cannot be read")
         return made
 
-    def states(self, readings: Sequence[Reading], pooling: Pooling, batch_size: int) -> list[Pooled]:
+    def states(
+        self, readings: Sequence[Reading], pooling: Pooling, batch_size: int, progress: Progress | None = None
+    ) -> list[Pooled]:
         """Return the pooled states of readings; see `pooled_states`."""
-        return pooled_states(self.model, self.chat.tokenizer, readings, pooling, batch_size=batch_size)
+        return pooled_states(
+            self.model, self.chat.tokenizer, readings, pooling, batch_size=batch_size, progress=progress
+        )
 
 
 def load_model(
@@ -196,15 +200,17 @@ class Monitor:
             readings.append(self.loaded.reading(turns, thinking[: ends[-1]]))
         return self.score_readings(readings, ends)
 
-    def score_readings(self, readings: Sequence[Reading], ends: Sequence[int | None] | None = None) -> list[Score]:
-        """Score what has been read; `ends` are for `Score.understanding_end`."""
-        logits = self.logits(readings)
+    def score_readings(
+        self, readings: Sequence[Reading], ends: Sequence[int | None] | None = None, progress: Progress | None = None
+    ) -> list[Score]:
+        """Score what has been read; `ends` are for `Score.understanding_end`; `progress` is told of each batch."""
+        logits = self.logits(readings, progress)
         found = ends if ends is not None else [None] * len(readings)
         return [self._score(pair, end) for pair, end in zip(logits, found, strict=True)]
 
-    def logits(self, readings: Sequence[Reading]) -> list[tuple[float | None, float]]:
+    def logits(self, readings: Sequence[Reading], progress: Progress | None = None) -> list[tuple[float | None, float]]:
         """Return the logits of both heads for each reading: over U (None without U), and over X and U."""
-        return head_logits(self.heads, self.loaded.states(readings, self.pooling, self._batch_size))
+        return head_logits(self.heads, self.loaded.states(readings, self.pooling, self._batch_size, progress))
 
     def probability(self, head: Head, logit: float) -> float:
         """Return the probability of harm for a head's logit, 0 to 1."""

@@ -226,7 +226,19 @@ def labelled_rows(request: FitRequest | MeasureRequest, what: str) -> tuple[list
     unlabelled = sum(row.harmful is None for row in rows)
     if unlabelled:
         notes.append(f"{unlabelled} rows without a label are left out")
-    return kept, notes
+    return kept, [*notes, *_told_by_file(kept)]
+
+
+def _told_by_file(rows: Sequence[Row]) -> list[str]:
+    """Warn where a row's file tells its label: heads may then have learned who wrote the rows."""
+    files = [list(dict.fromkeys(row.file for row in rows if row.harmful is side)) for side in (True, False)]
+    if set(files[0]) & set(files[1]):
+        return []
+    harmful, benign = map(", ".join, files)
+    return [
+        f"all harmful rows are of {harmful} and all benign ones of {benign}: what tells them may be the writer or the "
+        "form, not the harm; measure on rows of one source as well (docs/monitor.md)"
+    ]
 
 
 def counts_by_attack(rows: Iterable[Row], harmful: bool) -> dict[str, int]:

@@ -23,6 +23,7 @@ from safekey.monitor.card import KIND, Card
 from safekey.monitor.fit import readable, sha256_of
 from safekey.monitor.monitor import Monitor, Score
 from safekey.monitor.rows import Row, evaluation_rows
+from safekey.monitor.states import Progress
 from safekey.run_folder.ownership import Ledger
 from safekey.schema import Part
 from safekey.stats.intervals import Interval, interval
@@ -127,8 +128,8 @@ def open_evaluation(
     return Opened(run, chosen, tuple(notes))
 
 
-def score_evaluation(monitor: Monitor, opened: Opened) -> Beside:
-    """Score an evaluation's responses and write the scores beside its verdicts.
+def score_evaluation(monitor: Monitor, opened: Opened, progress: Progress | None = None) -> Beside:
+    """Score an evaluation's responses and write the scores beside its verdicts; `progress` is told of each batch.
 
     Raises:
         UserError: no row can be read, or the folder cannot be written.
@@ -136,7 +137,7 @@ def score_evaluation(monitor: Monitor, opened: Opened) -> Beside:
     run = opened.run
     rows, notes = evaluation_rows(str(run.path))
     rows, readings, problems = readable(monitor.loaded, rows)
-    scores = monitor.score_readings(readings, [row.end for row in rows])
+    scores = monitor.score_readings(readings, [row.end for row in rows], progress)
     outcomes = [_outcome(run, row, opened.judges) for row in rows]
     found = _beside(rows, scores, outcomes, run.path / KIND, [*opened.notes, *notes, *problems])
     _write(monitor, rows, scores, outcomes, found)

@@ -25,6 +25,7 @@ from safekey.analysis.probe.states import PLACES, SPOTS, Spot, States, states_of
 from safekey.analysis.rows import PLAIN, Row, Rows, keep, with_spans
 from safekey.analysis.sheets import NONE, Sheet, auroc_words
 from safekey.errors import UserError
+from safekey.run_folder.kept import Kept
 from safekey.stats.auroc import Auroc, auroc
 
 SHUFFLES = 3
@@ -125,7 +126,7 @@ class ProbeResult:
 
 def probe(
     model: Inside, rows: Rows, attacked: Rows | None = None, *, seed: int = 0, batch_size: int = 8,
-    max_length: int = MAX_LENGTH, progress: Progress | None = None,
+    max_length: int = MAX_LENGTH, progress: Progress | None = None, kept: Kept | None = None,
 ) -> ProbeResult:  # fmt: skip
     """Fit and test probes at every layer and spot.
 
@@ -138,6 +139,7 @@ def probe(
         batch_size: most rows in a batch.
         max_length: longest row in tokens.
         progress: told how many rows of how many are read.
+        kept: keeps the states of finished rows, and has those of an earlier call that was stopped.
 
     Raises:
         UserError: one class only, too few behaviours, no U and K, or a model without hidden states.
@@ -148,7 +150,7 @@ def probe(
     cut = len(seen)
     each = [one.row for one in (*seen, *more)]
     folds = _folds(rows.path, each[:cut], seed)
-    states = states_of([*seen, *more], model, batch_size, progress)
+    states = states_of([*seen, *more], model, batch_size, progress, kept)
     fold = [fold_for(row.behaviour, folds) for row in each]
     cells = [
         _cell(layer, spot, states[:, layer, at], each, cut, fold, seed)

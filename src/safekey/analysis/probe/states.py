@@ -14,6 +14,7 @@ is often a hundred times as large as the others.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -22,11 +23,13 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from safekey.analysis.inside import Inside, Progress, Seen, batches
+from safekey.analysis.inside import Inside, Progress, Seen, batches, names_of
 from safekey.engines.padding import padded
 from safekey.errors import UserError
+from safekey.run_folder.kept import Kept, filled
 from safekey.training.encoding import Encoded
 
+_WHAT = "states 1"  # what is kept of rows; another number where the numbers change
 _LOGITS = 1 << 27  # logits in a batch, at most
 
 
@@ -47,7 +50,9 @@ States = NDArray[np.float32]
 """[rows, layers + 1, spots, hidden]"""
 
 
-def states_of(seen: Sequence[Seen], model: Inside, batch_size: int = 8, progress: Progress | None = None) -> States:
+def states_of(
+    seen: Sequence[Seen], model: Inside, batch_size: int = 8, progress: Progress | None = None, kept: Kept | None = None
+) -> States:
     """Return the states of rows at every layer and spot: [rows, layers + 1, spots, hidden].
 
     Args:
@@ -55,19 +60,26 @@ def states_of(seen: Sequence[Seen], model: Inside, batch_size: int = 8, progress
         model: its tokenizer encoded them.
         batch_size: most rows in a batch.
         progress: told how many rows of how many are done.
+        kept: keeps the states of finished rows, and has those of an earlier call that was stopped.
 
     Raises:
         UserError: the model shows no hidden states.
     """
+    names = names_of(_WHAT, seen, model)
     found: dict[int, States] = {}
     ends = [each.encoded.spans.key_sentence.stop for each in seen]  # nothing behind K is read
     for batch in batches(ends, batch_size, max(1, _LOGITS // model.vocabulary)):
-        layers = _forward([seen[at].encoded.input_ids[: ends[at]] for at in batch], model)
-        for place, at in enumerate(batch):
-            found[at] = pooled(torch.stack([layer[place] for layer in layers]), seen[at].encoded).cpu().numpy()
+        computed = filled(kept, [names[at] for at in batch], partial(_batch, [seen[at] for at in batch], model))
+        found |= dict(zip(batch, computed, strict=True))
         if progress:
             progress(len(found), len(seen))
     return np.stack([found[at] for at in range(len(seen))])
+
+
+def _batch(seen: Sequence[Seen], model: Inside) -> list[States]:
+    layers = _forward([each.encoded.input_ids[: each.encoded.spans.key_sentence.stop] for each in seen], model)
+    hidden = (torch.stack([layer[place] for layer in layers]) for place in range(len(seen)))
+    return [pooled(some, each.encoded).cpu().numpy() for some, each in zip(hidden, seen, strict=True)]
 
 
 @torch.inference_mode()

@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from safekey.cli.analyze.shared import add_data, add_model, add_result, check_output, open_model, rows_of, show
+from safekey.cli.analyze.shared import (
+    add_data,
+    add_model,
+    add_result,
+    check_output,
+    kept_rows,
+    open_model,
+    rows_of,
+    show,
+)
 from safekey.cli.common import add_verb, progress
 
 _EXAMPLES = """examples:
@@ -37,7 +46,8 @@ def run_attention(args: argparse.Namespace) -> int:
     model = open_model(args, args.model, eager=True)
     other = open_model(args, args.base, eager=True) if args.base else None
     how = {"batch_size": args.batch_size, "max_length": args.max_length}
-    with progress("rows") as told:
-        found = attention(model, rows, other, progress=told, **how)
-    show(args, found.to_dict(), found.sheets(), found.notes, lambda: plot_attention(found))
+    with kept_rows(args) as kept:
+        with progress("rows") as told:
+            found = attention(model, rows, other, progress=told, kept=kept, **how)
+        show(args, found.to_dict(), found.sheets(), found.notes, lambda: plot_attention(found))
     return 0

@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from safekey.cli.analyze.shared import add_data, add_model, add_result, check_output, open_model, rows_of, show
+from safekey.cli.analyze.shared import (
+    add_data,
+    add_model,
+    add_result,
+    check_output,
+    kept_rows,
+    open_model,
+    rows_of,
+    show,
+)
 from safekey.cli.common import add_verb, progress
 
 _EXAMPLES = """examples:
@@ -35,7 +44,9 @@ def run_kl(args: argparse.Namespace) -> int:
     from safekey.report.inside.plots import plot_kl
 
     first, second = open_model(args, args.first), open_model(args, args.second)
-    with progress("rows") as told:
-        found = kl(first, second, rows, batch_size=args.batch_size, max_length=args.max_length, progress=told)
-    show(args, found.to_dict(), found.sheets(), found.notes, lambda: plot_kl(found))
+    how = {"batch_size": args.batch_size, "max_length": args.max_length}
+    with kept_rows(args) as kept:
+        with progress("rows") as told:
+            found = kl(first, second, rows, progress=told, kept=kept, **how)
+        show(args, found.to_dict(), found.sheets(), found.notes, lambda: plot_kl(found))
     return 0

@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from safekey.cli.analyze.shared import add_data, add_model, add_result, check_output, open_model, rows_of, show
+from safekey.cli.analyze.shared import (
+    add_data,
+    add_model,
+    add_result,
+    check_output,
+    kept_rows,
+    open_model,
+    rows_of,
+    show,
+)
 from safekey.cli.common import add_verb, progress, whole
 
 _EXAMPLES = """examples:
@@ -39,9 +48,10 @@ def run_probe(args: argparse.Namespace) -> int:
 
     model = open_model(args, args.model)
     how = {"seed": args.seed, "batch_size": args.batch_size, "max_length": args.max_length}
-    with progress("rows read") as told:
-        found = probe(model, rows, hard, progress=told, **how)
-    counts = ", ".join(f"{count} {name}" for name, count in found.counts.items())
-    notes = (f"rows: {counts}; {found.folds} folds of behaviours", *found.notes)
-    show(args, found.to_dict(), found.sheets(), notes, lambda: plot_probe(found))
+    with kept_rows(args) as kept:
+        with progress("rows read") as told:
+            found = probe(model, rows, hard, progress=told, kept=kept, **how)
+        counts = ", ".join(f"{count} {name}" for name, count in found.counts.items())
+        notes = (f"rows: {counts}; {found.folds} folds of behaviours", *found.notes)
+        show(args, found.to_dict(), found.sheets(), notes, lambda: plot_probe(found))
     return 0

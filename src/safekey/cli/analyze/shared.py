@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from safekey.analysis.rows import Rows
     from safekey.analysis.sheets import Sheet
     from safekey.report.plots import Plot
+    from safekey.run_folder.kept import Kept
 
 KIND = "analysis"
 
@@ -48,7 +50,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_result(parser: argparse.ArgumentParser) -> None:
     """Add where the result goes."""
-    parser.add_argument("--output", metavar="DIR", help="write result.json, tables.md and plots into this folder")
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help="write result.json, tables.md and plots into this folder; one that was stopped goes on",
+    )
     add_json(parser)
 
 
@@ -89,15 +95,32 @@ def check_output(args: argparse.Namespace, inputs: Mapping[str, str]) -> None:
     if not args.output:
         return
     from safekey.run_folder.ownership import check_apart, kind_of
+    from safekey.run_folder.records import is_foreign
 
     folder = Path(args.output)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {args.output}: is a file; expected a folder")
     kind = kind_of(folder)
-    if kind not in ("", KIND) or (not kind and folder.is_dir() and any(folder.iterdir())):
+    if kind not in ("", KIND) or (not kind and is_foreign(folder)):
         what = f"is the folder of another verb ({kind})" if kind else "is not empty, and safekey did not write it"
         raise UserError(f"--output {args.output}: {what}; give another folder")
     check_apart(inputs, [folder], "give another folder", "--output")
+
+
+@contextmanager
+def kept_rows(args: argparse.Namespace) -> Iterator[Kept | None]:
+    """Keep finished rows in the output's folder until the block ends; without one nothing is kept.
+
+    Raises:
+        UserError: another process works in the folder, or it cannot be written.
+    """
+    if not args.output:
+        yield None
+        return
+    from safekey.run_folder.kept import keeping
+
+    with keeping(Path(args.output), KIND) as kept:
+        yield kept
 
 
 def show(

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from safekey.cli.common import PLAIN, add_json, add_verb, console
+from safekey.cli.monitor.showing import reading
 from safekey.monitor.request import FitRequest
 from safekey.options import add_options, given
 from safekey.terminal import printable
@@ -32,7 +33,8 @@ def run_fit(args: argparse.Namespace) -> int:
     from safekey.monitor.card import page
     from safekey.monitor.fit import fit
 
-    found = fit(FitRequest(model=args.model, **given(args, FitRequest)))
+    with reading() as told:
+        found = fit(FitRequest(model=args.model, **given(args, FitRequest)), told)
     args.document = {"version": 1, "folder": str(found.folder), "card": found.card.to_dict()}
     out = console(args.json)
     out.print(printable(page(found.card)), **PLAIN)

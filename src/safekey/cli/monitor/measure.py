@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from safekey.cli.common import PLAIN, add_json, add_verb, console
+from safekey.cli.monitor.showing import reading
 from safekey.monitor.request import HEADS, MeasureRequest
 from safekey.options import add_options, given
 from safekey.terminal import printable
@@ -33,7 +34,8 @@ def run_eval(args: argparse.Namespace) -> int:
 
     request = MeasureRequest(model=args.model, **given(args, MeasureRequest))
     output = Output.at(request.output, {f"data {n}": path for n, path in enumerate(request.data, 1)})
-    _, found = evaluate(request)
+    with reading() as told:
+        _, found = evaluate(request, told)
     args.document = found.to_dict()
     output.write_json(args.document)
     out = console(args.json)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from safekey.cli.common import PLAIN, add_json, add_verb, console, whole
+from safekey.cli.monitor.showing import reading
 from safekey.terminal import printable
 
 _EXAMPLES = """examples:
@@ -59,7 +60,8 @@ def _evaluation(args: argparse.Namespace) -> int:
     opened = open_evaluation(
         card_of(args.model), args.what, judges=args.judge, part=args.part, other_model=args.other_model
     )
-    found = score_evaluation(_load(args), opened)
+    with reading() as told:
+        found = score_evaluation(_load(args), opened, told)
     args.document = found.to_dict()
     out = console(args.json)
     out.print(beside_table(found))
@@ -77,9 +79,10 @@ def _file(args: argparse.Namespace) -> int:
 
     output = Output.at(args.output, {"file": args.what})
     rows, notes = read_rows(args.what)
-    monitor = _load(args)
-    rows, readings, problems = readable(monitor.loaded, rows)
-    scores = monitor.score_readings(readings, [row.end for row in rows])
+    with reading() as told:
+        monitor = _load(args)
+        rows, readings, problems = readable(monitor.loaded, rows)
+        scores = monitor.score_readings(readings, [row.end for row in rows], told)
     lines = [
         {"id": row.id, "attack": row.attack, "harmful": row.harmful, **asdict(score)}
         for row, score in zip(rows, scores, strict=True)
