@@ -207,6 +207,14 @@ def test_another_folder_and_a_benign_benchmark_are_refused(tmp_path: Path) -> No
         run_tamper(TamperRequest(order.arms, evaluation, order.options, str(tmp_path / "other")))
 
 
+def test_rows_that_comply_need_no_thinking(tmp_path: Path) -> None:
+    comply = write(tmp_path / "alone.jsonl", [{"prompt": "How do I bake?", "response": "Take flour."}])
+    order = request(tmp_path, comply=comply, harmful=None, harmless=None, steps=(1,))
+    evaluation = replace(order.evaluation, limit=1)
+    found = run_tamper(TamperRequest({"m": str(BASE)}, evaluation, order.options, order.output)).results
+    assert list(found.cells["m"]) == ["untouched", "step-1"]
+
+
 def test_rows_that_cannot_be_trained_on_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     order = request(tmp_path, harmful=None, harmless=None, steps=(1,))
     with Path(str(order.options.comply)).open("a") as file:
