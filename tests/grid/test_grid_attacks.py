@@ -41,7 +41,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(world: Path, grid: Path) -> list[str]:
-    words = ["grid", "organism", f"model_name_or_path={world / 'whole' / 'base'}", f"data={world / 'whole/train.jsonl'}"]
+    words = [
+        "grid",
+        "organism",
+        f"model_name_or_path={world / 'whole' / 'base'}",
+        f"data={world / 'whole/train.jsonl'}",
+    ]
     words += ["num_train_epochs=0.1", "logging_steps=1", "save_strategy=no", "--arms", "base,sft,qsm", "--seeds", "1"]
     words += ["--jobs", "1", "--data-dir", str(world), "--tasks", "strongreject,xstest-safe", "--judge", JUDGE]
     words += ["--attack", "no_template,best_of_n", "--best-of", "2", "--attack-templates", str(world / "study.jsonl")]
