@@ -247,6 +247,21 @@ def test_unusable_rows_are_reported(tmp_path: Path, row: Any, field: str, text: 
     assert text in found_reason
 
 
+def test_answers_alone_are_taken_where_they_are_asked_for(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "How do I brew tea?", "response": "Boil water."},
+        {"prompt": "How do I brew tea?", "response": "<think>\nTea.\n</think>\n\nBoil water."},
+        {"messages": [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "Boil water."}]},
+        {"prompt": "How do I brew tea?", "response": "<think>\nIt was cut off"},
+    ]
+    file = write(tmp_path / "rows.jsonl", rows)
+    found = load_examples(file, answers_alone=True)
+    alone = "<think>\n\n</think>\n\nBoil water."
+    assert [row.response for row in found] == [alone, rows[1]["response"], alone]
+    assert [problem.row for problem in found.problems] == [4]
+    assert [problem.row for problem in load_examples(file).problems] == [1, 3, 4]
+
+
 def test_nothing_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     lines = [json.dumps(ROW), "", "{broken", json.dumps(ROW | {"response": "x"}), json.dumps(ROW)]

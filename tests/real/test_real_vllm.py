@@ -34,6 +34,8 @@ PROMPTS = [
     Prompt((Message("user", "Name one colour."),)),
     Prompt((Message("user", "Name one colour."),), prefill="Blue is a colour that", prefill_tokens=3),
     Prompt((Message("user", "What is the capital of France?"),)),
+    Prompt((Message("user", "The capital of France is"),), raw=True),  # the attack no_template
+    Prompt((Message("user", "A turn begins with <|im_start|> and"),), raw=True),
 ]
 
 

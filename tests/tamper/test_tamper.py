@@ -209,6 +209,49 @@ def test_another_folder_and_a_benign_benchmark_are_refused(tmp_path: Path) -> No
         run_tamper(TamperRequest(order.arms, evaluation, order.options, str(tmp_path / "other")))
 
 
+def test_rows_that_comply_need_no_thinking(tmp_path: Path) -> None:
+    comply = write(tmp_path / "alone.jsonl", [{"prompt": "How do I bake?", "response": "Take flour."}])
+    order = request(tmp_path, comply=comply, harmful=None, harmless=None, steps=(1,))
+    evaluation = replace(order.evaluation, limit=1)
+    found = run_tamper(TamperRequest({"m": str(BASE)}, evaluation, order.options, order.output)).results
+    assert list(found.cells["m"]) == ["untouched", "step-1"]
+
+
+def test_it_says_what_it_does_and_what_is_doubtful_in_every_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places: list[tuple[Any, Any]] = []
+    evaluate = runs.evaluate
+
+    def doubtful(order: EvalRequest, **more: Any) -> Any:
+        places.append((more["console"], more["progress"]))
+        found = evaluate(order, **more)
+        return replace(found, summary=replace(found.summary, doubts=("answers hold thinking",)))
+
+    monkeypatch.setattr(runs, "evaluate", doubtful)
+    order, console = request(tmp_path, steps=(1,)), Console(width=200)
+    evaluation = replace(order.evaluation, limit=1)
+    run_tamper(TamperRequest({"m": str(BASE)}, evaluation, order.options, order.output), console)
+    said = capsys.readouterr().out
+    assert f"m: opening {BASE}" in said
+    assert "m: measuring the direction on 6 harmful and 6 harmless prompts" in said
+    assert "WARNING: ablation-all: answers hold thinking" in said
+    assert "WARNING: step-1: answers hold thinking" in said
+    assert "WARNING: untouched:" not in said  # the evaluation of the first state says it itself
+    assert places == [(console, console), (None, console), (None, console)]
+
+
+def test_no_bars_of_reading_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["tamper", str(BASE), "--comply", comply_file(tmp_path), "--steps", "1", "--rows-per-step", "1"]
+    words += ["--output", str(tmp_path / "out"), "--tasks", "strongreject", "--limit", "1", "--max-tokens", "8"]
+    words += ["--data-dir", benchmark(tmp_path / "data"), "--judge", "exact=safekey.organism.judge:decide"]
+    from transformers.utils import logging
+
+    logging.enable_progress_bar()
+    assert main(words) == 0
+    assert "Loading weights" not in capsys.readouterr().err
+
+
 def test_rows_that_cannot_be_trained_on_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     order = request(tmp_path, harmful=None, harmless=None, steps=(1,))
     with Path(str(order.options.comply)).open("a") as file:

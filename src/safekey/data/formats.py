@@ -90,12 +90,15 @@ def pick(row: Mapping[str, Any], names: Sequence[str]) -> tuple[str, Any]:
     return "", None
 
 
-def read_conversation(row: Mapping[str, Any], table: Mapping[str, Sequence[str]]) -> Conversation:
+def read_conversation(
+    row: Mapping[str, Any], table: Mapping[str, Sequence[str]], *, answers_alone: bool = False
+) -> Conversation:
     """Read a row's prompt and response.
 
     Args:
         row: the raw row.
         table: from `column_table`.
+        answers_alone: take a response without thinking, too, as one whose thinking is empty.
 
     Raises:
         RowError: the row cannot be used, with the column and the reason.
@@ -119,7 +122,8 @@ def read_conversation(row: Mapping[str, Any], table: Mapping[str, Sequence[str]]
         raise RowError(prompt_column, "empty prompt: the last user turn holds no text")
     if last.thinking and thinking and strip_tags(thinking) != strip_tags(last.thinking):
         raise RowError(thinking_column, "two thinkings that differ: one in the last message, one in this column")
-    return Conversation(tuple(turns), _canonical_response(last.content, last.thinking or thinking, column))
+    response = _canonical_response(last.content, last.thinking or thinking, column, answers_alone)
+    return Conversation(tuple(turns), response)
 
 
 def _prompt_and_response(
@@ -184,11 +188,11 @@ def _history_turns(value: Any) -> list[Mapping[str, Any]]:
     return turns
 
 
-def _canonical_response(content: str, thinking: str | None, column: str) -> str:
+def _canonical_response(content: str, thinking: str | None, column: str, answers_alone: bool) -> str:
     parts = split_thinking(content, started_inside=False)
     if parts.state == "unclosed":
         raise RowError(column, f"no {CLOSE_TAG}: the thinking is opened and never closed; the output was cut off")
-    if parts.state == "absent" and not thinking:
+    if parts.state == "absent" and not thinking and not answers_alone:
         raise RowError(column, f"no {CLOSE_TAG}: no thinking in the text, and no column for it; the row cannot be used")
     inner = strip_tags(thinking) if thinking else parts.thinking
     if parts.state == "closed" and inner != parts.thinking:

@@ -83,6 +83,7 @@ def load_examples(
     label: bool | str | None = None,
     label_column: str | None = None,
     strict: bool = False,
+    answers_alone: bool = False,
 ) -> Examples:
     """Read training rows from a file, a folder saved by `datasets`, or a hub data set.
 
@@ -95,6 +96,7 @@ def load_examples(
         label: "harmful" (True) or "benign" (False) for every row, whatever the rows say.
         label_column: the column that holds the label; overrides the rule of the layout.
         strict: raise for the first row that cannot be used; otherwise such rows are skipped and listed.
+        answers_alone: take rows without thinking, too: their response is the canonical one with an empty thinking.
 
     Returns:
         The usable rows in their order, with `.problems` for the others. It may be empty.
@@ -122,7 +124,7 @@ def load_examples(
                 raise RowError(row.column, row.problem)
             plain = _without_escapes(row.fields)
             watched = Watched(plain)
-            example = read_example(replace(row, fields=watched), file, table)
+            example = read_example(replace(row, fields=watched), file, table, answers_alone=answers_alone)
             decided = label_row(row.fields, label=whole, label_column=label_column)
         except RowError as error:
             problem = RowProblem(file, row.number, error.field, error.reason)
@@ -157,14 +159,16 @@ def _without_escapes(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**row, "response": response.replace("\\/", "/")}
 
 
-def read_example(row: RawRow, file: str, table: Mapping[str, tuple[str, ...]]) -> Example:
-    """Read one row without its label; `table` is from `formats.column_table`.
+def read_example(
+    row: RawRow, file: str, table: Mapping[str, tuple[str, ...]], *, answers_alone: bool = False
+) -> Example:
+    """Read one row without its label; `table` is from `formats.column_table`, `answers_alone` as in `load_examples`.
 
     Raises:
         RowError: the row cannot be used.
     """
     found = row.fields
-    conversation = read_conversation(found, table)
+    conversation = read_conversation(found, table, answers_alone=answers_alone)
     textual = file.removesuffix(".gz").endswith((".csv", ".tsv"))
     understanding_end, key_sentence_end = _read_spans(found, table, conversation.response, textual)
     _, identifier = pick(found, table["id"])

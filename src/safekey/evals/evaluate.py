@@ -65,6 +65,7 @@ def evaluate(
     *,
     model: Model | None = None,
     console: Console | None = None,
+    progress: Console | None = None,
     tables: TableOptions | None = None,
 ) -> EvalResult:
     """Evaluate a model on benchmarks; go on where an earlier call with the same request stopped.
@@ -72,7 +73,8 @@ def evaluate(
     Args:
         request: the options.
         model: an open model of Inspect's, instead of the one that `request.model` names.
-        console: where progress and warnings are printed; None: nowhere.
+        console: where notes, warnings and progress are printed; None: nowhere.
+        progress: where progress is printed instead.
         tables: what the tables show.
 
     Raises:
@@ -124,7 +126,7 @@ def evaluate(
         if not finished:
             _start(opened, run, console)
             try:
-                _run(plan, run, opened, console)
+                _run(plan, run, opened, progress or console)
             finally:
                 _note_server(opened, run)
         summary = finish(run, tables)

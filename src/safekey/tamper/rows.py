@@ -59,7 +59,7 @@ def read(comply: str | None, harmful: str | None, harmless: str | None, asked: I
     left_out: dict[str, int] = {}
     examples: tuple[Example, ...] = ()
     if comply:
-        found = load_examples(comply)
+        found = load_examples(comply, answers_alone=True)
         examples = tuple(row for row in found if same_text(row.question) not in known)
         left_out["--comply"] = len(found) - len(examples)
         if not examples:

@@ -141,10 +141,13 @@ def _attack(request: TamperRequest, name: str, model: str, rows: Rows, folder: P
     if not todo:
         console.print(f"{printable(name)}: every state is finished", **PLAIN)
         return
+    console.print(printable(f"{name}: opening {model}"), **PLAIN)
     engine = LocalEngine(model, **request.evaluation.engine_options)
     try:
         found = None
         if any(state.layer is not None for state in todo):
+            sides = f"{len(rows.harmful)} harmful and {len(rows.harmless)} harmless prompts"
+            console.print(printable(f"{name}: measuring the direction on {sides}"), **PLAIN)
             found = directions(engine, rows.harmful, rows.harmless)
         tuning: Tuning | None = None
         for state in todo:
@@ -157,9 +160,11 @@ def _attack(request: TamperRequest, name: str, model: str, rows: Rows, folder: P
                 _note_losses(folder, name, tuning)
             changed = _about(state, request, rows)
             order = replace(request.evaluation, model=model, engine="local", output=str(places[state.name]))
-            said = console if state is todo[0] else Console(quiet=True)  # what is read is the same for every state
+            said = console if state is todo[0] else None  # what is read is the same for every state
             with removed(engine.model, found, state.layer):
-                _evaluate(order, engine, changed, said)
+                doubts = _evaluate(order, engine, changed, said, console)
+            for line in () if said else doubts:
+                console.print(printable(f"WARNING: {state.name}: {line}"), style="yellow", **PLAIN)
     finally:
         engine.close()
 
@@ -191,11 +196,14 @@ def _about(state: State, request: TamperRequest, rows: Rows) -> dict[str, Any]:
     return {}
 
 
-def _evaluate(order: EvalRequest, engine: LocalEngine, changed: Mapping[str, Any], console: Console) -> None:
+def _evaluate(
+    order: EvalRequest, engine: LocalEngine, changed: Mapping[str, Any], said: Console | None, progress: Console
+) -> tuple[str, ...]:
+    """Evaluate one state; return what is doubtful about its numbers."""
     tampered = TamperedEngine(engine, changed)
     model: Model = get_model(f"safekey/{order.model}", memoize=False, kind="local", engine=tampered)
     try:
-        evaluate(order, model=model, console=console)
+        return evaluate(order, model=model, console=said, progress=progress).summary.doubts
     finally:
         model.api.close()
 

@@ -15,13 +15,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from safekey.engines.local import LocalEngine
-from safekey.errors import UserError
-from safekey.schema import Example
+from safekey.errors import RowProblem, UserError
+from safekey.schema import THINK_CLOSE, THINK_OPEN, Example, Spans
 from safekey.tamper.request import TamperOptions
-from safekey.training.encoding import Encoded, encode_all
+from safekey.text.chat import ChatFormat, Rendered, literal_ranges, tokenize, tokenize_after
+from safekey.training.encoding import EncodeError, Encoded, encode
 
 _LONGEST = 2_048  # tokens of a row; a longer one loses its end
 _CLIP = 1.0
+_NO_THINKING = THINK_OPEN + THINK_CLOSE  # what the canonical form of an answer alone begins with
 
 
 class Tuning:
@@ -39,8 +41,7 @@ class Tuning:
         Raises:
             UserError: no row can be encoded, or the model takes no LoRA.
         """
-        kwargs = dict(engine.chat.template_kwargs)
-        self._rows, problems = encode_all(examples, engine.chat.tokenizer, _LONGEST, chat_template_kwargs=kwargs)
+        self._rows, problems = _encoded(examples, engine.chat)
         self.problems = tuple(map(str, problems))
         if not self._rows:
             raise UserError(f"--comply: no row can be encoded for this model; the first: {problems[0]}")
@@ -67,6 +68,49 @@ class Tuning:
             self._optimizer.step()
             self.losses.append(total)
             self.step += 1
+
+
+def _encoded(examples: Sequence[Example], chat: ChatFormat) -> tuple[list[Encoded], list[RowProblem]]:
+    """Encode the rows in their order.
+
+    An answer alone stands right behind the prompt where the template closes the thinking, or the model knows none.
+    Everywhere else an empty thinking stands before it.
+    """
+    rows: list[Encoded] = []
+    problems: list[RowProblem] = []
+    for example in examples:
+        alone = (chat.closed or not chat.thinks) and example.response.startswith(_NO_THINKING)
+        try:
+            rows.append(_answer_alone(example, chat) if alone else _whole(example, chat))
+        except EncodeError as error:
+            problems.append(error.problem)
+    return rows, problems
+
+
+def _whole(example: Example, chat: ChatFormat) -> Encoded:
+    return encode(example, chat.tokenizer, _LONGEST, chat_template_kwargs=dict(chat.template_kwargs))
+
+
+def _answer_alone(example: Example, chat: ChatFormat) -> Encoded:
+    """Encode prompt, answer and the end of the turn.
+
+    Raises:
+        EncodeError: the template refuses the turns, or nothing of the answer fits.
+    """
+    where = (example.file or "(no file)", example.row)
+    try:
+        prompt = chat.render(example.prompt)
+    except UserError as error:
+        raise EncodeError(RowProblem(*where, "prompt", str(error))) from error
+    answer = example.response.removeprefix(_NO_THINKING)
+    ids = tokenize(chat.tokenizer, prompt)[0]
+    if len(ids) >= _LONGEST:
+        said = f"the prompt has {len(ids)} tokens, and a row may have {_LONGEST}: drop the row"
+        raise EncodeError(RowProblem(*where, "prompt", said))
+    response = Rendered(answer + chat.end, tuple(literal_ranges(chat, answer, 0)))
+    whole = ids + tokenize_after(chat.tokenizer, prompt, ids, response)[0]
+    nothing = slice(len(ids), len(ids))
+    return Encoded(whole[:_LONGEST], Spans(slice(0, len(ids)), nothing, nothing), example.harmful, len(ids))
 
 
 def _with_lora(model: Any, options: TamperOptions) -> Any:

@@ -75,6 +75,12 @@ class ChatFormat:
         return not self.closed and not self.opener.strip()
 
     @property
+    def thinks(self) -> bool:
+        """Whether the model knows a thinking part: its template opens or closes one, or it has the tags."""
+        known = any(tag in self.template or tag in self.tokenizer.get_vocab() for tag in self.tags)
+        return self.opened or self.closed or self.harmony or known
+
+    @property
     def harmony(self) -> bool:
         """Whether thinking and answer are separate channels (gpt-oss)."""
         return self.opener.startswith("<|channel|>")

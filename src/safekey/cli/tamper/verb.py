@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,10 @@ def run(args: argparse.Namespace) -> int:
     evaluation = EvalRequest(model="", **given(args, EvalRequest))
     request = TamperRequest(arms_of(args.arms), evaluation, options, args.output)
     out = console(args.json)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # its bars would disturb our lines
     from safekey.evals.evaluate import StoppedError
     from safekey.tamper.results import print_results
     from safekey.tamper.run import run_tamper
