@@ -391,6 +391,15 @@ def test_a_dry_run_counts_and_asks_nobody(data: Path, tmp_path: Path, capsys: py
     assert next(one for one in found["forecast"] if one["stage"] == "7-score")["money"] is None
 
 
+def test_a_dry_run_expects_no_more_than_the_limit_of_a_reply(data: Path, tmp_path: Path) -> None:
+    words = [f"data={data}", f"output_dir={tmp_path / 'out'}", *FAST, "teacher=x", "judge=y"]
+    short = ("max_tokens=320", "judge_tokens=40")
+    for recipe in ("mix-2k", "star1"):
+        for one in forecast(load_recipe(recipe, [*words, *short])).forecasts:
+            expected = {"judge": 40, "teacher": 320, "writer": 80}[one.role]
+            assert one.tokens_out == one.calls * expected <= one.tokens_most
+
+
 def test_a_dry_run_of_benign_counts_the_look_alikes_alone(data: Path, tmp_path: Path) -> None:
     words = [f"data={data}", f"output_dir={tmp_path / 'out'}", *FAST, "teacher=x", "judge=y"]
     found = forecast(load_recipe("benign", words)).forecasts

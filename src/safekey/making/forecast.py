@@ -32,7 +32,7 @@ class Forecast:
         stage, role: which stage, and which model.
         calls: at most so many.
         tokens_in: of all questions.
-        tokens_out: as the recipe expects them; tokens_most: at the limit of every reply.
+        tokens_out: as the recipe expects them, never more than tokens_most: at the limit of every reply.
         money, money_most: dollars at the given prices; None without prices.
     """
 
@@ -94,13 +94,14 @@ def _stage(
     listed = len(policies.listed())
     longest = {policy.name: len(policy.text) for policy in (*policies.values(), policies.general)}
     policy = sum(longest.get(row.category, max(longest.values())) for row in rows) // max(1, len(rows))
-    answer = config.expect_tokens * LETTERS_A_TOKEN
-    texts, own = config.max_tokens, config.expect_tokens
+    own = config.expect_tokens
+    answer = min(own, config.max_tokens) * LETTERS_A_TOKEN
+    texts = config.max_tokens
 
     def count(prompt: str, about: Sequence[Row], role: Role, more: int, out: int, most: int) -> Forecast:
         fixed = len(prompting.load(prompt).system) + len(prompting.load(prompt).user) + more
         letters = sum(fixed + len(row.question) for row in about)
-        ins, outs, mosts = letters // LETTERS_A_TOKEN, out * len(about), most * len(about)
+        ins, outs, mosts = letters // LETTERS_A_TOKEN, min(out, most) * len(about), most * len(about)
         return Forecast(
             stage, role, len(about), ins, outs, mosts, money(config, role, ins, outs), money(config, role, ins, mosts)
         )
@@ -120,7 +121,7 @@ def _stage(
         return [count("deliberate", rows, "teacher", policy, own, texts)], rows
     if name == "self" and config.thinking == "opened":  # the thinking, then the answer behind it
         short = config.think_tokens
-        first = count("self_harmful", rows, "model", 0, min(own, short), short)
+        first = count("self_harmful", rows, "model", 0, own, short)
         return [first, count("self_harmful", rows, "model", short * LETTERS_A_TOKEN, own, texts)], rows
     if name == "self":
         return [count("self_harmful", rows, "model", 0, own, texts)], rows

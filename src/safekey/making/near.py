@@ -1,96 +1,164 @@
-"""Find near-duplicates among many short texts: MinHash proposes pairs, exact Jaccard similarities decide.
+"""Find near-duplicates among many short texts, exactly: every pair that the rule calls near is found, and no other.
 
 Two texts are near-duplicates when the Jaccard similarity of their runs of five letters is at least the threshold, and
 that of their words, and of their runs of three words, above `FLOOR` (runs do not count where nearly all words are the
-same): one measure alone takes the same words in another order, or a few long words, for the same request. MinHash only
-proposes, so nothing is removed by an estimate. `datasketch` computes the signatures (`pip install 'safekey[make]'`).
+same): one measure alone takes the same words in another order, or a few long words, for the same request.
+
+A text that is near to another lacks few of its runs. So it is in some of the lists "texts that hold this run" of any
+sufficiently many of them, and the rarest runs have the shortest lists: what a template has in common is not looked at.
+What was found in enough of them is compared, all of it at once.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from safekey.errors import UserError
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Numbers = NDArray[np.int64]
+
 LETTERS, WORDS = 5, 3
 FLOOR, SAME_WORDS = 0.5, 0.9
-_BANDS, _ROWS = 42, 6  # a pair at 0.8 is proposed with 99.99 %, one at 0.7 with 99.5 %, one at 0.1 with 0.004 %
-_FULL = 100  # texts in a bucket; a fuller one is passed over, and a near-duplicate is found by its other bands
-_MARGIN = 0.15  # an estimate from 252 numbers is rarely further off
-_SEED = 1
+_ROUNDING = 1e-9  # 0.7 * 10 is more than 7
 
 
 class NearIndex:
-    """The texts that were kept, and which of them a new text is near to."""
+    """Texts, those of them that were kept, and which kept one a text is near to."""
 
-    def __init__(self, threshold: float) -> None:
-        """Make an empty index.
+    def __init__(self, texts: Sequence[str], threshold: float) -> None:
+        """Number the runs and words of all texts; none is kept yet.
 
         Args:
-            threshold: Jaccard similarity of letter runs from which two texts are near-duplicates, 0 to 1.
-
-        Raises:
-            UserError: datasketch is not installed.
+            texts: normalised texts: words with one space between them. A place below is one in this list.
+            threshold: Jaccard similarity of letter runs from which two texts are near-duplicates, above 0, up to 1.
         """
-        try:
-            from datasketch import MinHash
-        except ImportError:
-            raise UserError(
-                "near-duplicates are found with datasketch, which is not installed: pip install 'safekey[make]', or "
-                "near=0 to remove exact duplicates only"
-            ) from None
         self.threshold = threshold
-        self._make: Any = MinHash
-        self._texts: list[str] = []
-        self._signs: list[NDArray[Any]] = []
-        self._buckets: list[dict[int, list[int]]] = [{} for _ in range(_BANDS)]
+        self._texts = texts
+        self._letters = _Sets(texts, letter_runs)
+        self._words = _Sets(texts, lambda text: set(text.split()))
+        self._lists = np.zeros(len(self._letters.members), dtype=np.int32)  # run → the kept texts that hold it
+        counts = np.bincount(self._letters.members, minlength=self._letters.kinds)
+        self._starts = np.cumsum(counts) - counts
+        self._held = np.zeros(self._letters.kinds, dtype=np.int64)
+        self._sizes = np.zeros(len(texts), dtype=np.int64)  # of the kept texts; of others 0
+        self._kept = np.zeros(int(max(self._letters.sizes, default=0)) + 1, dtype=np.int64)  # size → runs of all such
 
-    def nearest(self, text: str, signature: NDArray[Any]) -> int | None:
-        """Return the place (in the order of `add`) of a text that this one is a near-duplicate of; None for none."""
-        places = np.array(sorted({place for bucket in self._found(signature) for place in bucket}), dtype=int)
-        if not len(places):
-            return None
-        alike = np.mean(np.stack([self._signs[place] for place in places]) == signature, axis=1)
+    def add(self, place: int) -> None:
+        """Keep a text."""
+        runs = self._letters.of(place)
+        self._lists[self._starts[runs] + self._held[runs]] = place
+        self._held[runs] += 1
+        self._sizes[place] = len(runs)
+        self._kept[len(runs)] += len(runs)
+
+    def nearest(self, place: int) -> int | None:
+        """Return the place of the kept text that is most alike and near (of equal ones the first); None for none."""
+        others = self._candidates(place)
+        alike = self._letters.compare(place, others)
+        others, alike = others[alike >= self.threshold], alike[alike >= self.threshold]
+        enough = self._words.compare(place, others) > FLOOR
+        others, alike = others[enough], alike[enough]
         for index in np.argsort(-alike, kind="stable"):
-            if alike[index] < self.threshold - _MARGIN:
-                return None
-            if is_near(text, self._texts[places[index]], self.threshold):
-                return int(places[index])
+            if is_near(self._texts[place], self._texts[others[index]], self.threshold):
+                return int(others[index])
         return None
 
-    def add(self, text: str, signature: NDArray[Any]) -> None:
-        """Keep a text; the first one has place 0."""
-        for band, key in zip(self._buckets, _keys(signature), strict=True):
-            bucket = band.setdefault(key, [])
-            if len(bucket) <= _FULL:
-                bucket.append(len(self._texts))
-        self._texts.append(text)
-        self._signs.append(signature)
+    def _candidates(self, place: int) -> Numbers:
+        """Return the kept texts that may be near, in order: none that is near is missing."""
+        runs = self._letters.of(place)
+        runs = runs[np.argsort(self._held[runs], kind="stable")]
+        smallest = max(1, int(np.ceil(self.threshold * len(runs) - _ROUNDING)))
+        looked, unseen = self._plan(self._held[runs], smallest)
+        found = self._lists[_ranges(self._starts[runs[:looked]], self._held[runs[:looked]])]
+        others, shared = _tally(found, len(self._texts))
+        others = others[shared >= self._least(len(runs), self._sizes[others]) - (len(runs) - looked)]
+        if unseen < smallest:
+            return others
+        return np.union1d(others, np.flatnonzero((self._sizes >= smallest) & (self._sizes <= unseen)))
 
-    def signatures(self, texts: Iterable[str]) -> Iterator[NDArray[Any]]:
-        """Return the MinHash of each text, in order."""
-        runs = ([run.encode("utf-8", "replace") for run in letter_runs(text)] for text in texts)
-        options: dict[str, Any] = {"num_perm": _BANDS * _ROWS, "seed": _SEED, "hashfunc": zlib.crc32}
-        for sign in self._make.generator(runs, **options):
-            yield sign.hashvalues
+    def _plan(self, lengths: Numbers, smallest: int) -> tuple[int, int]:
+        """Return how many lists to look at, and up to which size texts are compared without being in one of them.
 
-    def _found(self, signature: NDArray[Any]) -> Iterator[list[int]]:
-        """Yield the texts that share a band, except where too many do: what a template has in common says nothing."""
-        for band, key in zip(self._buckets, _keys(signature), strict=True):
-            bucket = band.get(key, [])
-            if len(bucket) <= _FULL:
-                yield bucket
+        The sum is the least: entries of lists, and runs of the texts that are compared. As much again goes into more
+        lists, because a text that must be in many of them is seldom a candidate.
+
+        Args:
+            lengths: of the lists of one text's runs, the shortest first.
+            smallest: the size from which a text may be near to it.
+        """
+        size, both = len(lengths), (1 + self.threshold) / self.threshold
+        entries = np.concatenate([[0], np.cumsum(lengths)])
+        largest = ((size - np.arange(size + 1)) * both - size + _ROUNDING).astype(np.int64)
+        largest = np.clip(largest, smallest - 1, len(self._kept) - 1)
+        runs = np.cumsum(self._kept)
+        cost = entries + runs[largest] - runs[smallest - 1]
+        looked = int(np.argmin(cost))
+        looked = max(looked, int(np.searchsorted(entries, 2 * cost[looked], side="right")) - 1)
+        return looked, int(largest[looked])
+
+    def _least(self, size: int, sizes: Numbers) -> NDArray[Any]:
+        """Return how many runs a text of a size shares with texts of other sizes that are near to it."""
+        return self.threshold / (1 + self.threshold) * (size + sizes) - _ROUNDING
 
 
-def _keys(signature: NDArray[Any]) -> list[int]:
-    return [hash(signature[start : start + _ROWS].tobytes()) for start in range(0, _BANDS * _ROWS, _ROWS)]
+class _Sets:
+    """A set of numbers for each text, one number for each different member.
+
+    Attributes:
+        members: the numbers of all sets, one set behind the other.
+        sizes: of the sets.
+        kinds: how many different numbers there are.
+    """
+
+    def __init__(self, texts: Sequence[str], parts: Callable[[str], Collection[str]]) -> None:
+        """Cut every text into its parts; they are known by 64 bits, so that two do not collide by chance."""
+        hashes = [np.fromiter(map(hash, found := parts(text)), np.int64, len(found)) for text in texts]
+        self.sizes = np.array([len(found) for found in hashes], dtype=np.int64)
+        known = np.unique(np.concatenate(hashes)) if hashes else np.zeros(0, np.int64)
+        self.kinds = len(known)
+        self.members = np.zeros(int(self.sizes.sum()), dtype=np.int32)
+        self._starts = np.cumsum(self.sizes) - self.sizes
+        for start, found in zip(self._starts, hashes, strict=True):
+            self.members[start : start + len(found)] = np.searchsorted(known, found)
+        self._marked = np.zeros(self.kinds, dtype=bool)
+
+    def of(self, place: int) -> NDArray[Any]:
+        """Return the set of a text, as numbers without an order."""
+        return self.members[self._starts[place] : self._starts[place] + self.sizes[place]]
+
+    def compare(self, place: int, others: Numbers) -> NDArray[np.float64]:
+        """Return the Jaccard similarity of a text's set with those of others."""
+        if not len(others):
+            return np.zeros(0)
+        own, sizes = self.of(place), self.sizes[others]
+        self._marked[own] = True
+        shared = self._marked[self.members[_ranges(self._starts[others], sizes)]]
+        self._marked[own] = False
+        ends = np.cumsum(sizes)
+        total = np.concatenate([[0], np.cumsum(shared)])
+        both = total[ends] - total[ends - sizes]
+        whole = len(own) + sizes - both
+        return np.where(whole == 0, 1.0, both / np.maximum(1, whole))
+
+
+def _ranges(starts: Numbers, lengths: Numbers) -> Numbers:
+    """Return start, start + 1, … of every range, one range behind the other."""
+    ends = np.cumsum(lengths)
+    return np.repeat(starts - ends + lengths, lengths) + np.arange(ends[-1] if len(ends) else 0)
+
+
+def _tally(places: NDArray[Any], size: int) -> tuple[Numbers, Numbers]:
+    """Return the different places below size, in order, and how often each is there."""
+    if len(places) * 16 < size:
+        found, counts = np.unique(places, return_counts=True)
+        return found.astype(np.int64), counts
+    counts = np.bincount(places, minlength=size)
+    found = np.flatnonzero(counts)
+    return found, counts[found]
 
 
 def is_near(one: str, other: str, threshold: float) -> bool:

@@ -64,6 +64,13 @@ CASES = {
         "Unsupported CPU attention configuration: head_dim=24",
         "--engine local",
     ),
+    "seeded sample": (
+        f"{WORKER}RuntimeError: CPU Generator does not use offset\n"
+        f"{API}ERROR 11-26 02:21:14 [async_llm.py:906] vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered "
+        "an issue. See stack trace (above) for the root cause.",
+        "CPU Generator does not use offset",
+        "max_num_batched_tokens",
+    ),
     "killed": (
         "(EngineCore pid=1) ERROR 11-25 22:12:14 [multiproc_executor.py:315] Worker proc VllmWorker-0 died unexpectedly "
         "(exit code: -9), shutting down executor.\n"

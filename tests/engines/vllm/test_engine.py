@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from engines.folders import real_tokenizer, save
 from engines.vllm.stubs import alive, executable, gone, starts, temporary
 from safekey.engines import SamplingParams, open_engine
+from safekey.engines.vllm.command import ServeCommand
 from safekey.engines.vllm.engine import VllmEngine
 from safekey.engines.vllm.service import VllmError
 from safekey.errors import UserError
@@ -56,6 +58,27 @@ def texts(engine: Any, count: int = 3) -> list[str]:
     return [found[index].text for index in range(count)]
 
 
+@pytest.mark.parametrize(
+    ("device", "given", "words"),
+    [
+        ("cpu", {}, {"--no-enable-chunked-prefill", "--dtype=float32"}),
+        (
+            "cpu",
+            {"enable-chunked-prefill": True, "dtype": "bfloat16"},
+            {"--enable-chunked-prefill", "--dtype=bfloat16"},
+        ),
+        ("cuda", {}, {"--dtype=auto"}),
+    ],
+)
+def test_what_safekey_chooses_by_device(
+    model: str, stub: str, monkeypatch: pytest.MonkeyPatch, device: str, given: dict[str, Any], words: set[str]
+) -> None:
+    monkeypatch.setattr("safekey.engines.weights.pick_device", lambda asked: torch.device(device))
+    options = VllmEngine(model, vllm=stub, **given)._options
+    argv = ServeCommand(stub, model, options=options).words(1)
+    assert {word for word in argv if "dtype" in word or "chunked" in word} == words
+
+
 def adapter(folder: Path, base: str, seed: int = 0, **changes: Any) -> Path:
     folder.mkdir(parents=True)
     (folder / "adapter_model.safetensors").write_bytes(bytes([seed]) * 64)
@@ -81,7 +104,7 @@ def test_it_starts_generates_and_leaves_nothing(
     assert "Sure, here is how".startswith(made.prefill)
     about = engine.describe()
     assert about["versions"]["vllm"] == "0.32.0"
-    assert about["options"] == {"max_model_len": 512, "dtype": about["dtype"]}
+    assert about["options"] == {**engine._options, "max_model_len": 512}
     (start,) = starts(seen)
     key, port = start["env"]["VLLM_API_KEY"], next(w for w in start["argv"] if w.startswith("--port=")).split("=")[1]
     log = tmp_path / "run" / "vllm" / "server.log"

@@ -257,11 +257,15 @@ class VllmEngine:
 
     @cached_property
     def _options(self) -> dict[str, Any]:
-        """The user's options, and the dtype that the local engine would take: float32 on a CPU, where bf16 is slow."""
+        """The user's options, and on a CPU ours: float32, as the local engine (bf16 is slow), and prompts read whole.
+
+        vLLM 0.32 dies there of a sampled answer whose prompt it reads in pieces ("CPU Generator does not use offset").
+        """
         given = dict(self._given)
-        if "dtype" not in given:
-            on_cpu = weights.pick_device(None).type == "cpu"
-            given["dtype"] = "float32" if on_cpu else "auto"
+        on_cpu = weights.pick_device(None).type == "cpu"
+        given.setdefault("dtype", "float32" if on_cpu else "auto")
+        if on_cpu and not any(name.replace("-", "_").endswith("enable_chunked_prefill") for name in given):
+            given["enable_chunked_prefill"] = False
         return given
 
     @cached_property

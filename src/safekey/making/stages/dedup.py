@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from safekey.errors import UserError
 from safekey.evals.benchmarks.catalog import find_benchmark
@@ -22,19 +21,15 @@ def run(rows: Sequence[Row], work: Work) -> Outcome:
     """Compare every request with the benchmarks and with the requests that were kept before it.
 
     Raises:
-        UserError: a benchmark cannot be read, or datasketch is missing.
+        UserError: a benchmark cannot be read.
     """
-    near = NearIndex(work.config.near) if work.config.near else None
     kept, removed = [], []
-    notes: list[str] = []
-    seen = _Seen(near)
-    for name, texts in _benchmarks(work):
-        seen.add_benchmark(name, texts)
-        notes.append(f"compared with {len(texts)} prompts of {name}")
+    benchmarks = [(name, [" ".join(words_of(text)) for text in texts]) for name, texts in _benchmarks(work)]
+    notes = [f"compared with {len(texts)} prompts of {name}" for name, texts in benchmarks]
     plain = [" ".join(words_of(row.question)) or row.question for row in rows]
-    signatures: Iterator[Any] = iter(near.signatures(plain)) if near else iter([None] * len(rows))
+    seen = _Seen(benchmarks, plain, work.config.near)
     for count, (row, text) in enumerate(zip(rows, plain, strict=True), start=1):
-        reason = seen.look(row.id, row.question, text, next(signatures))
+        reason = seen.look(row.id, row.question, text)
         if reason:
             removed.append(Aside(row.id, reason))
         else:
@@ -49,29 +44,34 @@ def run(rows: Sequence[Row], work: Work) -> Outcome:
 class _Seen:
     """What was kept before, and what the benchmarks hold."""
 
-    def __init__(self, near: NearIndex | None) -> None:
-        self._near = near
-        self._names: list[tuple[str, str]] = []  # (benchmark or "", row) by place in the near index
+    def __init__(self, benchmarks: Sequence[tuple[str, Sequence[str]]], plain: Sequence[str], near: float) -> None:
+        """Keep the benchmarks' prompts apart from the requests.
+
+        Args:
+            benchmarks: name and normalised prompts of each.
+            plain: all requests, normalised, in the order in which they will be looked at.
+            near: the threshold of near-duplicates; 0: none are looked for.
+        """
+        self._names = [(name, "") for name, texts in benchmarks for _ in texts]  # (benchmark or "", row) by place
         self._exact: dict[str, str] = {}
         self._plain: dict[str, tuple[str, str]] = {}
         self._runs: dict[int, dict[int, str]] = {NGRAM: {}}  # length → hash of a run of words → benchmark
-
-    def add_benchmark(self, name: str, texts: Sequence[str]) -> None:
-        """Keep a benchmark's prompts apart from the requests."""
-        plain = [" ".join(words_of(text)) for text in texts]
-        for text in plain:
+        everything = [*(text for _, texts in benchmarks for text in texts), *plain]
+        self._near = NearIndex(everything, near) if near else None
+        for place, text in enumerate(everything[: len(self._names)]):
+            name = self._names[place][0]
             words = tuple(text.split())
             self._plain.setdefault(text, (name, ""))
             length = min(NGRAM, len(words))
             if length >= SHORTEST_INSIDE:
                 self._runs.setdefault(length, {}).update(dict.fromkeys(runs_of(words, length), name))
-        if self._near is not None:
-            for text, signature in zip(plain, self._near.signatures(plain), strict=True):
-                self._near.add(text, signature)
-                self._names.append((name, ""))
+            if self._near is not None:
+                self._near.add(place)
 
-    def look(self, name: str, text: str, plain: str, signature: Any) -> str:
-        """Return why a request is removed; "" and keep it otherwise."""
+    def look(self, name: str, text: str, plain: str) -> str:
+        """Return why the next request is removed; "" and keep it otherwise."""
+        place = len(self._names)
+        self._names.append(("", name))
         if text in self._exact:
             return f"exact duplicate: of {self._exact[text]}"
         if plain in self._plain:
@@ -83,12 +83,11 @@ class _Seen:
             if shared:
                 return f"in benchmark {shared}: {length} words in a row"
         if self._near is not None:
-            place = self._near.nearest(plain, signature)
-            if place is not None:
-                benchmark, row = self._names[place]
+            found = self._near.nearest(place)
+            if found is not None:
+                benchmark, row = self._names[found]
                 return f"in benchmark {benchmark}: nearly the same" if benchmark else f"near duplicate: of {row}"
-            self._near.add(plain, signature)
-            self._names.append(("", name))
+            self._near.add(place)
         self._exact[text], self._plain[plain] = name, ("", name)
         return ""
 
