@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from evals.saved_runs import simple
 from safekey.cli.app import main
+from safekey.engines.weights import Source, fingerprint
+from safekey.monitor.calibration import Scale, Threshold
+from safekey.monitor.card import Card
+from safekey.monitor.request import HEADS
 from safekey.sharing.facts import front_matter
 from safekey.sharing.private import Private
 from sharing.trained import evaluate, train
@@ -205,3 +210,40 @@ def test_folders_that_are_no_training(tmp_path: Path, capsys: pytest.CaptureFixt
 )
 def test_private_names(text: str, public: str) -> None:
     assert Private().public(text) == public
+
+
+def fitted(run: Path, **other: Any) -> None:
+    """Write what `safekey monitor fit` writes of a run's own heads."""
+    own = fingerprint(Source(str(run / "model"), None, str(run / "model")))
+    values: dict[str, Any] = {
+        "model": str(run), "weights_sha256": own, "heads": "trained", "pooling": "mean",
+        "head": "query_and_understanding", "scales": {head: Scale() for head in HEADS},
+        "threshold": Threshold(1.25, 0.05, 0.95, 200, 3, 200, 0.0385),
+        "calibration": {"harmful": 120, "rows": 320},
+        "measured": {"auroc": dict.fromkeys(HEADS, 0.987), "flagged_harmful": 0.625}, **other,
+    }  # fmt: skip
+    (run / "monitor").mkdir(exist_ok=True)
+    (run / "monitor" / "monitor.json").write_text(json.dumps(Card(**values).to_dict()))
+
+
+def test_a_monitor_that_was_fitted_is_on_the_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = train(tmp_path / "first", "Qwen/Qwen2.5-0.5B")
+    fitted(run)
+    text = written(capsys, run)
+    assert "not a monitor" not in text
+    assert "no threshold was chosen" not in text
+    assert "on other rows than those that calibrated it" in text
+    assert "at most 5 % of benign rows are flagged, with confidence 95 %" in text
+    assert "| calibration rows | 200 benign, 3 of them flagged; 120 harmful, 62.5 % of them flagged |" in text
+    assert "flagged = heads(hidden, borders)[0, 1] > 1.25" in text
+    assert str(tmp_path) not in text
+
+
+def test_a_monitor_of_other_weights_or_heads_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, other in enumerate([{"weights_sha256": "0" * 64}, {"heads": "frozen"}]):
+        run = train(tmp_path / f"run{number}", "Qwen/Qwen2.5-0.5B")
+        fitted(run, **other)
+        code, out, said = card(capsys, run)
+        assert code == 0
+        assert "not on the card" in out + said
+        assert "not a monitor" in (run / "README.md").read_text()

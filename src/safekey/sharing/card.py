@@ -19,6 +19,7 @@ from safekey.errors import UserError
 from safekey.report.markdown import plain
 from safekey.report.wording import METHOD, OBJECTIVES, PARTS, objectives_in_words
 from safekey.run_folder.ownership import Ledger, kind_of, real
+from safekey.sharing.alarm import alarm_of
 from safekey.sharing.facts import Base, Data, Licence, Training, base_of, data_of, licence_of
 from safekey.sharing.private import public_name
 from safekey.sharing.results import METRICS, Results, find_results
@@ -90,7 +91,9 @@ def make_card(run: Training, request: CardRequest) -> Card:
     base = base_of(run, request.base_model)
     licence = licence_of(base, request.licence)
     own = weights_hash(run)
-    results = find_results(run, request.evaluations, _evaluated_hash(run, own))
+    evaluated = _evaluated_hash(run, own)
+    results = find_results(run, request.evaluations, evaluated)
+    alarm, about_alarm = alarm_of(run, evaluated)
     data = data_of(run)
     head = yaml.safe_dump(_metadata(run, base, licence, data), sort_keys=False, allow_unicode=True)
     lines = [
@@ -98,13 +101,13 @@ def make_card(run: Training, request: CardRequest) -> Card:
         *_about(run, base),
         *_training(run, base, licence, data),
         *_results(results),
-        *_not_measured(run, results),
-        *usage(run, base),
+        *_not_measured(run, results, alarm is not None),
+        *usage(run, base, alarm),
     ]
     text = "\n".join(lines).rstrip() + "\n"
     if leak := run.private.leak(text):
         raise UserError(f"the card would tell the name of a local folder or machine ({leak}): rename what holds it")
-    notes = list(results.notes)
+    notes = [*results.notes, *filter(None, [about_alarm])]
     if not licence.metadata:
         notes.append("the licence is not stated: give --license, or put the base's README.md beside its weights")
     if not base.hub_id:
@@ -248,7 +251,7 @@ def _results(results: Results) -> list[str]:
     return lines + [line for note in results.notes for line in (plain(note[0].upper() + note[1:]) + ".", "")]
 
 
-def _not_measured(run: Training, results: Results) -> list[str]:
+def _not_measured(run: Training, results: Results, alarm: bool) -> list[str]:
     there = {row.metric for row in results.rows if row.given}
     parts = {row.part for row in results.rows if row.metric != "accuracy"}
     said = [f"No rate of {METRICS[name]}." for name in METRICS if name not in there]
@@ -268,7 +271,9 @@ def _not_measured(run: Training, results: Results) -> list[str]:
         "A difference from the base model, or from plain fine-tuning: the rates above are of this model alone.",
         "Other attacks, languages and subjects than those of the benchmarks above.",
     ]
-    if run.has_heads:
+    if run.has_heads and alarm:
+        said.append("The safety heads as an alarm on other rows than those that calibrated it.")
+    elif run.has_heads:
         said.append("The safety heads as an alarm: no threshold was chosen, no false alarms were counted.")
     return ["## What was not measured", "", *(f"- {plain(line)}" for line in said), ""]
 

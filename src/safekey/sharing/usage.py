@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from safekey.monitor.card import Card as Alarm
+from safekey.sharing.alarm import heads_section
 from safekey.sharing.facts import Base, Training
 from safekey.training.loop.export import GENERATION
 
@@ -9,8 +11,8 @@ REPO = "OWNER/NAME"
 """Stands in a card for the repository's name, until `safekey push` knows it."""
 
 
-def usage(run: Training, base: Base) -> list[str]:
-    """Return the lines of a card that say how to load the model and its heads."""
+def usage(run: Training, base: Base, alarm: Alarm | None = None) -> list[str]:
+    """Return the lines of a card that say how to load the model and its heads, and what was fitted of these."""
     kind = "peft import AutoPeftModelForCausalLM" if run.is_adapter else "transformers import AutoModelForCausalLM"
     name = kind.rpartition(" ")[2]
     # peft does not read the file, and it holds the tokens that end a turn.
@@ -38,26 +40,4 @@ def usage(run: Training, base: Base) -> list[str]:
     ]
     if run.is_adapter and not base.hub_id:
         lines += ["The adapter names its base by name alone: load the base yourself and put the adapter on it.", ""]
-    return lines + (_heads() if run.has_heads else [])
-
-
-def _heads() -> list[str]:
-    return [
-        "### The safety heads",
-        "",
-        "Two linear heads, trained beside the model, read its last hidden states: one those of the understanding U, "
-        "one those of the query X and U. Alone they are **not a monitor**: nobody chose a threshold or counted false "
-        "alarms. `safekey monitor fit` does both, on rows of yours.",
-        "",
-        "```python",
-        "import torch",
-        "from huggingface_hub import snapshot_download",
-        "from safekey.training import load_heads  # pip install safekey",
-        "",
-        'heads = load_heads(snapshot_download(repo, allow_patterns="safekey_heads.*"))',
-        "hidden = model(ids, output_hidden_states=True).hidden_states[-1][0]  # ids [1, tokens]: prompt and thinking",
-        "borders = torch.tensor([[x_start, x_end, u_start, u_end]])  # places of X and U among the tokens",
-        "probability = heads(hidden, borders).sigmoid()  # [1, 2]: that the query is harmful, by U and by X and U",
-        "```",
-        "",
-    ]
+    return lines + (heads_section(alarm) if run.has_heads else [])
