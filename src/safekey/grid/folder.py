@@ -38,7 +38,7 @@ _FREE = (
     "threads",
     "starts",
     "evaluation.engine_options.batch_size",
-    "evaluation.judge_settings",
+    *(f"evaluation.judge_settings.{name}" for name in ("timeout", "attempts", "backoff", "concurrency", "api_key_env")),
     "evaluation.judge_records",
     "evaluation.vllm",
     *(f"evaluation.engine_options.{name}" for name in MEMORY_AND_SPEED),
