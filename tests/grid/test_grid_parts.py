@@ -202,8 +202,9 @@ def test_jobs_come_seed_by_seed_and_the_base_once(world: Path, tmp_path: Path) -
 
 def test_a_folder_takes_more_arms_and_seeds_and_nothing_else(tmp_path: Path) -> None:
     folder = GridFolder(tmp_path / "grid")
+    asked = {"max_tokens": 9, "samples": 1, "judge_settings": {"timeout": 9}}
     settings: dict[str, Any] = {"recipe": "r", "overrides": ["a=1"], "arms": {"sft": ["x=0"]}, "seeds": [0, 1],
-                                "values": {"learning_rate": 0.1}, "evaluation": {"max_tokens": 9, "samples": 1, "judge_settings": {"timeout": 9}},
+                                "values": {"learning_rate": 0.1}, "evaluation": asked,
                                 "compare": {"margin": 0.03}, "threads": 1}  # fmt: skip
     folder.check(settings)
     folder.hold()
@@ -219,12 +220,12 @@ def test_a_folder_takes_more_arms_and_seeds_and_nothing_else(tmp_path: Path) -> 
     with pytest.raises(UserError, match=r"settings \(values.learning_rate: 0.1 then, 0.2 now\)"):
         folder.check({**more, "values": {"learning_rate": 0.2}})
     with pytest.raises(UserError, match=r"settings \(evaluation.max_tokens: 9 then, 8 now\)"):
-        folder.check({**more, "evaluation": {**more["evaluation"], "max_tokens": 8}})
+        folder.check({**more, "evaluation": {**asked, "max_tokens": 8}})
     folder.check({**more, "compare": {"margin": 0.05}})
-    asked = {**more["evaluation"], "new_option": None}
-    folder.check({**more, "evaluation": {**asked, "judge_settings": {"timeout": 5, "structured": False}}})
-    with pytest.raises(UserError, match="judge_settings.structured"):
-        folder.check({**more, "evaluation": {**asked, "judge_settings": {"timeout": 9, "structured": True}}})
+    newer = {**asked, "new_option": None}
+    folder.check({**more, "evaluation": {**newer, "judge_settings": {"timeout": 5, "structured": False}}})
+    with pytest.raises(UserError, match=r"judge_settings\.structured"):
+        folder.check({**more, "evaluation": {**newer, "judge_settings": {"timeout": 9, "structured": True}}})
     with pytest.raises(UserError, match="arm sft: x=0 then, x=9 now"):
         folder.check({**more, "arms": {"sft": ["x=9"]}})
     with pytest.raises(UserError, match="another safekey grid works here"):
