@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from evals.judge_records import record as judge_record
+from evals.judge_records import run_of, write_record
 from evals.saved_runs import verdict, write_run
 from report.worlds import GOES_ON, STOPS, U, benign, harm, one_run, prefilled, problem, record, two_arms
 from safekey.analysis.key_sentences.find import diagnose_generations
@@ -108,6 +110,17 @@ def test_exploratory_p_is_corrected_over_its_own_table(arms: dict[str, list[Path
 
     found = read_content(arms, "sft").exploratory.values()
     assert [row.p_adjusted for row in found] == pytest.approx(holm([row.p for row in found if row.p is not None]))
+
+
+def test_a_record_is_carried_into_every_slice(tmp_path: Path) -> None:
+    runs = {name: [run_of(tmp_path / name, unsafe)] for name, unsafe in (("sft", 60), ("safekey", 20))}
+    content = read_content(runs, "sft", judge_records=[write_record(tmp_path / "r.json", judge_record())])
+    (row,) = content.exploratory.values()
+    assert row.corrected is not None
+    assert row.corrected.value == pytest.approx(-0.4 / 0.85)
+    table = slice_table(content, "asr")
+    assert table is not None
+    assert any(line.startswith("corrected −47.1 [") for line in table.rows[0][2].more)
 
 
 def test_classes_and_what_has_no_value_are_shown(tmp_path: Path) -> None:

@@ -246,14 +246,15 @@ def _exploratory(
     found: Collected, reference: str, margin: float, slices: Sequence[Slice], allowed: float
 ) -> dict[tuple[str, Slice], Comparison]:
     """Compare on every slice; p is corrected (Holm) for these comparisons and no others."""
-    names = {part: f"{number}" for number, part in enumerate(slices)}
-    rows = [replace(row, benchmark=names[slice_of(row, found)]) for row in found.outcomes]
-    if len({row.arm for row in rows}) < 2:
+    if len({row.arm for row in found.outcomes}) < 2:
         return {}
+    own: dict[Slice, list[Outcome]] = {part: [] for part in slices}
+    for row in found.outcomes:
+        own[slice_of(row, found)].append(row)
     table = {}
-    for part in slices:
-        own = [row for row in rows if row.benchmark == names[part]]
-        for comparison in compare(own, reference, margin=margin, allow_unscored=allowed).comparisons:
+    for part, rows in own.items():
+        how: dict[str, Any] = {"margin": margin, "allow_unscored": allowed, "errors": found.errors}
+        for comparison in compare(rows, reference, **how).comparisons:
             table[comparison.arm, part] = comparison
     tested = {key: row.p for key, row in table.items() if row.p is not None and not row.described}
     for key, p_adjusted in zip(tested, holm(list(tested.values())), strict=True):
