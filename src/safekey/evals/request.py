@@ -154,7 +154,8 @@ class EvalRequest:
         metavar="NAME,NAME",
     )
     attack_templates: str | None = _what(
-        "file of attacks of your own (JSONL, CSV or TXT), each with one placeholder such as {request}", metavar="FILE"
+        "file or folder of attacks of your own (JSONL, CSV, YAML, TXT), each with one placeholder such as {request}",
+        metavar="FILE",
     )
     best_of: int | None = _what("draws of each prompt for the attack best_of_n (default 16)", int, metavar="N", low=1)
     no_plain: bool = _what("leave the plain request out, which is asked beside attacks", bool, default=False)

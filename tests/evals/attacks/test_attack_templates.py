@@ -52,6 +52,37 @@ def test_csv_and_text_files(tmp_path: Path) -> None:
     assert [each.filled("X") for each in read_templates(whole).templates] == ["A tea in\nthree lines: X\nThe end."]
 
 
+def test_yaml_documents_and_lists(tmp_path: Path) -> None:
+    seed = "name: Harbour talk\ndescription: x\nparameters:\n  - prompt\nvalue: |\n  Two sailors.\n  {{ prompt }}\n"
+    two = seed + "---\nname: tea\ntemplate: 'A tea: {request}'\n"
+    found = read_templates(file(tmp_path, two, "own.yaml")).templates
+    assert [(each.name, each.filled("X")) for each in found] == [
+        ("Harbour-talk", "Two sailors.\nX"), ("tea", "A tea: X")
+    ]  # fmt: skip
+    listed = read_templates(file(tmp_path, "- 'A tea: {request}'\n- {name: cake, value: 'A cake: %s'}\n", "mine.yml"))
+    assert [(each.name, each.filled("X")) for each in listed.templates] == [
+        ("mine-1", "A tea: X"),
+        ("cake", "A cake: X"),
+    ]
+
+
+def test_a_folder_is_all_its_files(tmp_path: Path) -> None:
+    home = tmp_path / "templates"
+    (home / "sea").mkdir(parents=True)
+    file(home, "name: tea\nvalue: 'A tea: {{ prompt }}'\n", "b.yaml")
+    file(home / "sea", '{"name": "harbour", "template": "Sailors: {request}"}', "a.jsonl")
+    file(home, "not a template", "README.md")
+    file(home, "not a template", ".hidden.txt")
+    found = read_templates(str(home))
+    assert [each.name for each in found.templates] == ["tea", "harbour"]
+    before = found.sha256
+    file(home / "sea", '{"name": "harbour", "template": "Two sailors: {request}"}', "a.jsonl")
+    assert read_templates(str(home)).sha256 != before
+    file(home / "sea", "A tea.", "c.txt")
+    with pytest.raises(UserError, match=r"sea/c\.txt, row 1: the template has no placeholder"):
+        read_templates(str(home))
+
+
 @pytest.mark.parametrize(
     ("text", "name", "said"),
     [
@@ -75,6 +106,10 @@ def test_csv_and_text_files(tmp_path: Path) -> None:
         ('{"words": "{request}"}', "own.jsonl", "row 1: no template: expected text in a column 'template'"),
         ("", "own.txt", "holds no template"),
         ('{"template": ', "own.jsonl", "own.jsonl"),
+        ("name: a\nvalue: [", "own.yaml", "own.yaml: cannot be read as YAML"),
+        ("- 3", "own.yaml", "own.yaml, row 1: expected a text, or keys"),
+        ("name: a", "own.yaml", "own.yaml, row 1: no template"),
+        ("!!python/object/apply:os.system ['true']", "own.yaml", "own.yaml: cannot be read as YAML"),
     ],
 )
 def test_what_is_wrong_is_one_line_with_file_and_row(tmp_path: Path, text: str, name: str, said: str) -> None:

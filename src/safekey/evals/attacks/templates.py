@@ -4,7 +4,8 @@
 
 The placeholder is replaced literally: nothing else in a template is read, whatever it looks like, and nothing in the
 request is. JSONL, JSON, CSV, TSV and Parquet have a column with the template and may have one with the name. TXT has
-one template a line, or several lines each with lines of "---" between them.
+one template a line, or several lines each with lines of "---" between them. YAML has one template a document, or a list
+of them. Of a folder, every such file is read.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 from safekey.data.read import read_rows
 from safekey.errors import UserError
@@ -33,6 +36,8 @@ _STRONG = re.compile(
 _WEAK = re.compile(rf"<\s*(?:insert[ _-]?)?{_WORD}\s*>|\$request\b|\{{0?\}}|%s", re.IGNORECASE)
 """What may also stand in a template for another reason; it counts where there is nothing stronger."""
 
+_YAML = (".yaml", ".yml")
+_FILES = (".txt", *_YAML, ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 _LABEL = re.compile(r"[^\w.:-]+")
 _BORDER = re.compile(r"^-{3,}\s*$", re.MULTILINE)
 
@@ -61,7 +66,7 @@ def read_templates(path: str, taken: Iterable[str] = ()) -> TemplateFile:
     """Read a file of templates.
 
     Args:
-        path: the file.
+        path: the file, or a folder of files.
         taken: names that attacks have already.
 
     Raises:
@@ -70,21 +75,47 @@ def read_templates(path: str, taken: Iterable[str] = ()) -> TemplateFile:
             file and row.
     """
     place = Path(path).expanduser()
-    if not place.is_file():
+    if not place.exists():
         raise UserError(f"--attack-templates {path}: no such file")
-    digest = hashlib.sha256(place.read_bytes()).hexdigest()
+    files = _inside(place) if place.is_dir() else [(path, place)]
     names = set(taken)
     found = []
-    for number, name, text in _of_text(path, place) if place.suffix.lower() == ".txt" else _of_rows(path, place):
-        where = f"{path}, row {number}"
-        label = _LABEL.sub("-", name.strip()).strip("-")[:60] or f"{_stem(place)}-{number}"
-        if label in names:
-            raise UserError(f"{where}: an attack is called '{label}' already: give the template another name")
-        names.add(label)
-        found.append(Template(label, _cut(text, where)))
+    for said, file in files:
+        for number, name, text in _entries(said, file):
+            where = f"{said}, row {number}"
+            label = _LABEL.sub("-", name.strip()).strip("-")[:60] or f"{_stem(file)}-{number}"
+            if label in names:
+                raise UserError(f"{where}: an attack is called '{label}' already: give the template another name")
+            names.add(label)
+            found.append(Template(label, _cut(text, where)))
     if not found:
         raise UserError(f"{path}: holds no template")
-    return TemplateFile(tuple(found), digest)
+    return TemplateFile(tuple(found), _digest(place, [file for _, file in files]))
+
+
+def _inside(folder: Path) -> list[tuple[str, Path]]:
+    """Return the files of a folder and of those below it, in order; hidden ones are left out."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return [(str(path), path) for path in files if path.name.lower().removesuffix(".gz").endswith(_FILES)]
+
+
+def _digest(place: Path, files: Iterable[Path]) -> str:
+    """Return the sha256 of a file's bytes, or of the names and bytes of a folder's files."""
+    if place.is_file():
+        return hashlib.sha256(place.read_bytes()).hexdigest()
+    every = ((path.relative_to(place).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files)
+    return hashlib.sha256("\n".join(f"{name} {sha}" for name, sha in every).encode()).hexdigest()
+
+
+def _entries(path: str, place: Path) -> Iterator[tuple[int, str, str]]:
+    """Yield (row, name, template) of a file."""
+    kind = place.suffix.lower()
+    if kind == ".txt":
+        yield from _of_text(path, place)
+    elif kind in _YAML:
+        yield from _of_yaml(path, place)
+    else:
+        yield from _of_rows(path, place)
 
 
 def _stem(place: Path) -> str:
@@ -97,11 +128,39 @@ def _of_rows(path: str, place: Path) -> Iterator[tuple[int, str, str]]:
         where = f"{path}, row {row.number}"
         if row.problem:
             raise UserError(f"{where}: {row.problem}")
-        text = _value(row.fields, _TEXTS)
-        if not text.strip():
-            columns = ", ".join(map(str, row.fields)) or "none"
-            raise UserError(f"{where}: no template: expected text in a column 'template'; the row has {columns}")
-        yield row.number, _value(row.fields, _NAMES), text
+        yield row.number, *_named(row.fields, where)
+
+
+def _of_yaml(path: str, place: Path) -> Iterator[tuple[int, str, str]]:
+    try:
+        documents = list(yaml.safe_load_all(place.read_text(encoding="utf-8-sig")))
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not UTF-8: save it as UTF-8") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    rows = [row for document in documents for row in (document if isinstance(document, list) else [document])]
+    for number, row in enumerate((row for row in rows if row is not None), 1):
+        where = f"{path}, row {number}"
+        if isinstance(row, str):
+            yield number, "", row.rstrip("\n")
+        elif isinstance(row, Mapping):
+            name, text = _named(row, where)
+            yield number, name, text.rstrip("\n")
+        else:
+            raise UserError(f"{where}: expected a text, or keys 'name' and 'template'; found {row!r:.60}")
+
+
+def _named(fields: Mapping[str, object], where: str) -> tuple[str, str]:
+    """Return a row's name and its template.
+
+    Raises:
+        UserError: it has no template.
+    """
+    text = _value(fields, _TEXTS)
+    if not text.strip():
+        columns = ", ".join(map(str, fields)) or "none"
+        raise UserError(f"{where}: no template: expected text in a column 'template'; the row has {columns}")
+    return _value(fields, _NAMES), text
 
 
 def _value(fields: Mapping[str, object], names: Iterable[str]) -> str:
