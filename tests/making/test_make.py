@@ -65,6 +65,7 @@ def test_star1_writes_rows_that_train_and_a_card(data: Path, tmp_path: Path) -> 
     assert card["by"]["source"] == {"set0": 8, "set1": 8, "set2": 8}
     assert card["by"]["category"] == {"(none)": 12, "crime": 12}
     assert set(card["prompts"]) == {"classify", "deliberate", "score"}
+    assert set(card["models"]) == {"teacher", "judge"}, "no stage asks a writer"
     assert card["cost"]["teacher"]["calls"] == 24
     assert card["cost"]["teacher"]["tokens_out"] == 24 * 7
     assert card["cost"]["teacher"]["money"] > 0

@@ -8,7 +8,7 @@ from typing import Any
 
 from safekey.making.config import MakeConfig, MakeRecipe
 from safekey.making.journal import Spent
-from safekey.making.models import ROLES, Role, short_name, spec_of
+from safekey.making.models import Role, asked_roles, short_name, spec_of
 from safekey.making.rows import Row, StageReport, tally
 from safekey.making.work import Work
 from safekey.run_folder.ownership import file_sha256
@@ -42,7 +42,7 @@ def card_of(
             "spans": tally((row.span_source or "" for row in rows), "not segmented"),
         },
         "sources": [_source(source) for source in config.source_tables()],
-        "models": {role: public_name(spec.target) for role in ROLES if (spec := spec_of(config, role)) is not None},
+        "models": {role: public_name(spec.target) for role in asked_roles(config) if (spec := spec_of(config, role))},
         "prompts": dict(sorted(work.prompts.items())),
         "policies": {"names": list(work.policies), "sha256": work.policies.sha256},
         "cost": {role: cost_of(config, role, spent) for role, spent in work.asker.spent.items()},

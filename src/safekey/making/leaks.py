@@ -17,9 +17,10 @@ _SETTING = re.compile(
     r"\b(?:the|this|that|these|those|our|given|provided|above|safety|content|usage)\s+(?:[\w-]+\s+)?polic(?:y|ies)\b"
     r"|\bsystem (?:prompt|message)\b"
     r"|\binstructions? (?:that )?(?:I (?:was|am|have been|were)|I've been|above|given)\b"
-    r"|\bbetween the marks\b",
+    r"|\b(?:between|within|inside|around) (?:(?:the|these|those|two) )?marks\b",
     re.IGNORECASE,
 )
+_NOTE = re.compile(r"\b(?:the|this|that|above|given) note\b", re.IGNORECASE)
 
 
 def find_leak(text: str, request: str, secrets: Sequence[str], policy: Policy | None = None, mark: str = "") -> str:
@@ -40,7 +41,9 @@ def find_leak(text: str, request: str, secrets: Sequence[str], policy: Policy | 
         return f"leak: {RUN} words of the instructions in a row ('{shared}')"
     if policy is not None and (name := _named(said, asked, policy)):
         return f"leak: the text names the policy '{name}'"
-    spoken = (found[0] for found in _SETTING.finditer(text) if words_of(found[0])[-1] not in asked)
+    patterns = (_SETTING, _NOTE) if any("this note" in secret for secret in secrets) else (_SETTING,)
+    found = (hit[0] for pattern in patterns for hit in pattern.finditer(text))
+    spoken = (words for words in found if words_of(words)[-1] not in asked)
     phrase = next(spoken, "")
     return f"leak: the text speaks of its instructions ('{phrase}')" if phrase else ""
 

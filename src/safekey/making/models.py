@@ -76,6 +76,14 @@ def check_roles(config: MakeConfig) -> None:
         raise UserError("segment_by=annotator needs a judge at an endpoint: judge=http://127.0.0.1:8001/v1#NAME")
 
 
+def asked_roles(config: MakeConfig) -> list[Role]:
+    """Return the roles that the stages of a recipe ask, whether the recipe names a model for others or not."""
+    asked = {role for stage in config.stages for role in _NEEDS.get(stage, ())}
+    if "segment" in config.stages and config.segment_by == "annotator":
+        asked.add("judge")
+    return [role for role in ROLES if role in asked]
+
+
 def sampling(config: MakeConfig, role: Role) -> SamplingParams:
     """Return how a role's model is asked."""
     if role == "judge":
