@@ -19,7 +19,7 @@ from safekey.errors import RowProblem, UserError
 from safekey.schema import THINK_CLOSE, THINK_OPEN, Example, Spans
 from safekey.tamper.request import TamperOptions
 from safekey.text.chat import ChatFormat, Rendered, literal_ranges, tokenize, tokenize_after
-from safekey.training.encoding import EncodeError, Encoded, encode
+from safekey.training.encoding import Encoded, EncodeError, encode
 
 _LONGEST = 2_048  # tokens of a row; a longer one loses its end
 _CLIP = 1.0
