@@ -67,10 +67,11 @@ def _table(number: int, key: _Attack, counts: Mapping[str, Counter[str]], arms: 
         lines.append(("attacker gave no message", [_of(counts.get(arm), "missed", "attacker_calls") for arm in arms]))
     if any(own["unattacked"] for own in counts.values()):
         lines.append(("no whole attack", [_of(counts.get(arm), "unattacked", "prompts") for arm in arms]))
+    branches = f"{key.branches:,} branch{'' if key.branches == 1 else 'es'}"
     note = (
         f"{_short(key.attacker)} wrote the messages: at most {key.budget:,} calls to the target for a prompt, on "
-        f"{key.branches:,} branch{'es' * (key.branches != 1)}. Gave way: by the judge that steered the attack, over all runs of the arm, without "
-        "an interval. A rate under such an attack is that of this attacker and this budget."
+        f"{branches}. Gave way: by the judge that steered the attack, over all runs of the arm, without an interval. "
+        "A rate under such an attack is that of this attacker and this budget."
     )
     return Table(
         f"adaptive-{number}",
