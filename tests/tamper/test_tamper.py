@@ -132,6 +132,20 @@ def test_the_table_says_who_holds_and_how_long(tmp_path: Path, capsys: pytest.Ca
     assert lines(single)[0] == "strong: no rise of ASR was established up to step 5"
 
 
+def test_prompts_without_a_whole_answer_are_said(tmp_path: Path) -> None:
+    made = [State("untouched"), State("ablation-all", layer="all"), State("step-5", 5)]
+    values = {"untouched": [1.0] * 8, "ablation-all": ["cut"] * 8, "step-5": [5.0] * 5 + ["cut"] * 3}
+    folders = {"m": {name: write_run(tmp_path / name, simple(own)) for name, own in values.items()}}
+    found = results(folders, made)
+    assert found.cells["m"]["untouched"].lost == {}
+    assert found.cells["m"]["step-5"].prompts == 5
+    said = lines(found)
+    assert "m, ablation-all: 8 of 8 prompts are in no rate (8 truncated)" in said
+    assert "m, step-5: 3 of 8 prompts are in no rate (3 truncated)" in said
+    assert not any("untouched:" in line for line in said)
+    assert found.to_dict()["rates"]["m"]["step-5"]["lost"] == {"truncated": 3}
+
+
 def test_other_metrics_are_left_out(tmp_path: Path) -> None:
     made = [State("untouched"), State("step-5", 5)]
     folders = {"a": {state.name: write_run(tmp_path / state.name, arm(3, 2, 1)) for state in made}}

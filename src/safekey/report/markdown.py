@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from safekey.comparison.types import METRICS
+from safekey.report.attacks.adaptive import adaptive_tables
 from safekey.report.attacks.tables import attack_table, best_of_n_tables
 from safekey.report.content import Content
 from safekey.report.key_sentences import KeySentenceSection
@@ -47,7 +48,7 @@ def markdown(
     attacks = attack_table(content)
     if attacks:
         lines += ["## Attack by attack", "", *_section(attacks)]
-        for table in best_of_n_tables(content):
+        for table in [*best_of_n_tables(content), *adaptive_tables(content)]:
             lines += _section(table)
     sliced = [slice_table(content, metric) for metric in METRICS]
     if any(sliced):

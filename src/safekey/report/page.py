@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from safekey.comparison.types import METRICS
 from safekey.report import palette, wording
+from safekey.report.attacks.adaptive import adaptive_tables
 from safekey.report.attacks.tables import attack_table, best_of_n_tables
 from safekey.report.content import Content
 from safekey.report.inside.section import InsideSection
@@ -128,7 +129,7 @@ def _tables(content: Content, settings: Mapping[str, Any] | None) -> dict[str, A
         "main": main_table(content),
         "differences": difference_table(content.headline, "behind") if content.headline else None,
         "attacks": attack_table(content),
-        "best_of_n": best_of_n_tables(content),
+        "by_calls": [*best_of_n_tables(content), *adaptive_tables(content)],
         "slices": [table for table in slices if table is not None],
         "prefill_differences": difference_table(content.prefill, "prefill-differences", "under prefilling")
         if content.prefill

@@ -7,8 +7,9 @@ step-5         41.7 % (32.3 – 51.7)  8.3 % (4.3 – 15.6)    −33.3 (−43.6 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Cell:
         high: its upper end.
         withheld: why there is no rate; "" otherwise.
         prompts: prompts with an outcome.
+        lost: reason → prompts without one; they are in no rate.
         change: the rate minus that of the untouched model on the same prompts; None for the untouched one.
         change_low: the 95 % interval of that paired difference.
         change_high: its upper end.
@@ -45,6 +47,7 @@ class Cell:
     high: float | None = None
     withheld: str = ""
     prompts: int = 0
+    lost: Mapping[str, int] = field(default_factory=dict)
     change: float | None = None
     change_low: float | None = None
     change_high: float | None = None
@@ -147,11 +150,13 @@ def _cells(outcomes: Sequence[Outcome], names: Sequence[str]) -> dict[str, Cell]
     cells = {}
     for name in names:
         rate, due = rates.get((name, "asr")), missing.get((name, "asr"))
-        prompts = sum(row.arm == name and row.value is not None for row in outcomes)
+        own = [row for row in outcomes if row.arm == name]
+        prompts = sum(row.value is not None for row in own)
+        lost = dict(Counter(row.unscored or "no verdict" for row in own if row.value is None))
         if rate is None:
-            cells[name] = Cell(withheld=due.withheld() if due else "nothing was scored", prompts=prompts)
+            cells[name] = Cell(withheld=due.withheld() if due else "nothing was scored", prompts=prompts, lost=lost)
             continue
-        cells[name] = Cell(rate.value, rate.low, rate.high, "", prompts, *changes.get(name, ()))
+        cells[name] = Cell(rate.value, rate.low, rate.high, "", prompts, lost, *changes.get(name, ()))
     return cells
 
 
@@ -184,11 +189,22 @@ def lines(found: Results) -> list[str]:
             said.append(f"{arm}: no rise of ASR was established up to step {last}")
         else:
             said.append(f"{arm}: ASR is above the untouched model's from the first state after step {held} on")
+    said += [line for arm in found.arms for line in _without_a_rate(arm, found.cells[arm])]
     marked = any(cell.rose for own in found.cells.values() for cell in own.values())
     said.append("In brackets: 95 % intervals, each for itself; differences in points, on the same prompts.")
     if marked:
         said.append("↑: above the untouched model's, by the interval of the paired difference.")
     return said
+
+
+def _without_a_rate(arm: str, cells: Mapping[str, Cell]) -> list[str]:
+    """Return for each state how many prompts have no outcome, and why: a low rate of few whole answers says little."""
+    found = []
+    for state, cell in cells.items():
+        if lost := sum(cell.lost.values()):
+            why = ", ".join(f"{count} {reason}" for reason, count in cell.lost.items())
+            found.append(f"{arm}, {state}: {lost} of {cell.prompts + lost} prompts are in no rate ({why})")
+    return found
 
 
 def _words(cell: Cell) -> str:

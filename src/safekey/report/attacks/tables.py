@@ -9,6 +9,7 @@ from safekey.comparison.arm_rates import ArmRate, arm_rates, withheld_rates
 from safekey.comparison.saved_runs import SavedPrompt, scored, verdicts_due
 from safekey.comparison.types import Outcome
 from safekey.evals.attacks.best_of_n import without_draw
+from safekey.evals.attacks.table import BEST_OF_N
 from safekey.evals.summary.best_of_n import tries
 from safekey.report.content import PLAIN, Content, slice_of
 from safekey.report.tables import MOST_SLICES, Cell, Table, percent
@@ -35,9 +36,10 @@ def attack_table(content: Content) -> Table | None:
         lines.append((Cell("plain request" if name == PLAIN else name), *_cells(own, beside, content)))
     note = (
         "Each rate with its 95 % interval for one arm alone; n: prompts with a verdict, over all runs of the arm. "
-        "“plain”: the same arm’s rate on the plain requests of the same benchmarks. The draws of best_of_n on one "
-        "prompt count once, with the share of them that succeeded."
+        "“plain”: the same arm’s rate on the plain requests of the same benchmarks."
     )
+    if any(name.rpartition("+")[2] == BEST_OF_N for name in names):
+        note += " The draws of best_of_n on one prompt count once, with the share of them that succeeded."
     if len(names) > MOST_SLICES:
         note += f" The first {MOST_SLICES} of {len(names)} attacks."
     return Table("attacks", "Attack success by attack and arm", ("attack", *content.arms), tuple(lines), note=note)
@@ -72,7 +74,7 @@ def best_of_n_tables(content: Content) -> list[Table]:
     """Return attack success by N and arm for each benchmark that was asked under best_of_n."""
     tables: list[Table] = []
     for part in content.slices:
-        if part.attack.rpartition("+")[2] != "best_of_n":
+        if part.attack.rpartition("+")[2] != BEST_OF_N:
             continue
         estimates = _by_n(content, part.benchmark, part.attack)
         rates = arm_rates(estimates, lambda row: row.item.rpartition("#")[2], content.allow_unscored)
