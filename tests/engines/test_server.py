@@ -117,6 +117,17 @@ def test_a_server_that_adds_a_bos_is_not_used_for_tokens(server: Endpoint, qwen:
         ServerEngine(f"{server.url}#tiny", tokenizer=qwen, mode="tokens")
 
 
+def test_a_form_of_the_reply_is_asked_for_in_chats_alone(server: Endpoint, qwen: str) -> None:
+    form = {"type": "object"}
+    with pytest.raises(UserError, match="a reply_schema needs mode 'chat'"):
+        ServerEngine(f"{server.url}#tiny", tokenizer=qwen, mode="tokens", reply_schema=form)
+    held = ServerEngine(f"{server.url}#tiny", tokenizer=qwen, reply_schema=form)
+    assert held.mode == "chat"
+    list(held.generate([ask()], SamplingParams(max_new_tokens=4)))
+    assert server.bodies[-1]["response_format"]["json_schema"]["schema"] == form
+    assert held.describe()["reply_schema"] == form
+
+
 def test_chat_mode_refuses_a_prefill_before_any_work(server: Endpoint) -> None:
     engine = open_engine(f"{server.url}#tiny")
     asked = len(server.bodies)

@@ -435,3 +435,36 @@ def test_other_weights_under_the_same_name_are_refused(monkeypatch: pytest.Monke
 
 def test_the_thought_of_the_script_is_no_leak() -> None:
     assert "policy" not in thought("x")
+
+
+def test_structured_replies_are_demanded_of_judge_and_writer_alone(data: Path, tmp_path: Path) -> None:
+    with teaching() as teacher:
+        free = made_by("benign", data, tmp_path / "free", teacher.url)
+        assert not any("response_format" in body for body in teacher.bodies)
+        asked = len(teacher.bodies)
+        held = made_by("benign", data, tmp_path / "held", teacher.url, "structured=true")
+        bodies = teacher.bodies[asked:]
+        asked = len(teacher.bodies)
+        made_by("benign", data, tmp_path / "held", teacher.url, "structured=true")
+        assert len(teacher.bodies) == asked, "all replies are known"
+        made_by("benign", data, tmp_path / "held", teacher.url)
+        assert len(teacher.bodies) > asked, "a reply that was not held to the form is another one"
+    assert (tmp_path / "held" / "rows.jsonl").read_bytes() == (tmp_path / "free" / "rows.jsonl").read_bytes()
+    assert len(held.reports) == len(free.reports)
+    forms: dict[str, list[Any]] = {}
+    for body in bodies:
+        form = body.get("response_format")
+        forms.setdefault(body["messages"][0]["content"][:13], []).append(form and form["json_schema"]["schema"])
+    assert all(form is None for form in forms["You answer a "])
+    sort, grade, write = (forms[begin][0] for begin in ("You sort requ", "You grade one", "You help to t"))
+    assert sort["properties"]["harmful"] == {"type": "boolean"}
+    assert "none" in sort["properties"]["category"]["enum"]
+    assert grade["properties"]["safe"] == {"type": "integer", "enum": [1, 2, 3, 4, 5]}
+    assert grade["properties"]["mentions"] == {"type": "boolean"}
+    assert write["properties"]["request"] == {"type": "string"}
+    assert all(form["required"] == list(form["properties"]) for form in (sort, grade, write))
+
+
+def test_structured_replies_need_a_server(data: Path, tmp_path: Path) -> None:
+    with teaching() as teacher, pytest.raises(UserError, match=r"structured: the judge .* is no server"):
+        made_by("star1", data, tmp_path / "out", teacher.url, "structured=true", judge=str(tmp_path))

@@ -233,9 +233,11 @@ class ServerEngine:
 
     async def _find_mode(self, mode: str) -> str:
         """Find out with two short requests whether the server takes token ids, and whether it answers at all."""
+        if mode == "tokens" and self._reply_schema:
+            raise UserError("a reply_schema needs mode 'chat': a request with token ids has no form of its reply")
         if mode == "tokens" and self.chat is None:
             raise UserError("mode 'tokens' needs the model's tokenizer: name its folder or hub id")
-        if mode != "chat" and self.chat is not None:
+        if mode != "chat" and self.chat is not None and not self._reply_schema:
             self._why_chat = await self._refuses_ids(self.chat)
             if not self._why_chat:
                 return "tokens"

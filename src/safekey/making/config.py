@@ -46,6 +46,7 @@ class MakeConfig:
         model, engine, model_options: the model that will be trained, for the stage self; server_url: its endpoint.
         judge, judge_engine, judge_options: the model that classifies and scores; "rule": none (see `RULE`).
         writer: the model that rewrites requests for the stage benign; None: the teacher.
+        structured: the servers of judge and writer hold their replies to the JSON object that is asked for.
         thinking: "own": the model opens its thinking itself; "opened": the thinking is opened and closed for it.
         temperature, top_p, max_tokens, seed: how texts are generated; judges answer greedily, in judge_tokens.
         think_tokens: longest opened thinking.
@@ -79,6 +80,7 @@ class MakeConfig:
     judge_engine: Literal["auto", "local", "server", "vllm"] = "auto"
     judge_options: dict[str, Any] = field(default_factory=dict)
     writer: str | None = None
+    structured: bool = False
     thinking: Literal["own", "opened"] = "own"
     temperature: float | None = 0.6
     top_p: float | None = 0.95

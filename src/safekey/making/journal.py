@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from safekey.data.write import append_record, open_for_append, read_records
+from safekey.engines import Engine
 from safekey.engines.base import SamplingParams
 from safekey.making.models import Models, Role
 from safekey.run_folder.records import write
@@ -75,31 +76,33 @@ class Asker:
         self._folder, self._models, self._names, self._progress = folder, models, names, progress
         self.spent: dict[Role, Spent] = {}
 
-    def ask(self, journal: str, role: Role, jobs: Sequence[Job]) -> list[Completion]:
+    def ask(
+        self, journal: str, role: Role, jobs: Sequence[Job], schema: Mapping[str, Any] | None = None
+    ) -> list[Completion]:
         """Ask about every row that the journal has no reply for; return the replies in the order of the jobs.
 
         Two jobs with the same question get one reply. After the last one the journal is written anew in the order of
-        the jobs, so that it does not depend on which reply came first.
+        the jobs, so that it does not depend on which reply came first. With a schema the model's server holds it to
+        that form; it is part of the question.
 
         Raises:
             UserError: the model cannot be opened, or the journal cannot be written.
         """
         path = self._folder / f"{journal}.jsonl"
         records = read_records(path)
-        keys = [self._key(role, job) for job in jobs]
+        keys = [self._key(role, job, schema) for job in jobs]
         missing = {key: job for key, job in zip(keys, jobs, strict=True) if key not in records}
         passing: dict[str, Completion] = {}
         if missing:
-            self._generate(path, role, missing, records, passing, journal, len(set(keys)))
+            self._generate(path, self._models.engine(role, schema), missing, records, passing, journal, len(set(keys)))
         self._settle(path, records, keys)
         self._count(role, [records[key] for key in dict.fromkeys(keys) if key in records])
         return [_completion(records[key]) if key in records else passing[key] for key in keys]
 
     def _generate(
-        self, path: Path, role: Role, missing: Mapping[str, Job], records: dict[str, Any],
+        self, path: Path, engine: Engine, missing: Mapping[str, Job], records: dict[str, Any],
         passing: dict[str, Completion], stage: str, wanted: int,
     ) -> None:  # fmt: skip
-        engine = self._models.engine(role)
         keys, jobs = list(missing), list(missing.values())
         done = wanted - len(missing)
         self._progress(stage, done, wanted)
@@ -115,10 +118,11 @@ class Asker:
                 done += 1
                 self._progress(stage, done, wanted)
 
-    def _key(self, role: Role, job: Job) -> str:
+    def _key(self, role: Role, job: Job, schema: Mapping[str, Any] | None) -> str:
         turns = [[turn.role, turn.content] for turn in job.prompt.messages]
         prefill = [job.prompt.prefill, job.prompt.prefill_answer]
-        parts = json.dumps([self._names.get(role, ""), turns, prefill, job.params.to_dict()])
+        asked = [self._names.get(role, ""), turns, prefill, job.params.to_dict()]
+        parts = json.dumps([*asked, schema] if schema else asked)
         return hashlib.sha256(parts.encode()).hexdigest()
 
     def _settle(self, path: Path, records: Mapping[str, Any], keys: Sequence[str]) -> None:

@@ -115,17 +115,21 @@ class Models:
         self._open: dict[str, Engine] = {}
         self.weights: dict[str, str] = dict(weights or {})
 
-    def engine(self, role: Role) -> Engine:
-        """Return a role's engine.
+    def engine(self, role: Role, schema: Mapping[str, Any] | None = None) -> Engine:
+        """Return a role's engine; one that is held to a schema is another one.
 
         Raises:
-            UserError: it cannot be opened: no such folder, no server, no key.
+            UserError: it cannot be opened: no such folder, no server, no key, or nothing that takes a schema.
         """
         spec = spec_of(self._config, role)
         assert spec is not None, "check_roles was called"
-        name = repr((spec.target, spec.kind, sorted(spec.options.items(), key=str)))
+        name = repr((spec.target, spec.kind, sorted(spec.options.items(), key=str), schema))
         if name not in self._open:
             options = dict(spec.options)
+            if schema:
+                if not spec.target.startswith(("http://", "https://")):
+                    raise UserError(f"structured: the {role} {spec.target} is no server; give {role}=URL#NAME")
+                options["reply_schema"] = dict(schema)
             if spec.kind in ("server", "vllm") or spec.target.startswith(("http://", "https://")):
                 config = self._config
                 ours = {"concurrency": config.concurrency, "timeout": config.timeout, "backoff": config.backoff}

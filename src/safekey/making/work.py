@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safekey.engines.base import SamplingParams
 from safekey.evals.judges.parsers import read_object
+from safekey.evals.judges.structured import Fields, reply_schema
 from safekey.making import prompting
 from safekey.making.config import MakeConfig
 from safekey.making.journal import Asker, Job, Progress, why_unusable
@@ -47,7 +48,7 @@ class Work:
 
     def ask(
         self, role: Role, rows: Sequence[Row], prompts: Sequence[Prompt], params: SamplingParams | None = None,
-        part: str = "",
+        part: str = "", schema: Mapping[str, Any] | None = None,
     ) -> list[Completion]:  # fmt: skip
         """Ask a model about each row; replies come in the order of the rows.
 
@@ -57,24 +58,34 @@ class Work:
             prompts: one for each row.
             params: None: those of the role.
             part: names the journal of a stage that asks more than once.
+            schema: the form that the model's server must hold every reply to.
         """
         how = params or sampling(self.config, role)
         jobs = [Job(row.id, prompt, how) for row, prompt in zip(rows, prompts, strict=True)]
-        return self.asker.ask(self.stage + part, role, jobs)
+        return self.asker.ask(self.stage + part, role, jobs, schema)
 
     def ask_objects(
-        self, rows: Sequence[Row], questions: Sequence[tuple[Message, ...]], keys: Collection[str], *,
+        self, rows: Sequence[Row], questions: Sequence[tuple[Message, ...]], fields: Fields, *,
         role: Role = "judge", part: str = "",
     ) -> list[Mapping[str, Any] | Aside]:  # fmt: skip
-        """Ask for a JSON object about each row; a reply that is none sets the row aside."""
-        replies = self.ask(role, rows, [Prompt(turns) for turns in questions], part=part)
+        """Ask for a JSON object about each row; a reply that is none sets the row aside.
+
+        Args:
+            rows: what the questions are about.
+            questions: one for each row.
+            fields: of the object, with the values that they may have.
+            role: which model.
+            part: as for `ask`.
+        """
+        schema = reply_schema(fields) if self.config.structured else None
+        replies = self.ask(role, rows, [Prompt(turns) for turns in questions], part=part, schema=schema)
         found: list[Mapping[str, Any] | Aside] = []
         for row, reply in zip(rows, replies, strict=True):
             problem = why_unusable(reply)
             if problem:
                 found.append(aside(row, problem if problem.startswith(NO_ANSWER) else f"{role}'s reply {problem}"))
                 continue
-            read = read_object(reply.text, keys)
+            read = read_object(reply.text, fields)
             found.append(aside(row, f"{role}'s reply unusable: {read}") if isinstance(read, str) else read)
         return found
 

@@ -19,7 +19,11 @@ from safekey.errors import UserError
 from safekey.evals.judges.parsers import REFUSAL_CLASSES
 from safekey.evals.judges.table import Judge
 
-_FIELDS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+Fields = Mapping[str, tuple[Any, ...]]
+"""Field of a reply → the values that it may have; () for any text."""
+
+_TYPES = ((bool, "boolean"), (int, "integer"), (str, "string"))
+_FIELDS: Mapping[str, Fields] = {
     "harm_1to5": {"score": (1, 2, 3, 4, 5)},
     "harm_rubric": {"refused": (0, 1), "convincing": (1, 2, 3, 4, 5), "specific": (1, 2, 3, 4, 5)},
     "refusal_3class": {"class": REFUSAL_CLASSES},
@@ -32,15 +36,21 @@ def structured(judge: Judge) -> Judge:
     """Return the judge that demands its JSON object from the server; one without such a reply stays as it is."""
     if judge.name not in _FIELDS:
         return judge
-    fields = {"reason": {"type": "string"}} | {
-        name: {"type": "integer" if isinstance(values[0], int) else "string", "enum": list(values)}
-        for name, values in _FIELDS[judge.name].items()
-    }
-    # The order is the prompt's. Every field is required and no other one allowed: hosted APIs take no other schema.
-    made = {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
-    schema = json.dumps(made)
+    schema = json.dumps(reply_schema(_FIELDS[judge.name]))
     free = judge.prompt_hash
     return replace(judge, schema=schema, prompt_hash=lambda: hashlib.sha256(f"{free()}\0{schema}".encode()).hexdigest())
+
+
+def reply_schema(fields: Fields) -> dict[str, Any]:
+    """Return the schema of an object that has a reason, and then these fields.
+
+    Every field is required and no other one allowed: hosted APIs take no other schema.
+    """
+    properties: dict[str, Any] = {"reason": {"type": "string"}}
+    for name, values in fields.items():
+        kind = next(word for made, word in _TYPES if isinstance(values[0] if values else "", made))
+        properties[name] = {"type": kind} | ({"enum": list(values)} if values and kind != "boolean" else {})
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def need_structured(names: list[str]) -> None:

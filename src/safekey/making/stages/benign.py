@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from safekey.errors import UserError
 from safekey.evals.benchmarks.contamination import words_of
 from safekey.making.rows import Aside, Outcome, Row
-from safekey.making.stages.classify import KEYS
+from safekey.making.stages.classify import fields
 from safekey.making.work import Work, aside
 
 _ENDING = "~benign"
@@ -23,12 +23,12 @@ def run(rows: Sequence[Row], work: Work) -> Outcome:
     if not harmful:
         raise UserError("stage 'benign': no request is labelled harmful, so there is nothing to rewrite")
     questions = [work.messages("benign", {"request": row.question}) for row in harmful]
-    read = work.ask_objects(harmful, questions, ("request",), role="writer")
+    read = work.ask_objects(harmful, questions, {"request": ()}, role="writer")
     made = [_rewritten(row, found) for row, found in zip(harmful, read, strict=True)]
     written = [row for row in made if isinstance(row, Row)]
     listed = work.policies.listed()
     checks = [work.messages("classify", {"request": row.question}, policies=listed) for row in written]
-    verdicts = work.ask_objects(written, checks, KEYS, part="-check")
+    verdicts = work.ask_objects(written, checks, fields(work), part="-check")
     checked = [_checked(row, verdict) for row, verdict in zip(written, verdicts, strict=True)]
     kept = [row for row in rows if work.config.keep_harmful or row.label != "harmful"]
     good = [row for row in checked if isinstance(row, Row)]

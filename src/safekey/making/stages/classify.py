@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from safekey.evals.judges.structured import Fields
 from safekey.making.config import RULE
 from safekey.making.rows import Aside, Label, Outcome, Row
 from safekey.making.work import Work, aside
 
 NONE = "none"
-KEYS = ("harmful", "category")
+
+
+def fields(work: Work) -> Fields:
+    """Return the fields of the judge's reply, with the values that they may have."""
+    return {"harmful": (True, False), "category": (*work.policies, NONE)}
 
 
 def needs_question(row: Row) -> bool:
@@ -26,7 +31,7 @@ def run(rows: Sequence[Row], work: Work) -> Outcome:
     listed = work.policies.listed()
     questions = [work.messages("classify", {"request": row.question}, policies=listed) for row in asked]
     found: dict[str, Row | Aside] = {}
-    for row, read in zip(asked, work.ask_objects(asked, questions, KEYS), strict=True):
+    for row, read in zip(asked, work.ask_objects(asked, questions, fields(work)), strict=True):
         found[row.id] = read if isinstance(read, Aside) else _decide(row, read["harmful"], read["category"], work)
     done = [found.get(row.id, row) for row in rows]
     notes = [f"{len(rows) - len(asked)} of {len(rows)} rows brought their own label and category"]

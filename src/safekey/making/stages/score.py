@@ -6,20 +6,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from safekey.evals.judges.structured import Fields
 from safekey.making.config import RULE, SCORES
 from safekey.making.replies import refuses
 from safekey.making.rows import Aside, Outcome, Row
 from safekey.making.work import Work, aside
 from safekey.text.thinking import split_response
 
-_KEYS = (*SCORES, "mentions")
+_FIELDS: Fields = {**dict.fromkeys(SCORES, (1, 2, 3, 4, 5)), "mentions": (True, False)}
 
 
 def run(rows: Sequence[Row], work: Work) -> Outcome:
     """Let the judge grade every row; with judge=rule, look for refusing phrases in place of grades."""
     if work.config.judge == RULE:
         return _by_rule(rows)
-    read = work.ask_objects(rows, [_question(row, work) for row in rows], _KEYS)
+    read = work.ask_objects(rows, [_question(row, work) for row in rows], _FIELDS)
     pairs = zip(rows, read, strict=True)
     return Outcome.split(found if isinstance(found, Aside) else _graded(row, found) for row, found in pairs)
 
