@@ -464,13 +464,14 @@ def test_benchmarks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert max(len(line.rstrip()) for line in shown.splitlines()) <= 160
 
 
-def test_help_answers_at_once() -> None:
-    best = 9.0
-    for _ in range(5):  # the machine may be busy
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "safekey.cli", "eval", "--help"], check=True, capture_output=True)
-        best = min(best, time.perf_counter() - start)
-    assert best < 0.5
+def test_help_loads_nothing_that_takes_long() -> None:
+    code = (
+        "import contextlib, io, sys; from safekey.cli.app import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit): main(['eval', '--help'])\n"
+        "print({'torch', 'transformers', 'inspect_ai', 'datasets', 'rich', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "set()"
 
 
 REAL = [

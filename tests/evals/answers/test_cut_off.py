@@ -49,11 +49,11 @@ def test_what_states_its_answer(kind: str, answer: str | None, stated: bool) -> 
 
 
 def test_hostile_answers_take_no_time() -> None:
-    began = time.monotonic()
+    began = time.process_time()
     for text in ("\\boxed{" * 100_000, "{" * 500_000, "```\n" * 200_000, "\\boxed{1" + "{}" * 200_000):
         assert states_answer("math", text) in (True, False)
         assert states_answer("code", text) in (True, False)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 60  # a guard against quadratic time (hours)
 
 
 @pytest.mark.parametrize(
