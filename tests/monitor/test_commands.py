@@ -186,8 +186,10 @@ def test_an_evaluation_can_calibrate(home: Path, capfd: pytest.CaptureFixture[st
     path = evaluation(home / "large", home / "run", 300)
     code, said, _ = run(capfd, "fit", home / "run", "--data", path, "--output", home / "own", "--json")
     assert code == 0
-    rows = json.loads(said)["card"]["calibration"]
+    card = json.loads(said)["card"]
+    rows = card["calibration"]
     assert rows["harmful"] + rows["benign"] == rows["rows"] <= 300
+    assert any(note.startswith("all harmful rows are of strongreject and all benign ones of ") for note in card["notes"])
     said = run(capfd, "score", home / "own", path)[1]
     assert "calibrated this monitor" in said
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -166,7 +167,9 @@ def load_model(source: Source, revision: str | None, *, trust_remote_code: bool 
     from peft import PeftModel
 
     try:
-        return PeftModel.from_pretrained(model, source.adapter)
+        with warnings.catch_warnings():  # peft asks by a name that transformers has replaced
+            warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*deprecated", category=FutureWarning)
+            return PeftModel.from_pretrained(model, source.adapter)
     except Exception as error:
         raise _unusable(source.adapter, None, "a LoRA adapter", error) from error
 

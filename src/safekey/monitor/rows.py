@@ -226,18 +226,21 @@ def labelled_rows(request: FitRequest | MeasureRequest, what: str) -> tuple[list
     unlabelled = sum(row.harmful is None for row in rows)
     if unlabelled:
         notes.append(f"{unlabelled} rows without a label are left out")
-    return kept, [*notes, *_told_by_file(kept)]
+    return kept, [*notes, *_told_by_source(kept)]
 
 
-def _told_by_file(rows: Sequence[Row]) -> list[str]:
-    """Warn where a row's file tells its label: heads may then have learned who wrote the rows."""
-    files = [list(dict.fromkeys(row.file for row in rows if row.harmful is side)) for side in (True, False)]
-    if set(files[0]) & set(files[1]):
+def _told_by_source(rows: Sequence[Row]) -> list[str]:
+    """Warn where a row's file, or benchmark, tells its label: heads may then have learned who wrote the rows."""
+
+    def sources(harmful: bool) -> list[str]:
+        return list(dict.fromkeys(row.place.get("benchmark") or row.file for row in rows if row.harmful is harmful))
+
+    ours, theirs = sources(True), sources(False)
+    if set(ours) & set(theirs):
         return []
-    harmful, benign = map(", ".join, files)
     return [
-        f"all harmful rows are of {harmful} and all benign ones of {benign}: what tells them may be the writer or the "
-        "form, not the harm; measure on rows of one source as well (docs/monitor.md)"
+        f"all harmful rows are of {', '.join(ours)} and all benign ones of {', '.join(theirs)}: what tells them may be "
+        "the writer or the form, not the harm; measure on rows of another source as well (docs/monitor.md)"
     ]
 
 

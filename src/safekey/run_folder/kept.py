@@ -44,8 +44,9 @@ class Kept:
         self.path = path
         self._places: dict[str, tuple[int, dict[str, Any]]] = {}
         try:
+            end = self._read() if path.exists() else 0
             self._file: BinaryIO = path.open("a+b", buffering=0)
-            self._file.truncate(self._read())
+            self._file.truncate(end)
         except OSError as error:
             raise self._unwritable(error) from error
 

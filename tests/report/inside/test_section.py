@@ -61,6 +61,9 @@ def test_what_safekey_did_not_write_is_refused(tmp_path: Path, capsys: pytest.Ca
         (folder / name).write_text(before)
     with pytest.raises(UserError, match=r"holds no result\.json"):
         read_sections([tmp_path])
+    (tmp_path / "rows.part").touch()  # a killed analysis left it
+    with pytest.raises(UserError, match="is not finished: give its command again"):
+        read_sections([tmp_path])
 
 
 def test_plots_are_the_same_bytes_again_and_say_what_they_show() -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg
 
 Numbers = NDArray[np.float64]
 
@@ -63,8 +64,8 @@ def fit(
     x = (wide - mean) / scale
     basis: Numbers | None = None
     if dimensions > rows:  # the weights lie in the span of the rows: solve there, with as many unknowns as rows
-        left, values, right = np.linalg.svd(x, full_matrices=False)
-        x, basis = left * values, right.T
+        basis, corner = np.linalg.qr(x.T)
+        x = corner.T
     fitted = []
     for labels in labellings:
         weights, bias = _newton(x, np.where(np.asarray(labels, bool), 1.0, -1.0), strength)
@@ -91,7 +92,7 @@ def _newton(x: Numbers, y: Numbers, strength: float) -> tuple[Numbers, float]:
         if np.abs(slope).max() < _SMALL * len(y):
             break
         curve = (design * (odds * (1.0 - odds))[:, None]).T @ design + np.diag(penalty)
-        step = np.linalg.lstsq(curve, slope, rcond=None)[0]
+        step = _solved(curve, slope)
         size = 1.0
         while (after := loss(theta - size * step)) > now and size > 1e-8:
             size /= 2.0
@@ -99,3 +100,11 @@ def _newton(x: Numbers, y: Numbers, strength: float) -> tuple[Numbers, float]:
             break
         theta, now = theta - size * step, after
     return theta[:-1], float(theta[-1])
+
+
+def _solved(curve: Numbers, slope: Numbers) -> Numbers:
+    """Return the Newton step: the curvature is positive definite, unless all odds underflow."""
+    try:
+        return np.asarray(linalg.solve(curve, slope, assume_a="pos", check_finite=False), float)
+    except (linalg.LinAlgError, linalg.LinAlgWarning):
+        return np.asarray(np.linalg.lstsq(curve, slope, rcond=None)[0], float)

@@ -127,6 +127,7 @@ class ProbeResult:
 def probe(
     model: Inside, rows: Rows, attacked: Rows | None = None, *, seed: int = 0, batch_size: int = 8,
     max_length: int = MAX_LENGTH, progress: Progress | None = None, kept: Kept | None = None,
+    fitted: Progress | None = None,
 ) -> ProbeResult:  # fmt: skip
     """Fit and test probes at every layer and spot.
 
@@ -140,6 +141,7 @@ def probe(
         max_length: longest row in tokens.
         progress: told how many rows of how many are read.
         kept: keeps the states of finished rows, and has those of an earlier call that was stopped.
+        fitted: told for how many layers of how many the probes are fitted.
 
     Raises:
         UserError: one class only, too few behaviours, no U and K, or a model without hidden states.
@@ -152,11 +154,11 @@ def probe(
     folds = _folds(rows.path, each[:cut], seed)
     states = states_of([*seen, *more], model, batch_size, progress, kept)
     fold = [fold_for(row.behaviour, folds) for row in each]
-    cells = [
-        _cell(layer, spot, states[:, layer, at], each, cut, fold, seed)
-        for layer in range(states.shape[1])
-        for at, spot in enumerate(SPOTS)
-    ]
+    cells = []
+    for layer in range(states.shape[1]):
+        cells += [_cell(layer, spot, states[:, layer, at], each, cut, fold, seed) for at, spot in enumerate(SPOTS)]
+        if fitted:
+            fitted(layer + 1, states.shape[1])
     every = (*plain.notes, *notes, *(hard.notes if hard is not None else ()), *said)
     return ProbeResult(
         model.about, rows.path, _counts(each, cut), max(folds.values()) + 1, tuple(cells), tuple(dict.fromkeys(every))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
 from safekey.cli.analyze.shared import (
@@ -15,7 +16,7 @@ from safekey.cli.analyze.shared import (
     rows_of,
     show,
 )
-from safekey.cli.common import add_verb, progress, whole
+from safekey.cli.common import add_verb, bars, whole
 
 _EXAMPLES = """examples:
   safekey analyze probe runs/sft-0 --data rows.jsonl
@@ -49,8 +50,11 @@ def run_probe(args: argparse.Namespace) -> int:
     model = open_model(args, args.model)
     how = {"seed": args.seed, "batch_size": args.batch_size, "max_length": args.max_length}
     with kept_rows(args) as kept:
-        with progress("rows read") as told:
-            found = probe(model, rows, hard, progress=told, kept=kept, **how)
+        with bars() as told:
+            found = probe(
+                model, rows, hard, kept=kept,
+                progress=partial(told, "rows read"), fitted=partial(told, "layers fitted"), **how,
+            )  # fmt: skip
         counts = ", ".join(f"{count} {name}" for name, count in found.counts.items())
         notes = (f"rows: {counts}; {found.folds} folds of behaviours", *found.notes)
         show(args, found.to_dict(), found.sheets(), notes, lambda: plot_probe(found))

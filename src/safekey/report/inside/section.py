@@ -11,6 +11,7 @@ from typing import Any
 from safekey.errors import UserError
 from safekey.report.plots import Plot
 from safekey.report.tables import Cell, Table
+from safekey.run_folder.kept import ROWS
 from safekey.run_folder.ownership import LEDGER, Ledger
 
 RESULT, PLOTS = "result.json", "plots.json"
@@ -83,6 +84,8 @@ def _text(folder: Path, name: str) -> str:
     """Return a file that is byte for byte as safekey wrote it: it goes into the page."""
     path = folder / name
     if not path.is_file():
+        if (folder / ROWS).is_file():
+            raise UserError(f"--analysis {folder}: is not finished: give its command again, which goes on")
         raise UserError(f"--analysis {folder}: holds no {name}: give a folder that `safekey analyze … --output` wrote")
     if not Ledger(folder / LEDGER).owns(path):
         raise UserError(f"--analysis {folder}: {name} is not as safekey wrote it: run the analysis again")
