@@ -298,6 +298,35 @@ def test_context_of_the_server(server: Endpoint, qwen: str) -> None:
     assert server.bodies[-1]["max_tokens"] == 40 - len(made[1].prompt_ids or ())
 
 
+def in_a_context(context: int, prompt: int) -> Any:
+    """A server that refuses what its context has no room for, in vLLM's words."""
+
+    def fault(handler: Any, number: int) -> bool:
+        asked = handler.endpoint.bodies[-1]["max_tokens"]
+        if prompt + asked <= context:
+            return False
+        said = f"This model's maximum context length is {context} tokens. However, you requested {asked} output tokens"
+        handler.answer(400, {"error": {"message": said, "type": "BadRequestError", "code": 400}})
+        return True
+
+    return fault
+
+
+def test_a_chat_with_less_room_than_asked_for_gets_shorter_replies(server: Endpoint) -> None:
+    engine = ServerEngine(f"{server.url}#tiny", mode="chat", **FAST)
+    asked = len(server.bodies)
+    server.fault = in_a_context(1024, 100)
+    made = dict(engine.generate([ask()], SamplingParams(max_new_tokens=4096)))[0]
+    assert made.text == "Hello."
+    assert [body["max_tokens"] for body in server.bodies[asked:]] == [4096, 2048, 1024, 512]
+    asked = len(server.bodies)
+    server.fault = in_a_context(1024, 1020)
+    made = dict(engine.generate([ask()], SamplingParams(max_new_tokens=100)))[0]
+    assert made.finish == "error"
+    assert "maximum context length is 1024 tokens" in made.error
+    assert [body["max_tokens"] for body in server.bodies[asked:]] == [100, 50]
+
+
 def test_the_key_is_sent_and_never_shown(
     server: Endpoint, qwen: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

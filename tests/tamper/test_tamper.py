@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -262,7 +263,9 @@ def test_no_bars_of_reading_weights(tmp_path: Path, capsys: pytest.CaptureFixtur
     from transformers.utils import logging
 
     logging.enable_progress_bar()
-    assert main(words) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)  # of the libraries: no user can do anything about them
+        assert main(words) == 0
     assert "Loading weights" not in capsys.readouterr().err
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -20,6 +21,9 @@ from safekey.schema import NO_ANSWER, Completion
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
+_LIMITS = ("max_completion_tokens", "max_tokens")
+_NO_ROOM = re.compile(r"context[ _]length|context[ _]window|max_(?:completion_)?tokens|output tokens", re.IGNORECASE)
+_SHORTEST = 32  # tokens: a context with less room than that has none
 _PROBES = 3  # attempts of the first requests, which find out whether a server is there
 
 
@@ -52,11 +56,22 @@ class Transport:
     async def ask(
         self, resource: Any, request: dict[str, Any], read: Callable[[Any], Completion], placed: Placed | None
     ) -> Completion:
-        """Send one request until there is a completion, a refusal, or no attempt left."""
+        """Send one request until there is a completion, a refusal, or no attempt left.
+
+        Where the server says that its context has no room for so long a completion, half as long a one is asked for.
+        """
         failures = (StatusError, UnreachableError, ValueError, TypeError)
 
         async def attempt() -> Completion:
-            return read(await self.send(resource, request, self._timeout))
+            asked: Mapping[str, Any] = request
+            while True:
+                try:
+                    return read(await self.send(resource, asked, self._timeout))
+                except StatusError as error:
+                    shorter = _shorter(asked, error)
+                    if shorter is None:
+                        raise
+                    asked = shorter
 
         try:
 
@@ -74,7 +89,7 @@ class Transport:
             reason = f"the server's reply is no completion ({self.clean(error)})"
         return failed(f"{NO_ANSWER}{reason}, after {self._attempts} attempts", placed)
 
-    async def send(self, resource: Any, request: dict[str, Any], timeout: float) -> Any:
+    async def send(self, resource: Any, request: Mapping[str, Any], timeout: float) -> Any:
         """Send one request once and return the reply's JSON.
 
         Raises:
@@ -161,6 +176,15 @@ class StatusError(Exception):
         self.body, self.response, self.message = error.body, error.response, message
         self.reason = f"the server answered {self.status_code}"
         super().__init__(self.reason)
+
+
+def _shorter(request: Mapping[str, Any], error: StatusError) -> dict[str, Any] | None:
+    """Return the request with half as long a completion, if the error is about that; None where it is not."""
+    name = next((name for name in _LIMITS if name in request), "")
+    if error.status_code != 400 or not name or not _NO_ROOM.search(error.message):
+        return None
+    half = int(request[name]) // 2
+    return {**request, name: half} if half >= _SHORTEST else None
 
 
 class Loop:

@@ -7,6 +7,7 @@ are the same for every arm with one tokenizer.
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -122,7 +123,9 @@ def _with_lora(model: Any, options: TamperOptions) -> Any:
         r=options.lora_rank, lora_alpha=2 * options.lora_rank, lora_dropout=0.0, target_modules="all-linear",
         task_type="CAUSAL_LM",
     )  # fmt: skip
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        # transformers renames what PEFT still calls by its old name
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*deprecated", category=FutureWarning)
         torch.manual_seed(options.tamper_seed)
         try:
             return get_peft_model(model, config).eval()

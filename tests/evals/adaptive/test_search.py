@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safekey.evals.adaptive.prompting import ask_for_move, read_move, shown
 from safekey.evals.adaptive.search import Reply, Search
 from safekey.evals.adaptive.settings import Adaptive
+from safekey.evals.model_api.provider import NoAnswerError
 from safekey.schema import Completion, Message
 
 NO = Reply("I can't help with that.", "ok", 1.0, False)
@@ -150,6 +151,21 @@ def test_rubbish_never_raises_and_ends(attack: str, said: Any) -> None:
     assert found.gave_up
     assert set(found.missed) <= {"unreadable", "failed"}
     assert len(played.to_attacker) <= 5
+
+
+@pytest.mark.parametrize(
+    ("came", "said"),
+    [
+        (Completion("", "error", error="the server refuses the request (400): no room"), "refuses the request (400)"),
+        (Completion("", "error", error="no answer: the server answered 503"), "the server answered 503"),
+        (NoAnswerError("tiny: no answer: the server answered 500, after 1 attempts"), "the server answered 500"),
+        (ValueError("the key sk-1234 is wrong"), "ValueError"),
+    ],
+)
+def test_why_an_attacker_failed_is_kept(came: Any, said: str) -> None:
+    found = search("pair", Played([NO], [came]), budget=4)
+    assert said in found.turns[-1].move.said
+    assert "sk-1234" not in repr(found.turns)
 
 
 def test_an_attacker_that_misses_now_and_then_still_spends_the_budget() -> None:

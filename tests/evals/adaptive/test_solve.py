@@ -102,7 +102,9 @@ def test_an_attacker_that_fails_is_asked_again_by_the_same_command(tmp_path: Pat
         found, _ = attack(tmp_path, DECLINES, attacker, limit=1)
         (row,) = [row for row in rows(found) if row["attack"] == "pair"]
         assert row["output"] == "error"
-        assert row["error"].startswith("no answer: the attacker gave no message in 3 of 3 calls (3 failed)")
+        assert row["error"].startswith(
+            "no answer: the attacker gave no message in 3 of 3 calls (3 failed; the last: the server answered 500"
+        )
         server.fault = None
         found, engine = attack(tmp_path, DECLINES, attacker, limit=1)
     (row,) = [row for row in rows(found) if row["attack"] == "pair"]

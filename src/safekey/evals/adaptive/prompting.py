@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from safekey.evals.judges.prompting import disarm, mark
 from safekey.evals.judges.table import JUDGES, JudgeInput
-from safekey.schema import Completion, Message
+from safekey.schema import NO_ANSWER, Completion, Message
 from safekey.text.thinking import split_completion
 
 Outcome = Literal["message", "refused", "unreadable", "failed"]
@@ -37,7 +37,7 @@ class Move:
 
     Attributes:
         message: to the target; "" without one.
-        said: the reply as it came; for "failed" the kind of error.
+        said: the reply as it came; for "failed" the error.
         outcome: what it is.
     """
 
@@ -83,7 +83,7 @@ def read_move(reply: str | Completion | None) -> Move:
     """
     if isinstance(reply, Completion):
         if reply.finish == "error":
-            return Move("", "the engine gave no reply", "failed")
+            return Move("", reply.error.removeprefix(NO_ANSWER) or "the engine gave no reply", "failed")
         text = split_completion(reply).answer
         raw = reply.text
     else:

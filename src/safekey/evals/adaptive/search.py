@@ -15,7 +15,8 @@ from typing import Any
 
 from safekey.evals.adaptive.prompting import MISSES, Move, ask_for_move, read_move, refuses, shown
 from safekey.evals.adaptive.settings import Adaptive
-from safekey.schema import Message
+from safekey.evals.model_api.provider import NoAnswerError
+from safekey.schema import NO_ANSWER, Message
 
 _REMEMBERED = 6  # tries of a branch that the attacker is shown
 _MOST_FAILURES = 3  # calls to the attacker that may fail, after several attempts each
@@ -174,8 +175,7 @@ class Search:
         try:
             move = read_move(await self.ask_attacker(messages, self._seed(branch)))
         except Exception as error:  # an attacker's failure says nothing about the target
-            status = getattr(error, "status_code", None)
-            move = Move("", type(error).__name__ + (f" (status {status})" if type(status) is int else ""), "failed")
+            move = Move("", _failure(error), "failed")
         if move.outcome == "message":
             return move
         self.turns.append(Turn(branch, move))
@@ -190,6 +190,14 @@ class Search:
         """Return the seed of the attacker's next reply: the same for every arm."""
         words = f"{self.settings.seed}:{self.attack}:{self.item}:{branch}:{len(self.turns)}"
         return int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "big") >> 1
+
+
+def _failure(error: Exception) -> str:
+    """Return an error in words: our own in full, of others the kind alone, as their texts may hold a key."""
+    if isinstance(error, NoAnswerError):
+        return str(error).partition(NO_ANSWER)[2] or type(error).__name__
+    status = getattr(error, "status_code", None)
+    return type(error).__name__ + (f" (status {status})" if type(status) is int else "")
 
 
 def _declined(reply: Reply) -> bool:

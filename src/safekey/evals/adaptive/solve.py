@@ -129,7 +129,9 @@ def no_attack(search: Search) -> str:
         return ""
     missed, calls = search.missed, len(search.turns)
     said = ", ".join(f"{missed[name]} {name}" for name in MISSES if missed[name])
-    words = f"the attacker gave no message in {missed.total()} of {calls} calls ({said})"
+    errors = [turn.move.said for turn in search.turns if turn.move.outcome == "failed"]
+    last = f"; the last: {errors[-1]:.200}" if errors else ""
+    words = f"the attacker gave no message in {missed.total()} of {calls} calls ({said}{last})"
     # A call that failed may succeed another time; a refusal would come again.
     return f"{NO_ANSWER if missed['failed'] else NO_ATTACK}{words}"
 

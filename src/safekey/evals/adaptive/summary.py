@@ -55,9 +55,10 @@ def adaptive_lines(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     for entry in entries:
         within = ", ".join(f"{count} within {step}" for step, count in entry["within"].items())
+        branches = f"{entry['branches']} branch{'' if entry['branches'] == 1 else 'es'}"
         line = (
             f"{entry['attack']} on {entry['benchmark']} by {entry['attacker']}: at most {entry['budget']} calls to the "
-            f"target for a prompt, on {entry['branches']} branches. Gave way, of {entry['prompts']:,} prompts: "
+            f"target for a prompt, on {branches}. Gave way, of {entry['prompts']:,} prompts: "
             f"{within} calls; {entry['calls']:,} calls were made."
         )
         missed = {name: entry[name] for name in MISSES if entry[name]}
