@@ -312,8 +312,8 @@ def in_a_context(context: int, prompt: int) -> Any:
     return fault
 
 
-def test_a_chat_with_less_room_than_asked_for_gets_shorter_replies(server: Endpoint) -> None:
-    engine = ServerEngine(f"{server.url}#tiny", mode="chat", **FAST)
+def test_judges_in_a_context_with_less_room_give_shorter_replies(server: Endpoint) -> None:
+    engine = ServerEngine(f"{server.url}#tiny", mode="chat", shorten=True, **FAST)
     asked = len(server.bodies)
     server.fault = in_a_context(1024, 100)
     made = dict(engine.generate([ask()], SamplingParams(max_new_tokens=4096)))[0]
@@ -325,6 +325,11 @@ def test_a_chat_with_less_room_than_asked_for_gets_shorter_replies(server: Endpo
     assert made.finish == "error"
     assert "maximum context length is 1024 tokens" in made.error
     assert [body["max_tokens"] for body in server.bodies[asked:]] == [100, 50]
+    asked = len(server.bodies)
+    plain = ServerEngine(f"{server.url}#tiny", mode="chat", **FAST)  # as a model that is evaluated
+    made = dict(plain.generate([ask()], SamplingParams(max_new_tokens=4096)))[0]
+    assert made.finish == "error"
+    assert [body["max_tokens"] for body in server.bodies[asked:]] == [1, 4096]
 
 
 def test_the_key_is_sent_and_never_shown(

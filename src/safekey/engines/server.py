@@ -43,6 +43,7 @@ class ServerEngine:
         api_key_env: str | None = None,
         chat_template_kwargs: dict[str, Any] | None = None,
         reply_schema: dict[str, Any] | None = None,
+        shorten: bool = False,
         today: str = DEFAULT_DATE,
     ):
         """Connect to the server, and find out which mode it supports.
@@ -62,6 +63,7 @@ class ServerEngine:
                 else OPENAI_API_KEY.
             chat_template_kwargs: variables for the chat template, here or on the server.
             reply_schema: a JSON schema that the server must hold every reply to (mode "chat").
+            shorten: as in `Transport`: for judges and attackers.
             today: ISO date that a template with a clock prints when it is rendered here.
 
         Raises:
@@ -69,6 +71,7 @@ class ServerEngine:
         """
         self._url, _, name = model.partition("#")
         self._wire = self._transport(name, api_key_env, timeout, max_attempts, backoff)
+        self._wire.shorten = shorten
         self._probe_timeout = probe_timeout
         self.concurrency = max(1, concurrency)
         self._kwargs, self._tokenizer_name = dict(chat_template_kwargs or {}), tokenizer

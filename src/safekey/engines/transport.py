@@ -34,6 +34,8 @@ class Transport:
         api: openai's client; it does not retry by itself.
         hosted: the host is OpenAI's or Azure's.
         model: the model's name there.
+        shorten: where the server says that its context has no room for so long a completion, half as long a one is
+            asked for. Only where the limit decides no result: of a model that is evaluated it is part of the settings.
     """
 
     def __init__(
@@ -52,14 +54,12 @@ class Transport:
         self._url, self.model, self._alive = url, model, alive
         self.hosted, self._key, self.api = _client(url, model, api_key_env) if key is None else _own_client(url, key)
         self._timeout, self._attempts, self._backoff = timeout, max(1, attempts), backoff
+        self.shorten = False
 
     async def ask(
         self, resource: Any, request: dict[str, Any], read: Callable[[Any], Completion], placed: Placed | None
     ) -> Completion:
-        """Send one request until there is a completion, a refusal, or no attempt left.
-
-        Where the server says that its context has no room for so long a completion, half as long a one is asked for.
-        """
+        """Send one request until there is a completion, a refusal, or no attempt left."""
         failures = (StatusError, UnreachableError, ValueError, TypeError)
 
         async def attempt() -> Completion:
@@ -68,7 +68,7 @@ class Transport:
                 try:
                     return read(await self.send(resource, asked, self._timeout))
                 except StatusError as error:
-                    shorter = _shorter(asked, error)
+                    shorter = _shorter(asked, error) if self.shorten else None
                     if shorter is None:
                         raise
                     asked = shorter

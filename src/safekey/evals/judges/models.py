@@ -84,6 +84,7 @@ def _open_chat(
             model, kind="server", mode="chat", concurrency=settings.concurrency, timeout=settings.timeout,
             max_attempts=settings.attempts, backoff=settings.backoff, api_key_env=settings.api_key_env,
             probe_timeout=min(_PROBE_SECONDS, settings.timeout), reply_schema=json.loads(schema) if schema else None,
+            shorten=True,
         )  # fmt: skip
         if probe:
             _open(api)
@@ -113,7 +114,9 @@ def open_text_model(model: str, settings: JudgeSettings, probe: bool) -> Opened:
     url, _, name = model.partition("#")
 
     def transport() -> Transport:
-        return Transport(url, name, settings.api_key_env, settings.timeout, settings.attempts, settings.backoff)
+        made = Transport(url, name, settings.api_key_env, settings.timeout, settings.attempts, settings.backoff)
+        made.shorten = True
+        return made
 
     if probe:
         asyncio.run(_probe_text(transport(), model))
