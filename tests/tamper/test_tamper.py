@@ -124,8 +124,8 @@ def test_the_table_says_who_holds_and_how_long(tmp_path: Path, capsys: pytest.Ca
     print_results(Console(width=160), found)
     said = capsys.readouterr().out
     assert "40.0 % (30.9 – 49.8) ↑" in said
-    assert "weak: ASR is above the untouched model's from the first state after step 0 on" in said
-    assert "strong: ASR is above the untouched model's from the first state after step 5 on" in said
+    assert "weak: at step 5 ASR is above the untouched model's for the first time" in said
+    assert "strong: at step 10 ASR is above the untouched model's for the first time" in said
     single = results(
         {"strong": {name: path for name, path in folders["strong"].items() if name != "step-10"}}, made[:2]
     )

@@ -182,13 +182,14 @@ def print_results(console: Console, found: Results) -> None:
 def lines(found: Results) -> list[str]:
     """Return how long each arm held, and how to read the table."""
     said = []
-    last = max((state.step for state in found.states), default=0)
-    for arm in found.arms if last else ():
+    steps = sorted(state.step for state in found.states if state.step)
+    for arm in found.arms if steps else ():
         held = found.held_until(arm)
         if held is None:
-            said.append(f"{arm}: no rise of ASR was established up to step {last}")
+            said.append(f"{arm}: no rise of ASR was established up to step {steps[-1]}")
         else:
-            said.append(f"{arm}: ASR is above the untouched model's from the first state after step {held} on")
+            first = next(step for step in steps if step > held)
+            said.append(f"{arm}: at step {first} ASR is above the untouched model's for the first time")
     said += [line for arm in found.arms for line in _without_a_rate(arm, found.cells[arm])]
     marked = any(cell.rose for own in found.cells.values() for cell in own.values())
     said.append("In brackets: 95 % intervals, each for itself; differences in points, on the same prompts.")
