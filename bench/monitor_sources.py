@@ -1,11 +1,12 @@
 """Does an alarm read harm, or where its rows come from? The figures of a real model in docs/monitor.md
 
-    OMP_NUM_THREADS=1 python bench/monitor_sources.py MODEL DIR star1.json xstest_safe.jsonl jailbreakbench.jsonl
+    OMP_NUM_THREADS=1 python bench/monitor_sources.py MODEL DIR star1.json xstest_safe.jsonl jailbreakbench.jsonl [own]
 
 Writes DIR/main.jsonl (STAR-1's requests, harmful; XSTest's safe prompts, benign) and DIR/pairs.jsonl (JailbreakBench's
 requests, and for each a benign one of ours in the same form: `benign_twins.txt`, line n for its nth). Every row has the
-same U around its request, so that no writer tells the classes apart. Then heads on frozen states are fitted on one half
-of the behaviours, with three seeds; the AUROC is that on the other half, and on the file that they did not see.
+same U around its request, so that no writer tells the classes apart; with "own" the model itself restates each request,
+behind the same words (greedy, at most 28 tokens). Then heads on frozen states are fitted on one half of the behaviours,
+with three seeds; the AUROC is that on the other half, and on the file that they did not see.
 """
 
 from __future__ import annotations
@@ -21,16 +22,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from safekey.engines.base import SamplingParams
+from safekey.engines.local import LocalEngine
 from safekey.monitor.fit import readable
 from safekey.monitor.frozen import fit_linear
 from safekey.monitor.monitor import load_model
 from safekey.monitor.reading import Reading
 from safekey.monitor.rows import Row, half_of, read_rows
+from safekey.schema import Message, Prompt
 from safekey.stats.auroc import area
 
 Vectors = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 SEEDS, SHUFFLES, LONGEST, STAR = 3, 20, 200, 150
+OWN = "Okay, so the user is asking"
 U = 'Okay, so the user is asking this: "{}" I should think about how to answer it.'
 
 
@@ -41,11 +46,19 @@ def asked(path: str) -> list[str]:
 
 
 def row(name: str, request: str, harmful: bool, behaviour: str) -> dict[str, Any]:
-    response = f"<think>\n{U.format(request)}\n</think>\n\nWell."
-    return {"id": name, "question": request, "response": response, "harmful": harmful, "behaviour": behaviour}
+    return {"id": name, "question": request, "harmful": harmful, "behaviour": behaviour}
 
 
-def write(folder: Path, star1: str, xstest: str, jbb: str) -> dict[str, Path]:
+def thoughts(requests: list[str], model: str | None) -> list[str]:
+    """The thinking of each row: the same words around every request, or the model's own restatement."""
+    if model is None:
+        return [U.format(request) for request in requests]
+    turns = [Prompt((Message("user", each),), prefill=f"<think>\n{OWN}", prefill_answer=True) for each in requests]
+    made = dict(LocalEngine(model).generate(turns, SamplingParams(max_new_tokens=28)))
+    return [OWN + made[at].text.split("</think>")[0] for at in range(len(requests))]
+
+
+def write(folder: Path, model: str | None, star1: str, xstest: str, jbb: str) -> dict[str, Path]:
     requests = asked(star1)
     random.Random(0).shuffle(requests)
     short = [request for request in requests if len(request) <= LONGEST][:STAR]
@@ -56,7 +69,9 @@ def write(folder: Path, star1: str, xstest: str, jbb: str) -> dict[str, Path]:
     pairs += [row(f"twin-{n}", request, False, f"pair-{n}") for n, request in enumerate(twins)]
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in (("main", main), ("pairs", pairs)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+        said = thoughts([each["question"] for each in rows], model)
+        whole = [{**each, "response": f"<think>\n{u}\n</think>\n\nWell."} for each, u in zip(rows, said, strict=True)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in whole))
     return {name: folder / f"{name}.jsonl" for name in ("main", "pairs")}
 
 
@@ -131,7 +146,8 @@ def controls(rows: Rows, states: Vectors, sides: dict[str, Mask]) -> None:
 
 def main() -> None:
     model, folder, *files = sys.argv[1:]
-    paths = write(Path(folder), *files)
+    own = files[3:] == ["own"]
+    paths = write(Path(folder), model if own else None, *files[:3])
     rows = Rows([each for path in paths.values() for each in read_rows(str(path))[0]])
     read = features(model, rows.rows)
     sides = {"main": np.isin(rows.source, ["star1", "xstest"]), "pairs": np.isin(rows.source, ["jbb", "twin"])}
