@@ -189,7 +189,9 @@ def test_an_evaluation_can_calibrate(home: Path, capfd: pytest.CaptureFixture[st
     card = json.loads(said)["card"]
     rows = card["calibration"]
     assert rows["harmful"] + rows["benign"] == rows["rows"] <= 300
-    assert any(note.startswith("all harmful rows are of strongreject and all benign ones of ") for note in card["notes"])
+    assert any(
+        note.startswith("all harmful rows are of strongreject and all benign ones of ") for note in card["notes"]
+    )
     said = run(capfd, "score", home / "own", path)[1]
     assert "calibrated this monitor" in said
 
