@@ -78,6 +78,23 @@ def test_folds_keep_behaviours_together_and_classes_even() -> None:
     assert all(dealt[n] == dealt[n + 1] for n in range(0, 40, 2))
 
 
+def test_shuffled_labels_of_behaviours_with_both_classes_mean_nothing() -> None:
+    """Pairs, one request harmful and one not, had no control at all: every behaviour was dealt "benign"."""
+    behaviours = [f"pair-{at // 2}" for at in range(400)] + [f"alone-{at // 4}" for at in range(400)]
+    label = [at % 2 == 0 for at in range(400)] + [at // 4 % 2 == 0 for at in range(400)]
+    dealt = np.array(shuffled(behaviours, label, 0))
+    assert dealt.sum() == pytest.approx(400, abs=30)
+    same = dealt == np.array(label)
+    assert same[:400].mean() == pytest.approx(0.5, abs=0.1)
+    assert same[400:].mean() == pytest.approx(0.5, abs=0.1)
+    only = shuffled(behaviours[:400], label[:400], 1)
+    assert all(only[at] != only[at + 1] for at in range(0, 400, 2))  # a pair still has one of each
+    assert 70 < sum(only[::2]) < 130
+    mixed = ["a"] * 5 + ["b"] * 5  # shares 4/5 and 1/5, dealt by chance
+    found = [sum(shuffled(mixed, [True] * 4 + [False] * 5 + [True], seed)[:5]) for seed in range(40)]
+    assert set(found) == {1, 4}
+
+
 def test_states_are_those_of_a_plain_forward_pass(model: Path, data: Path) -> None:
     inside = open_inside(str(model), device="cpu")
     seen, _ = encode_rows(read_rows(str(data), limit=5), inside)

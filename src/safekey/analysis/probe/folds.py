@@ -32,22 +32,29 @@ def folds_of(behaviours: Sequence[str], positive: Sequence[bool], seed: int = 0,
 
 
 def shuffled(behaviours: Sequence[str], positive: Sequence[bool], seed: int) -> list[bool]:
-    """Return labels without a meaning: those of the behaviours, dealt to other behaviours; rows of one stay alike."""
-    majority = _majority(behaviours, positive)
-    labels = list(majority.values())
-    random.Random(f"shuffle {seed}").shuffle(labels)  # noqa: S311 - not a secret
-    dealt = dict(zip(majority, labels, strict=True))
-    return [dealt[name] for name in behaviours]
+    """Return labels without a meaning: each behaviour gets another's share of positive rows.
+
+    Rows of a behaviour stay alike where those of the other are; else the share is dealt to its rows by chance. So there
+    is a control also where every behaviour has rows of both classes, as in pairs of requests.
+    """
+    counts = _counts(behaviours, positive)
+    shares = [yes / (no + yes) for no, yes in counts.values()]
+    draw = random.Random(f"shuffle {seed}")  # noqa: S311 - not a secret
+    draw.shuffle(shares)
+    dealt: dict[str, list[bool]] = {}
+    for name, share in zip(counts, shares, strict=True):
+        rows = sum(counts[name])
+        whole, rest = divmod(share * rows, 1)
+        yes = int(whole) + (draw.random() < rest)
+        dealt[name] = [True] * yes + [False] * (rows - yes)
+        draw.shuffle(dealt[name])
+    return [dealt[name].pop() for name in behaviours]
 
 
 def fold_for(behaviour: str, folds: dict[str, int]) -> int:
     """Return a behaviour's fold; one that no fold holds gets any, always the same."""
     count = max(folds.values()) + 1
     return folds.get(behaviour, random.Random(f"fold of {behaviour}").randrange(count))  # noqa: S311 - not a secret
-
-
-def _majority(behaviours: Sequence[str], positive: Sequence[bool]) -> dict[str, bool]:
-    return {name: yes > no for name, (no, yes) in _counts(behaviours, positive).items()}
 
 
 def _counts(behaviours: Sequence[str], positive: Sequence[bool]) -> dict[str, list[int]]:
