@@ -205,8 +205,10 @@ def make_plan(request: EvalRequest) -> EvalPlan:
             f"--adaptive {','.join(request.adaptive)}: none of {', '.join(task.benchmark.name for task in tasks)} is a "
             "harmful benchmark of single requests: name one, such as strongreject"
         )
-    records, parts = load_records(request.judge_records), check_parts(request.parts)
-    check_fit(records, specs, parts)
+    parts = check_parts(request.parts)
+    records = load_records(request.judge_records) if request.judge_records else ()
+    if records:
+        check_fit(records, specs, parts)
     return EvalPlan(request, tuple(tasks), left_out, specs, parts, attacks, records)
 
 

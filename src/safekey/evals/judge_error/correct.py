@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from safekey.evals.judge_error.record import JudgeRecord, differs
-from safekey.evals.judge_error.words import BY_VERDICT
 from safekey.schema import Part
 from safekey.stats.judge_error import Estimate, JudgeError, corrected_rate
 from safekey.stats.labelled import LabelledError, labelled_error, labelled_rate
@@ -29,6 +28,13 @@ class Label(NamedTuple):
 ByCompletion = Mapping[str, Label]
 PLAIN = "none"
 _NAMED = 3
+
+
+BY_VERDICT = ("positive", "negative")
+"""Strata of a draw by a judge's verdicts, as `safekey judges label` writes them."""
+
+WITHOUT_VERDICT = ("unscored", "not judged")
+"""Strata of answers on which the judge had no verdict: they say nothing of its error."""
 
 
 @dataclass(frozen=True, slots=True)

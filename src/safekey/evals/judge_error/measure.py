@@ -15,6 +15,7 @@ from importlib import metadata
 from typing import Any
 
 from safekey.errors import UserError
+from safekey.evals.judge_error.correct import BY_VERDICT, WITHOUT_VERDICT
 from safekey.evals.judge_error.labels import Labels
 from safekey.evals.judge_error.raters import Labelled
 from safekey.evals.judge_error.record import (
@@ -27,7 +28,6 @@ from safekey.evals.judge_error.record import (
     record_from,
     revision_of,
 )
-from safekey.evals.judge_error.words import BY_VERDICT, WITHOUT_VERDICT
 from safekey.evals.judges.table import Judge, Rule
 from safekey.evals.judges.verdicts import OpenJudge
 from safekey.schema import Verdict

@@ -94,13 +94,6 @@ _WORDS: Mapping[str, tuple[JudgedKind, bool]] = {
     for word in words
 }
 
-BY_VERDICT = ("positive", "negative")
-"""Strata of a draw by a judge's verdicts, as `safekey judges label` writes them."""
-
-
-WITHOUT_VERDICT = ("unscored", "not judged")
-"""Strata of answers on which the judge had no verdict: they say nothing of its error."""
-
 
 def named(columns: Mapping[str, str | None]) -> dict[str, tuple[str, ...]]:
     """Return `COLUMNS` with the user's names.
