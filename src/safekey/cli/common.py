@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,7 +13,6 @@ from safekey.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import TaskID
 
     from safekey.grid.folder import GridFolder
 
@@ -31,39 +29,6 @@ def console(as_json: bool = False) -> Console:
     if not found.is_terminal:
         found.width = _PIPED_WIDTH
     return found
-
-
-@contextmanager
-def bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Show bars on stderr; gives a function that is told what is done, how many, and of how many.
-
-    A bar is there when something is done: a command that is refused prints its one line only.
-    """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    shown = Progress(*columns, console=console(as_json=True))
-    tasks: dict[str, TaskID] = {}
-
-    def told(what: str, done: int, total: int) -> None:
-        if not tasks:
-            shown.start()
-        if what not in tasks:
-            tasks[what] = shown.add_task(what, total=total)
-        shown.update(tasks[what], completed=done, total=total)
-
-    try:
-        yield told
-    finally:
-        if tasks:
-            shown.stop()
-
-
-@contextmanager
-def progress(word: str) -> Iterator[Callable[[int, int], None]]:
-    """Show one bar on stderr; gives a function that is told how many of how many are done."""
-    with bars() as told:
-        yield lambda done, total: told(word, done, total)
 
 
 class Parser(argparse.ArgumentParser):

@@ -10,7 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safekey.cli.common import add_json, add_verb, progress, whole
+from safekey.cli.bars import progress
+from safekey.cli.common import add_json, add_verb, whole
 from safekey.errors import DataError, UserError
 from safekey.terminal import printable
 

@@ -15,7 +15,8 @@ from safekey.cli.analyze.shared import (
     rows_of,
     show,
 )
-from safekey.cli.common import add_verb, progress
+from safekey.cli.bars import progress
+from safekey.cli.common import add_verb
 
 _EXAMPLES = """examples:
   safekey analyze attention runs/sft-0 --data rows.jsonl

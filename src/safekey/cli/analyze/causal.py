@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safekey.cli.analyze.shared import show, write_files
-from safekey.cli.common import add_json, add_verb, bars, whole
+from safekey.cli.bars import bars
+from safekey.cli.common import add_json, add_verb, whole
 from safekey.errors import UserError
 from safekey.evals.request import EvalRequest
 from safekey.options import add_options, given

@@ -16,7 +16,8 @@ from safekey.cli.analyze.shared import (
     rows_of,
     show,
 )
-from safekey.cli.common import add_verb, bars, whole
+from safekey.cli.bars import bars
+from safekey.cli.common import add_verb, whole
 
 _EXAMPLES = """examples:
   safekey analyze probe runs/sft-0 --data rows.jsonl

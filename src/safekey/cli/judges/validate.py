@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from safekey.cli.bars import progress
 from safekey.cli.common import PLAIN, add_json, add_verb, console, whole
 from safekey.errors import UserError
 from safekey.evals.request import JUDGES_GROUP, EvalRequest
@@ -49,9 +50,6 @@ def run_validate(args: argparse.Namespace) -> int:
     """Measure a judge; see `safekey.evals.judge_error.validate`."""
     request = EvalRequest(model="", **given(args, EvalRequest))
     named = columns(args.column, "--column")
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from safekey.evals.judge_error.tables import print_validation
     from safekey.evals.judge_error.validate import validate
     from safekey.evals.plan import judges_of
@@ -60,21 +58,11 @@ def run_validate(args: argparse.Namespace) -> int:
     if len(specs) != 1:
         found = ", ".join(map(str, specs)) or "none"
         raise UserError(f"name one judge to measure with --judge NAME[=MODEL]; found {found}")
-    shown = (TextColumn("asking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*shown, console=Console(stderr=True))
-    task = bar.add_task("", total=None)
-
-    def progress(known: int, wanted: int) -> None:
-        bar.start()  # not before there is something to ask
-        bar.update(task, completed=known, total=wanted)
-
-    try:
+    with progress("asking") as told:
         done = validate(
             args.files, specs[0], request.judge_settings, kind=args.kind, part=args.part, columns=named,
-            threshold=args.threshold, benchmark=args.benchmark, output=args.output, progress=progress,
+            threshold=args.threshold, benchmark=args.benchmark, output=args.output, progress=told,
         )  # fmt: skip
-    finally:
-        bar.stop()
     args.document = _document(done, args.confusions)
     out = console(args.json)
     print_validation(out, done, args.confusions)

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from safekey.cli.common import PLAIN, add_json, add_verb, bars, console
+from safekey.cli.bars import bars
+from safekey.cli.common import PLAIN, add_json, add_verb, console
 from safekey.terminal import printable
 
 if TYPE_CHECKING:

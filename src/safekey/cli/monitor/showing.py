@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from safekey.cli.common import progress
+from safekey.cli.bars import progress
 
 
 @contextmanager
