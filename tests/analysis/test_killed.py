@@ -81,6 +81,7 @@ def kill_after(rows: int, verb: str, home: Path, out: Path, patch: pytest.Monkey
 
 
 @pytest.mark.parametrize("verb", ["kl", "attention", "probe"])
+@pytest.mark.slow
 def test_after_three_kills_the_numbers_are_the_same(
     verb: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -334,6 +334,7 @@ def test_a_report_of_an_earlier_version_is_replaced(tmp_path: Path) -> None:
     assert main(["report", str(run), "--output", str(page)]) == 0
 
 
+@pytest.mark.slow
 def test_a_failed_first_evaluation_blocks_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,7 +41,7 @@ class Asked:
         self.jobs: dict[str, Sequence[Job]] = {}
         self.spent: dict[Any, Any] = {}
 
-    def ask(self, journal: str, role: str, jobs: Sequence[Job]) -> list[Completion]:
+    def ask(self, journal: str, role: str, jobs: Sequence[Job], schema: object = None) -> list[Completion]:
         assert role == "model"
         self.jobs[journal] = jobs
         replies = THOUGHTS if journal.endswith("-thinking") else ANSWERS

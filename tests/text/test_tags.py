@@ -202,6 +202,7 @@ def test_the_tags_of_a_template(begin: str, end: str) -> None:
     assert own_tags({begin}) is None
 
 
+@pytest.mark.slow
 def test_megabytes_of_other_tags_are_quick() -> None:
     for text in ("<thinking>" * 90_000, "[THINK][/THINK]" * 60_000, "</seed:think><thought>" * 40_000, "<\n" * 400_000):
         split(text, True)

@@ -206,6 +206,7 @@ def test_a_server_that_cannot_start_is_one_line(
 
 
 @pytest.mark.parametrize("how", ["hang", "stranger"])
+@pytest.mark.slow
 def test_a_server_that_never_answers(
     model: str, stub: str, seen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:

@@ -31,6 +31,7 @@ def test_it_draws_at_temperature_1_with_the_seed_of_the_call() -> None:
     assert second["seed"] - first["seed"] == 1
 
 
+@pytest.mark.slow
 def test_one_that_is_not_there_is_one_line() -> None:
     with pytest.raises(UserError, match=r"^--attacker: ") as error:
         shared_attacker("http://127.0.0.1:9/v1#nobody", JudgeSettings(attempts=1))

@@ -131,6 +131,7 @@ def test_what_cannot_be_opened_is_said_at_once(tmp_path: Path) -> None:
         get_model(f"safekey/{tmp_path}", api_key="sk-secret")
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_fails_the_first_sample(tmp_path: Path) -> None:
     log = run(["Hello"], "safekey/http://127.0.0.1:9/v1#m", tmp_path)
     assert log.status == "error"

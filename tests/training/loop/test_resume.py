@@ -145,6 +145,7 @@ def test_killed_and_resumed(tmp_path, uninterrupted, where, step, lora) -> None:
     assert not list(tmp_path.glob(".saving-*"))
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(tmp_path, uninterrupted) -> None:
     for where, step in [("behind", 2), ("all written", 4), ("inside", 6), ("behind", 8)]:
         assert killed(tmp_path, where, step, lora=False) == -signal.SIGKILL
