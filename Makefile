@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 MARK ?= not slow
+WORKERS ?= 2
 # Two workers of one thread each: the tests' models are too small to gain from more.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "$(MARK)"
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "$(MARK)"
 
 .PHONY: demo test check clean
 
