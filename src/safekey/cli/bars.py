@@ -74,7 +74,7 @@ def _lines(out: Console) -> Iterator[Told]:
 
     def told(what: str, done: int, total: int) -> None:
         begun = first.setdefault(what, (time.monotonic(), done))
-        finished = now.get(what, (begun[1], -1)) != (done, total) and done == total and begun[1] < total
+        finished = begun[1] < done == total and now.get(what) != (done, total)
         now[what] = done, total
         if finished:
             say(what)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +30,15 @@ def console(as_json: bool = False) -> Console:
     if not found.is_terminal:
         found.width = _PIPED_WIDTH
     return found
+
+
+def quiet_transformers() -> None:
+    """Keep transformers' bars and notes of reading weights away from our lines."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 class Parser(argparse.ArgumentParser):

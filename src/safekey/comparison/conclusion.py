@@ -254,8 +254,8 @@ def _caveats(rows: Mapping[Metric, Comparison]) -> list[str]:
 
 def _corrected(name: str, found: Correction) -> list[str]:
     """What the judge's error makes of a difference, and what is doubtful about that."""
-    if found.refused or found.value is None or found.low is None or found.high is None:
+    if (made := found.estimate) is None:
         return [f"{name} is not corrected for the judge's error, by {found.source}: {found.refused}."]
-    numbers = f"{points(found.value)} points (95 % interval {points(found.low)} to {points(found.high)})"
+    numbers = f"{points(made.value)} points (95 % interval {points(made.low)} to {points(made.high)})"
     said = f"{name} corrected for the judge's error: a difference of {numbers}, by {found.source}."
     return [said, *(f"{name}, corrected: {flag}." for flag in found.flags)]

@@ -90,8 +90,9 @@ def gate(
     lines: list[Line] = []
     notes: dict[str, None] = {}
     said: dict[str, Mapping[Metric, str]] = {}
-    error = {"judge_records": tuple(judge_records), "labels": tuple(labels)}
-    how = _How(tuple(judges), part, allow_unscored, allow_different_settings, corrected, error)
+    how = _How(
+        tuple(judges), part, allow_unscored, allow_different_settings, corrected, tuple(judge_records), tuple(labels)
+    )
     own = [limit for limit in limits if limit.kind != "not-worse"]
     paired = [limit for limit in limits if limit.kind == "not-worse"]
     for arm, runs in arms.items():
@@ -119,12 +120,13 @@ class _How:
     allow_unscored: float
     allow_different_settings: bool
     corrected: bool
-    error: Mapping[str, Sequence[str]]
+    judge_records: tuple[str, ...]
+    labels: tuple[str, ...]
 
     def collect(self, arms: Mapping[str, Sequence[str]]) -> Collected:
         return collect(
             arms, judges=self.judges, part=self.part, allow_different_settings=self.allow_different_settings,
-            **self.error,
+            judge_records=self.judge_records, labels=self.labels,
         )  # fmt: skip
 
 
@@ -181,9 +183,9 @@ def _against(
     held, about, judged = Estimate(rate.value, rate.low, rate.high), "", None
     if how.corrected and limit.metric != "accuracy":
         known = errors.rate(arm, limit.metric, {row.key for row in rows}, held)
-        if known is None or known.value is None or known.low is None or known.high is None:
+        if known is None or (made := known.estimate) is None:
             return Line(arm, limit, False, uncorrected(known), judged=rate.value)
-        held, judged = Estimate(known.value, known.low, known.high), rate.value
+        held, judged = made, rate.value
         about = correction(known, percent(rate.value))
     upper = limit.kind == "max"
     bound = held.high if upper else held.low
@@ -241,10 +243,10 @@ def _beside(arm: str, limit: Limit, row: Comparison, name: str, corrected: bool)
     value, (low, high), about, judged = row.difference.estimate, row.interval, "", None
     if corrected:
         known = row.corrected
-        if known is None or known.value is None or known.low is None or known.high is None:
+        if known is None or (made := known.estimate) is None:
             return Line(arm, limit, False, uncorrected(known), judged=value)
         about, judged = correction(known, f"{_signed(value)} points"), value
-        value, low, high = known.value, known.low, known.high
+        value, low, high = made
     worst = high if limit.metric in LOWER_IS_BETTER else -low
     passed = worst < limit.value
     lost = f", {row.missing} pairs lost" if row.missing else ""

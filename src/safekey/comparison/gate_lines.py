@@ -37,10 +37,10 @@ class Line:
 
 
 def uncorrected(known: Correction | None) -> str:
-    """Return why a rate or difference is not corrected for the judge's error; "" where it is."""
+    """Return why a rate or difference is not corrected for the judge's error."""
     if known is None:
         return "not corrected: nothing is known of the judge's error (--judge-record FILE or --labels FILE says it)"
-    return f"not corrected: {known.refused}" if known.refused else ""
+    return f"not corrected: {known.refused}"
 
 
 def correction(known: Correction, judged: str) -> str:

@@ -42,10 +42,10 @@ def change(row: Comparison | None) -> tuple[str, ...]:
 
 def corrected(found: Correction) -> str:
     """The difference corrected for the judge's error, in points; "†" where it is doubtful, "refused" without one."""
-    if found.value is None or found.low is None or found.high is None:
+    if (made := found.estimate) is None:
         return "corrected: refused"
-    sign = "+" if found.value > 0 else ""
-    said = f"corrected {sign}{points(found.value)} [{points(found.low)}, {points(found.high)}]"
+    sign = "+" if made.value > 0 else ""
+    said = f"corrected {sign}{points(made.value)} [{points(made.low)}, {points(made.high)}]"
     return said + (" †" if found.flags else "")
 
 

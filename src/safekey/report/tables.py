@@ -76,10 +76,10 @@ def _truth(found: Correction | None) -> tuple[str, ...]:
     """Return a corrected rate with its interval in one line; () where nothing is known of the judge's error."""
     if found is None:
         return ()
-    if found.value is None or found.low is None or found.high is None:
+    if (made := found.estimate) is None:
         return ("corrected: refused",)
-    interval = f"{100 * found.low:.1f} – {100 * found.high:.1f}"
-    return (f"corrected {100 * found.value:.1f} % ({interval}){' †' if found.flags else ''}",)
+    interval = f"{100 * made.low:.1f} – {100 * made.high:.1f}"
+    return (f"corrected {100 * made.value:.1f} % ({interval}){' †' if found.flags else ''}",)
 
 
 def main_table(content: Content) -> Table:

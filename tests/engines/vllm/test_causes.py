@@ -69,7 +69,7 @@ CASES = {
         f"{API}ERROR 11-26 02:21:14 [async_llm.py:906] vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered "
         "an issue. See stack trace (above) for the root cause.",
         "CPU Generator does not use offset",
-        "max_num_batched_tokens",
+        "enable_chunked_prefill",
     ),
     "killed": (
         "(EngineCore pid=1) ERROR 11-25 22:12:14 [multiproc_executor.py:315] Worker proc VllmWorker-0 died unexpectedly "

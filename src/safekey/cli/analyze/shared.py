@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safekey.cli.common import PLAIN, add_json, console, whole
+from safekey.cli.common import PLAIN, add_json, console, quiet_transformers, whole
 from safekey.errors import UserError
 from safekey.terminal import printable
 
@@ -74,13 +73,9 @@ def rows_of(args: argparse.Namespace, path: str) -> Rows:
 
 def open_model(args: argparse.Namespace, name: str, *, eager: bool = False) -> Any:
     """Load a model to look inside."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from transformers.utils import logging
-
+    quiet_transformers()
     from safekey.analysis.inside import open_inside
 
-    logging.disable_progress_bar()
     return open_inside(
         name, device=args.device, dtype=args.dtype, eager=eager, trust_remote_code=args.trust_remote_code
     )

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from safekey.cli.bars import progress
+from safekey.cli.common import quiet_transformers
 
 
 @contextmanager
 def reading() -> Iterator[Callable[[int, int], None]]:
     """Show one bar on stderr; gives a function that is told how many rows of how many are read."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
+    quiet_transformers()
     with progress("rows read") as told:
         yield told

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from safekey.cli.common import PLAIN, add_json, add_verb, console
+from safekey.cli.common import PLAIN, add_json, add_verb, console, quiet_transformers
 from safekey.errors import UserError
 from safekey.evals.request import EvalRequest
 from safekey.options import add_options, given
@@ -47,10 +46,7 @@ def run(args: argparse.Namespace) -> int:
     evaluation = EvalRequest(model="", **given(args, EvalRequest))
     request = TamperRequest(arms_of(args.arms), evaluation, options, args.output)
     out = console(args.json)
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # its bars would disturb our lines
+    quiet_transformers()
     from safekey.evals.evaluate import StoppedError
     from safekey.tamper.results import print_results
     from safekey.tamper.run import run_tamper

@@ -51,8 +51,8 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     (r"[Hh]ead.?size|head_dim|head dim", "vLLM cannot serve this model here: use --engine local"),
     (
         r"Generator does not use offset",
-        "on a CPU vLLM cannot sample where it reads prompts in pieces: give --engine-option max_num_batched_tokens=…, "
-        "as many as all prompts of a moment have, or --temperature 0",
+        "on a CPU vLLM cannot sample where it reads prompts in pieces: leave out --engine-option "
+        "enable_chunked_prefill=…, or give --temperature 0",
     ),
     (r"rchitectures? .*not supported|not supported for now", "vLLM cannot serve this model: use --engine local"),
     (r"LoRA|lora", "vLLM cannot serve this adapter as it is: merge it into its base model, or use --engine local"),

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import yaml
 
-from safekey.data.read import read_rows
+from safekey.data.read import FILE_TYPES, read_rows
 from safekey.errors import UserError
 
 _NAMES = ("name", "template_name", "attack", "attack_name", "title", "id")
@@ -37,7 +37,7 @@ _WEAK = re.compile(rf"<\s*(?:insert[ _-]?)?{_WORD}\s*>|\$request\b|\{{0?\}}|%s",
 """What may also stand in a template for another reason; it counts where there is nothing stronger."""
 
 _YAML = (".yaml", ".yml")
-_FILES = (".txt", *_YAML, ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+_FILES = (".txt", *_YAML, *FILE_TYPES, *(f"{kind}.gz" for kind in FILE_TYPES))
 _LABEL = re.compile(r"[^\w.:-]+")
 _BORDER = re.compile(r"^-{3,}\s*$", re.MULTILINE)
 
@@ -96,7 +96,7 @@ def read_templates(path: str, taken: Iterable[str] = ()) -> TemplateFile:
 def _inside(folder: Path) -> list[tuple[str, Path]]:
     """Return the files of a folder and of those below it, in order; hidden ones are left out."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return [(str(path), path) for path in files if path.name.lower().removesuffix(".gz").endswith(_FILES)]
+    return [(str(path), path) for path in files if path.name.lower().endswith(_FILES)]
 
 
 def _digest(place: Path, files: Iterable[Path]) -> str:

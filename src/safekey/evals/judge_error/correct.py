@@ -59,6 +59,13 @@ class Correction:
     refused: str = ""
     flags: tuple[str, ...] = ()
 
+    @property
+    def estimate(self) -> Estimate | None:
+        """The corrected value with its interval; None where it is refused."""
+        if self.value is None or self.low is None or self.high is None:
+            return None
+        return Estimate(self.value, self.low, self.high)
+
 
 class VerdictsOf(NamedTuple):
     """Whose verdicts a rate is made of: judge, model, prompt, the parsers that read them, kind, part and rule."""

@@ -146,9 +146,9 @@ def corrected_cell(found: Correction | None) -> str:
     """Return a corrected rate with its interval; "refused" where there is none, "†" where it is doubtful."""
     if found is None:
         return "–"
-    if found.value is None or found.low is None or found.high is None:
+    if (made := found.estimate) is None:
         return "refused"
-    return f"{_percent(found.value)} ({100 * found.low:.1f} – {100 * found.high:.1f}){' †' if found.flags else ''}"
+    return f"{_percent(made.value)} ({100 * made.low:.1f} – {100 * made.high:.1f}){' †' if found.flags else ''}"
 
 
 def corrected_lines(tables: Sequence[RateTable]) -> list[str]:
